@@ -1,0 +1,45 @@
+# demo and test set up everything by themselves: a virtual environment in .venv, with pip and pinned versions.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# One thread a process: nodes run side by side, one process a core.
+export OMP_NUM_THREADS ?= 1
+export FLWR_TELEMETRY_ENABLED := 0
+
+.PHONY: demo test check bench experiments format clean
+
+demo: $(VENV)/.node
+	$(BIN)/tacit demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/python experiments/cost_of_masking/run.py
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "tacit needs Python 3.11 or 3.12: run make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.node: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing (about two minutes, once) ..."
+	$(PIP) -e '.[node]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.node
+	$(PIP) -e '.[node,dev]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""The coordinator: rounds, sums it cannot read apart, server steps. It holds no model framework."""

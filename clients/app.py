@@ -1,0 +1,64 @@
+"""The Flower ClientApp of a node: it unpacks, asks the node, packs. All rules are the node's.
+
+Flower is a courier here: what it carries is signed and sealed inside, so nothing in this file
+protects anybody.
+"""
+
+import logging
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from clients.node import Node
+from privacy.errors import ProtocolError, TacitError
+from privacy.messages import Parcel, Refused, pack, unpack_request
+
+
+def client_app(node: Node) -> ClientApp:
+    """The app of one installation; it keeps the node, and nothing in Flower's context."""
+    app = ClientApp()
+
+    def answer(message: Message, context: Context) -> Message:
+        del context
+        return Message(_record(_answer(node, message.content)), reply_to=message)
+
+    app.query()(answer)
+    app.train()(answer)
+    app.evaluate()(answer)
+    return app
+
+
+def _answer(node: Node, content: RecordDict) -> Parcel:
+    try:
+        request, vector = unpack_request(_parcel(content))
+        return pack(*node.handle(request, vector))
+    except TacitError as refusal:
+        logging.getLogger(f"tacit.node.{node.member}").info("refused: %s", refusal)
+        return pack(Refused(member=node.member, reason=str(refusal)), None)
+    except Exception:
+        # what went wrong stays here: a traceback can show rows
+        logging.getLogger(f"tacit.node.{node.member}").exception("failed")
+        reason = "The node failed inside; its own log says where."
+        return pack(Refused(member=node.member, reason=reason), None)
+
+
+def _record(parcel: Parcel) -> RecordDict:
+    record = RecordDict({"message": ConfigRecord({"bytes": parcel.message})})
+    if parcel.dtype:
+        count = len(parcel.data) // int(parcel.dtype[-1])
+        array = Array(parcel.dtype, (count,), "tacit.v1", parcel.data)
+        record["vector"] = ArrayRecord({"vector": array})
+    return record
+
+
+def _parcel(content: RecordDict) -> Parcel:
+    try:
+        message = content.config_records["message"]["bytes"]
+        if not isinstance(message, bytes):
+            raise ProtocolError("A message came without its bytes.")
+        if "vector" not in content.array_records:
+            return Parcel(message)
+        array = content.array_records["vector"]["vector"]
+    except KeyError:
+        raise ProtocolError("A message came without one of its parts.") from None
+    return Parcel(message, array.dtype, array.data)

@@ -1,0 +1,170 @@
+"""One run's learning at one member: features, network and tally behind one set of verbs.
+
+A node uses it with the federation's statistics; a baseline uses it with a member's own. What is
+learnt differs by the rows and sums it is given, by nothing else.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from clients.contract import DataContract
+from clients.examples import Examples
+from clients.model import Network, build, start_at_the_base_rate, to_vector
+from clients.spec import NodeSpec
+from clients.statistics import Overview
+from clients.table_features import TableFeatures
+from clients.targets import target_unit, tally_kind
+from clients.train import Target, choose_device, score, target_of
+from clients.window_features import WindowFeatures
+from privacy.errors import RefusedError
+from privacy.tally import HEADLINE, TallyKind, metrics, tally
+
+Floats = NDArray[np.float64]
+WATCH_ROWS = 4096  # rows that stand for a validation part where a run has none
+
+class Learner:
+    """See the module. `start` must come before anything that needs the network."""
+
+    def __init__(self, contract: DataContract, spec: NodeSpec, device: str) -> None:
+        self._contract = contract
+        self._spec = spec
+        self._device = choose_device(device)
+        self._features: TableFeatures | WindowFeatures = (
+            TableFeatures(contract, spec)
+            if spec.features.window is None
+            else WindowFeatures(contract, spec, spec.features.window)
+        )
+        self._network: Network | None = None
+        self._target: Target | None = None
+
+    @property
+    def stages(self) -> int:
+        """How many sums of statistics are needed before the network."""
+        return self._features.stages
+
+    @property
+    def kind(self) -> TallyKind:
+        """The metric family of the label."""
+        return tally_kind(self._contract)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Groups that are reported singly."""
+        return self._contract.groups
+
+    @property
+    def target_unit(self) -> float:
+        """See `clients.targets.target_unit`."""
+        return target_unit(self._contract)
+
+    @property
+    def network(self) -> Network:
+        """The network, after `start`."""
+        if self._network is None:
+            raise RuntimeError("the learner was not started")
+        return self._network
+
+    @property
+    def target(self) -> Target:
+        """How labels are scaled, after `start`."""
+        if self._target is None:
+            raise RuntimeError("the learner was not started")
+        return self._target
+
+    @property
+    def length(self) -> int:
+        """Weights of the network."""
+        return sum(p.numel() for p in self.network.parameters())
+
+    def scaled(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows with their label in target units."""
+        unit = self.target_unit
+        return rows if unit == 1.0 else rows.assign(__y=rows["__y"] / unit)
+
+    def tally_statistics(self, rows: pd.DataFrame, released: Sequence[Floats]) -> Floats:
+        """The member's tally for the next stage."""
+        return self._features.tally(rows, released)
+
+    def overview(self, released: Sequence[Floats]) -> Overview:
+        """Totals over all whose statistics were summed."""
+        return self._features.overview(released)
+
+    def start(self, released: Sequence[Floats]) -> None:
+        """Make the initial network from the sums and the run's seed.
+
+        Raises:
+            RefusedError: There is nothing to learn: no rows, or one class only.
+        """
+        overview = self.overview(released)
+        if overview.rows < 1:
+            raise RefusedError("No member has a training example; check the contract's members.")
+        positives = overview.target
+        if self.kind == "binary" and not 0.5 < positives < overview.rows - 0.5:  # noqa: PLR2004
+            raise RefusedError(
+                "All training labels of the federation are of one class; nothing can be learnt. "
+                "Check the contract's label."
+            )
+        if self.kind == "count" and positives <= 0:
+            raise RefusedError("All training counts of the federation are 0; check the label.")
+        cap = getattr(self._contract.label, "cap", None) or 1.0
+        self._target = target_of(self.kind, cap, overview, self._spec.training)
+        network = build(self._spec.model, self._features.shape(released), seed=self._spec.seed)
+        start_at_the_base_rate(network, self.kind, overview)
+        self._network = network.to(self._device)
+
+    def training_examples(self, rows: pd.DataFrame, released: Sequence[Floats]) -> Examples:
+        """Examples to train on."""
+        if isinstance(self._features, WindowFeatures):
+            return self._features.training_examples(rows, released)
+        return self._features.examples(rows, released)
+
+    def test_examples(self, rows: pd.DataFrame, released: Sequence[Floats]) -> Examples:
+        """Examples to evaluate on."""
+        if isinstance(self._features, WindowFeatures):
+            return self._features.test_examples(rows, released)
+        return self._features.examples(rows, released)
+
+    def tally(self, examples: Examples) -> Floats:
+        """Tally the network's scores."""
+        return tally(
+            self.kind,
+            score=score(self.network, examples, self.target),
+            target=examples.target,
+            target_raw=examples.target_raw,
+            exposure=examples.exposure,
+            group=examples.group,
+            groups=self.groups,
+            cap=self.target.scale,
+        )
+
+    def loss(self, examples: Examples) -> float:
+        """The headline metric as something to lower."""
+        values = metrics(self.kind, self.tally(examples), self.groups)
+        name, higher_is_better = HEADLINE[self.kind]
+        value = values.get(name, float("nan"))
+        return -value if higher_is_better else value
+
+    def vector(self) -> NDArray[np.float32]:
+        """The network's weights."""
+        return to_vector(self.network)
+
+
+def split_validation(rows: pd.DataFrame, spec: NodeSpec) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Training and validation rows; a unit is wholly in one of them."""
+    if spec.validation_share == 0:
+        return rows, rows.iloc[:0]
+    key = rows["__unit"] if "__unit" in rows else rows["__row"]
+    unique = key.astype(str).unique()
+    aside: Mapping[str, bool] = {
+        unit: _position(f"{spec.seed}|validation|{unit}") < spec.validation_share for unit in unique
+    }
+    mask = key.astype(str).map(aside).to_numpy(dtype=bool)
+    return rows[~mask], rows[mask]
+
+
+def _position(text: str) -> float:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big") / 2**56

@@ -1,0 +1,416 @@
+"""A node's half of a run: a request in, a sealed vector or a refusal out.
+
+The node checks everything that protects it, with its own numbers, and fails closed: the launcher's
+signature, its own policy, every member's key, the order of steps, the shape of what it is sent.
+What leaves it are sums' parts under masks and, once, the initial model that its seed fixes for all.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.contract import DataContract
+from clients.examples import Examples
+from clients.members import MemberRows
+from clients.model import architecture_digest, from_vector, to_vector
+from clients.policy import NodePolicy, check_manifest
+from clients.learner import WATCH_ROWS, Learner, split_validation
+from clients.protect import weight_of, weighted_change
+from clients.spec import NodeSpec, parse_node_spec
+from clients.train import fine_tune, local_seed, train
+from privacy import fixed_point
+from privacy.errors import ProtocolError, RefusedError
+from privacy.fixed_point import FixedPoint
+from privacy.identity import Identity, verify_signature
+from privacy.manifest import SIGNING_DOMAIN, Manifest
+from privacy.messages import (
+    EvaluateRequest,
+    FinishNotice,
+    InitialModel,
+    InitialModelRequest,
+    Invite,
+    Joined,
+    Ready,
+    Reply,
+    Request,
+    RosterNotice,
+    Sealed,
+    StatisticsRequest,
+    TrainRequest,
+    Vector,
+    vector_digest,
+)
+from privacy.randomness import Entropy, system_bytes
+from privacy.secure_sum import Sealer, SumContext
+from privacy.secure_sum.clear import ClearSealer
+from privacy.secure_sum.keys import ExchangeKey, KeyOffer, Roster, admit, offer_key
+from privacy.secure_sum.masked import MaskedSealer
+from privacy.tally import metrics, tally
+
+Part = Literal["watch", "test", "personal"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSettings:
+    """What an installation knows of itself.
+
+    Attributes:
+        member: The name under which it is in the federation.
+        identity: Its long-lived signing key, which never leaves it.
+        launcher: Public key of who may start runs here, pinned.
+        contract: The contract that its rows keep.
+        rows: Reads its rows; the argument is the fold that is kept for testing.
+        policy: Its terms.
+        home: Its own folder.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    member: str
+    identity: Identity
+    launcher: bytes
+    contract: DataContract
+    rows: Callable[[int | None], MemberRows]
+    policy: NodePolicy
+    home: Path
+    device: str = "auto"
+
+
+@dataclass(kw_only=True)
+class _Session:
+    """One run at this node."""
+
+    manifest: Manifest
+    run: bytes
+    spec: NodeSpec
+    key: ExchangeKey
+    rows: MemberRows
+    learner: Learner
+    roster: Roster | None = None
+    sealer: Sealer | None = None
+    released: list[NDArray[np.float64]] = field(default_factory=list)
+    training: Examples | None = None
+    watching: Examples | None = None
+    test: Examples | None = None
+    round: int = 0
+    own: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+class Node:
+    """One installation; see the module."""
+
+    def __init__(self, settings: NodeSettings, *, entropy: Entropy = system_bytes) -> None:
+        self._settings = settings
+        self._entropy = entropy
+        self._sessions: dict[bytes, _Session] = {}
+
+    @property
+    def member(self) -> str:
+        """The node's name in the federation."""
+        return self._settings.member
+
+    def handle(self, request: Request, vector: Vector | None) -> tuple[Reply, Vector | None]:
+        """Answer one request of the coordinator.
+
+        Raises:
+            RefusedError: The node will not; one sentence, without a value of any row.
+        """
+        if isinstance(request, Invite):
+            return self._join(request), None
+        session = self._session(request.run)
+        if isinstance(request, RosterNotice):
+            return self._accept_roster(session, request), None
+        if isinstance(request, StatisticsRequest):
+            return self._statistics(session, request, vector)
+        if isinstance(request, InitialModelRequest):
+            return self._initial_model(session, request, vector)
+        if isinstance(request, TrainRequest):
+            return self._train(session, request, vector)
+        if isinstance(request, EvaluateRequest):
+            return self._evaluate(session, request, vector)
+        return self._finish(session, request, vector), None
+
+    def _session(self, run: bytes) -> _Session:
+        session = self._sessions.get(run)
+        if session is None:
+            raise ProtocolError("This node has not joined that run; it must be invited first.")
+        return session
+
+    def _join(self, request: Invite) -> Joined:
+        settings = self._settings
+        # (1) the launcher that this node trusts signed these very bytes
+        verify_signature(settings.launcher, SIGNING_DOMAIN, request.manifest, request.signature)
+        manifest = Manifest.from_bytes(request.manifest)
+        # (2) it names this node with its own key
+        directory = manifest.directory_keys()
+        if directory.get(settings.member) != settings.identity.public:
+            raise RefusedError("The run's member list does not hold this node with its own key.")
+        # (3) it asks for nothing below this node's terms
+        check_manifest(manifest, settings.policy, settings.contract)
+        spec = parse_node_spec(dict(manifest.node_settings))
+        run = manifest.digest()
+        if run in self._sessions:
+            raise ProtocolError("This node has joined that run already.")
+        key, offer = offer_key(
+            settings.identity,
+            settings.member,
+            run=run,
+            directory=directory,
+            entropy=self._entropy,
+        )
+        work = Learner(settings.contract, spec, settings.device)
+        rows = settings.rows(spec.fold)
+        self._sessions[run] = _Session(
+            manifest=manifest,
+            run=run,
+            spec=spec,
+            key=key,
+            rows=MemberRows(rows.member, work.scaled(rows.train), work.scaled(rows.test)),
+            learner=work,
+        )
+        return Joined(member=settings.member, offer=offer.to_bytes())
+
+    def _accept_roster(self, session: _Session, request: RosterNotice) -> Ready:
+        if session.roster is not None:
+            raise ProtocolError("The members' keys of a run are agreed on once.")
+        manifest = session.manifest
+        roster = admit(
+            [KeyOffer.from_bytes(offer) for offer in request.offers],
+            run=session.run,
+            directory=manifest.directory_keys(),
+            minimum=max(manifest.minimum_cohort, self._settings.policy.minimum_cohort),
+        )
+        if self.member not in roster.members:
+            raise ProtocolError("The members' keys do not include this node's own.")
+        session.roster = roster
+        session.sealer = (
+            MaskedSealer(self.member, self._settings.identity, session.key, roster)
+            if manifest.protection == "masked"
+            else ClearSealer(self.member, self._settings.identity, roster)
+        )
+        return Ready(member=self.member)
+
+    def _statistics(
+        self, session: _Session, request: StatisticsRequest, vector: Vector | None
+    ) -> tuple[Reply, Vector]:
+        started = time.perf_counter()
+        if request.stage != len(session.released) + (request.stage > 0):
+            raise ProtocolError("The statistics are asked for out of order.")
+        if request.stage > 0:
+            session.released.append(_statistics_vector(vector))
+        values = session.learner.tally_statistics(session.rows.train, session.released)
+        encoding = fixed_point.wide(len(_roster(session).members))
+        return self._seal(
+            session,
+            values,
+            encoding,
+            step="statistics",
+            round_index=request.stage,
+            model=_digest_or_zero(vector),
+            started=started,
+        )
+
+    def _initial_model(
+        self, session: _Session, request: InitialModelRequest, vector: Vector | None
+    ) -> tuple[Reply, Vector | None]:
+        if len(session.released) == session.learner.stages - 1:
+            session.released.append(_statistics_vector(vector))
+        if len(session.released) != session.learner.stages:
+            raise ProtocolError("The model is asked for before the statistics are complete.")
+        work = session.learner
+        work.start(session.released)
+        training, watching = split_validation(session.rows.train, session.spec)
+        session.training = work.training_examples(training, session.released)
+        if len(session.training) == 0:
+            raise RefusedError("This member has no training examples; its rows are too few.")
+        if len(watching):
+            session.watching = work.test_examples(watching, session.released)
+        else:
+            session.watching = session.training.take(np.arange(min(WATCH_ROWS, len(training))))
+        session.test = work.test_examples(session.rows.test, session.released)
+        model = to_vector(work.network)
+        reply = InitialModel(
+            member=self.member,
+            architecture=architecture_digest(work.network),
+            digest=vector_digest(model),
+            length=model.size,
+        )
+        return reply, model if request.send else None
+
+    def _train(
+        self, session: _Session, request: TrainRequest, vector: Vector | None
+    ) -> tuple[Reply, Vector]:
+        started = time.perf_counter()
+        if request.round != session.round + 1:
+            raise ProtocolError("Rounds are trained one after the other, each once.")
+        model = _model(session, vector)
+        training = _examples(session.training)
+        work = session.learner
+        from_vector(work.network, model)
+        train(
+            work.network,
+            training,
+            work.target,
+            session.spec.training,
+            round_index=request.round,
+            seed=local_seed(session.spec.seed, self.member, request.round),
+        )
+        overview = work.overview(session.released)
+        weight = weight_of(len(training), overview, session.spec.update)
+        change = weighted_change(model, to_vector(work.network), weight, session.spec.update)
+        encoding = fixed_point.narrow(len(_roster(session).members), clip=session.spec.update.clip)
+        session.round = request.round
+        return self._seal(
+            session,
+            change,
+            encoding,
+            step="update",
+            round_index=request.round,
+            model=vector_digest(model),
+            started=started,
+        )
+
+    def _evaluate(
+        self, session: _Session, request: EvaluateRequest, vector: Vector | None
+    ) -> tuple[Reply, Vector]:
+        started = time.perf_counter()
+        model = _model(session, vector)
+        work = session.learner
+        from_vector(work.network, model)
+        if request.part == "watch":
+            examples = _examples(session.watching)
+        elif request.part == "test":
+            examples = _examples(session.test)
+        elif request.part == "personal":
+            examples = _examples(session.test)
+            self._personalise(session)
+        else:
+            raise ProtocolError("Only the parts watch, test and personal are evaluated.")
+        values = work.tally(examples)
+        if request.part != "watch":
+            session.own[request.part] = metrics(
+                work.kind, values, work.groups, target_unit=work.target_unit
+            )
+        encoding = fixed_point.wide(len(_roster(session).members))
+        return self._seal(
+            session,
+            values,
+            encoding,
+            step=f"evaluate {request.part}",
+            round_index=request.round,
+            model=vector_digest(model),
+            started=started,
+        )
+
+    def _personalise(self, session: _Session) -> None:
+        """Fine-tune in place, and undo it where the member's own validation does not gain."""
+        personal = session.spec.personal
+        if personal is None:
+            raise ProtocolError("The run's manifest has no personalisation.")
+        work = session.learner
+        watching = _examples(session.watching)
+        before = to_vector(work.network)
+        general = work.loss(watching)
+        fine_tune(
+            work.network,
+            _examples(session.training),
+            work.target,
+            personal,
+            batch_rows=session.spec.training.batch_rows,
+            seed=local_seed(session.spec.seed, self.member, 0),
+        )
+        if not work.loss(watching) < general:
+            from_vector(work.network, before)
+
+    def _finish(self, session: _Session, request: FinishNotice, vector: Vector | None) -> Ready:
+        del request
+        model = _model(session, vector)
+        report = {
+            "run": session.manifest.run,
+            "member": self.member,
+            "model": vector_digest(model).hex(),
+            "training_rows": len(_examples(session.training)),
+            "test_rows": len(_examples(session.test)),
+            "own_metrics": session.own,
+        }
+        folder = self._settings.home / "runs"
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f".{session.manifest.run}.part"
+        part.write_text(json.dumps(report, indent=1), encoding="utf-8")
+        part.replace(folder / f"{session.manifest.run}.json")
+        del self._sessions[session.run]
+        return Ready(member=self.member)
+
+    def _seal(
+        self,
+        session: _Session,
+        values: NDArray[np.float64],
+        encoding: FixedPoint,
+        *,
+        step: str,
+        round_index: int,
+        model: bytes,
+        started: float,
+    ) -> tuple[Reply, Vector]:
+        if not np.isfinite(values).all() or np.abs(values).max() > encoding.clip:
+            raise RefusedError(
+                f"The {step} of this member do not fit the agreed number range; "
+                "check its rows with: tacit data check."
+            )
+        context = SumContext(
+            run=session.run,
+            step=step,
+            round=round_index,
+            schema=encoding.schema(values.size),
+            model=model,
+            roster=_roster(session).digest,
+        )
+        if session.sealer is None:
+            raise ProtocolError("The members' keys are not agreed on yet.")
+        sealed = session.sealer.seal(encoding.encode(values, self._entropy), context=context)
+        reply = Sealed(
+            member=self.member,
+            header=sealed.header(),
+            length=values.size,
+            seconds=time.perf_counter() - started,
+        )
+        return reply, np.frombuffer(sealed.payload, dtype="<u8")
+
+
+def _statistics_vector(vector: Vector | None) -> NDArray[np.float64]:
+    if vector is None or vector.dtype != np.float64 or not np.isfinite(vector).all():
+        raise ProtocolError("The released statistics are missing or not finite.")
+    return np.asarray(vector, dtype=np.float64)
+
+
+def _model(session: _Session, vector: Vector | None) -> NDArray[np.float32]:
+    expected = session.learner.length
+    if (
+        vector is None
+        or vector.dtype != np.float32
+        or vector.shape != (expected,)
+        or not np.isfinite(vector).all()
+    ):
+        raise ProtocolError("The model that was sent has another shape, or is not finite.")
+    return np.asarray(vector, dtype=np.float32)
+
+
+def _digest_or_zero(vector: Vector | None) -> bytes:
+    return bytes(32) if vector is None else vector_digest(vector)
+
+
+def _examples(examples: Examples | None) -> Examples:
+    if examples is None:
+        raise ProtocolError("The model is used before it was agreed on.")
+    return examples
+
+
+def _roster(session: _Session) -> Roster:
+    if session.roster is None:
+        raise ProtocolError("The members' keys are not agreed on yet.")
+    return session.roster

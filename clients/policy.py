@@ -1,0 +1,53 @@
+"""What a node agrees to. Its numbers are the node's own; no coordinator can lower them."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from clients.contract import DataContract
+from clients.frozen import Frozen
+from clients.spec import Task
+from privacy.errors import RefusedError
+from privacy.manifest import Manifest
+
+HIGHEST_FLOOR = 3
+
+
+class NodePolicy(Frozen):
+    """A node's terms.
+
+    Attributes:
+        minimum_cohort: Fewest members in a sum that this node's vector may be part of. With two,
+            each could subtract its own and read the other's.
+        tasks: Tasks that the node takes part in.
+        clear_allowed: Lets sums go unprotected. For tests; data of class L1 alone need it not.
+    """
+
+    minimum_cohort: Annotated[int, Field(ge=2)] = HIGHEST_FLOOR
+    tasks: tuple[Task, ...] = ("failure", "claims", "credit")
+    clear_allowed: bool = False
+
+
+def check_manifest(manifest: Manifest, policy: NodePolicy, contract: DataContract) -> None:
+    """Hold a run against the node's terms.
+
+    Raises:
+        RefusedError: The run asks for less than the node insists on; says what.
+    """
+    if manifest.task not in policy.tasks:
+        raise RefusedError(f"The node's policy allows no task {manifest.task!r}.")
+    if manifest.contract != contract.digest:
+        raise RefusedError(
+            f"The run was planned for another data contract than {contract.name!r} here; "
+            "agree on one contract and plan again."
+        )
+    if manifest.minimum_cohort < policy.minimum_cohort:
+        raise RefusedError(
+            f"The run opens sums of {manifest.minimum_cohort} members; this node insists on at "
+            f"least {policy.minimum_cohort}."
+        )
+    public = all(column.data_class == "L1" for column in contract.columns)
+    if manifest.protection == "clear" and not (policy.clear_allowed or public):
+        raise RefusedError(
+            "The run asks for unprotected sums of data above class L1; use protection: masked."
+        )

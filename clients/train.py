@@ -1,0 +1,252 @@
+"""Local training and scoring of one member's examples."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from clients.examples import Examples
+from clients.model import Network, tensors
+from clients.spec import PersonalSpec, TrainingSpec
+from clients.statistics import Overview
+from privacy.tally import TallyKind
+
+SCORE_BATCH_ROWS = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """How a label relates to the network's output.
+
+    Attributes:
+        kind: `life` and `value` are trained as (label - centre) / scale with squared error,
+            `binary` as a logit with cross-entropy, `count` as a log rate with Poisson deviance.
+        centre: See `kind`.
+        scale: See `kind`.
+        positive_weight: Weight of a positive row for `binary`.
+    """
+
+    kind: TallyKind
+    centre: float = 0.0
+    scale: float = 1.0
+    positive_weight: float = 1.0
+
+
+def choose_device(wanted: str) -> torch.device:
+    """`auto` takes a GPU where there is one.
+
+    Raises:
+        RuntimeError: `cuda` was asked for and there is none.
+    """
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("no CUDA device")
+    return torch.device(wanted)
+
+
+def target_of(kind: TallyKind, cap: float, overview: Overview, training: TrainingSpec) -> Target:
+    """The label's scale, from the contract and from sums over the whole federation."""
+    if kind == "life":
+        return Target(kind=kind, centre=0.0, scale=cap)
+    if kind == "value":
+        return Target(kind=kind, centre=overview.mean, scale=overview.spread)
+    weight = 1.0
+    if kind == "binary":
+        positives = max(overview.target, 1.0)
+        balanced = (overview.rows - positives) / positives
+        weight = balanced if training.positive_weight == "balanced" else training.positive_weight
+    return Target(kind=kind, positive_weight=weight)
+
+
+def learning_rate(training: TrainingSpec, round_index: int) -> float:
+    """The rate of round 1, 2, ... `rounds`."""
+    if training.schedule == "constant" or training.rounds == 1:
+        return training.learning_rate
+    phase = min(max((round_index - 1) / (training.rounds - 1), 0.0), 1.0)
+    low = training.final_share
+    return training.learning_rate * (low + (1 - low) * (1 + math.cos(math.pi * phase)) / 2)
+
+
+def train(
+    network: Network,
+    examples: Examples,
+    target: Target,
+    training: TrainingSpec,
+    *,
+    round_index: int,
+    seed: int,
+) -> float:
+    """Train in place for one round.
+
+    Args:
+        network: Starts at the round's global model, which is also what `proximal` pulls towards.
+        examples: The member's own training examples, at least one.
+        target: How labels are scaled.
+        training: The run's settings.
+        round_index: From 1; sets the learning rate.
+        seed: Of shuffling and dropout. Nothing secret depends on it.
+
+    Returns:
+        Mean training loss of the last pass.
+    """
+    rate = learning_rate(training, round_index)
+    optimiser = _optimiser(list(network.parameters()), training, rate)
+    anchor = [p.detach().clone() for p in network.parameters()] if training.proximal else []
+    return _passes(
+        network,
+        examples,
+        target,
+        optimiser,
+        _Passes(
+            epochs=training.local_epochs,
+            batch_rows=training.batch_rows,
+            step_limit=training.steps,
+            share=training.epoch_share,
+            noise=training.input_noise,
+            proximal=training.proximal,
+        ),
+        seed=seed,
+        anchor=anchor,
+    )
+
+
+def fine_tune(
+    network: Network,
+    examples: Examples,
+    target: Target,
+    personal: PersonalSpec,
+    *,
+    batch_rows: int,
+    seed: int,
+) -> None:
+    """Adapt a final model to one member, in place."""
+    chosen = network.head if personal.layers == "head" else network
+    weights = list(chosen.parameters())
+    optimiser = torch.optim.Adam(weights, lr=personal.learning_rate)
+    _passes(
+        network,
+        examples,
+        target,
+        optimiser,
+        _Passes(epochs=personal.epochs, batch_rows=batch_rows),
+        seed=seed,
+        anchor=[],
+    )
+
+
+def score(network: Network, examples: Examples, target: Target) -> NDArray[np.float64]:
+    """Shape (n,): predictions in label units, logits, or expected counts for the row's exposure."""
+    device = next(network.parameters()).device
+    network.eval()
+    parts: list[NDArray[np.float64]] = []
+    with torch.inference_mode():
+        for start in range(0, len(examples), SCORE_BATCH_ROWS):
+            rows = np.arange(start, min(start + SCORE_BATCH_ROWS, len(examples)))
+            out = network(*tensors(examples.take(rows), device))
+            parts.append(out.cpu().numpy().astype(np.float64))
+    raw = np.concatenate(parts) if parts else np.zeros(0)
+    if target.kind == "life":
+        return np.clip(raw * target.scale, 0.0, target.scale)
+    if target.kind == "value":
+        return raw * target.scale + target.centre
+    if target.kind == "count":
+        return np.exp(np.clip(raw, -30.0, 10.0)) * examples.exposure
+    return raw
+
+
+def local_seed(seed: int, member: str, round_index: int) -> int:
+    """A seed for shuffling that differs by member and round."""
+    text = f"{seed}|{member}|{round_index}".encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:4], "big")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Passes:
+    epochs: int
+    batch_rows: int
+    step_limit: int | None = None
+    share: float = 1.0
+    noise: float = 0.0
+    proximal: float = 0.0
+
+
+def _passes(
+    network: Network,
+    examples: Examples,
+    target: Target,
+    optimiser: torch.optim.Optimizer,
+    plan: _Passes,
+    *,
+    seed: int,
+    anchor: list[Tensor],
+) -> float:
+    device = next(network.parameters()).device
+    inputs = tensors(examples, device)
+    label, exposure = _labels(examples, target, device)
+    count = len(examples)
+    wanted = max(1, round(count * plan.share))
+    shuffle = torch.Generator().manual_seed(seed)
+    network.train()
+    total, seen, steps = 0.0, 0, 0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # dropout and input noise
+        for _ in range(plan.epochs):
+            total, seen = 0.0, 0
+            order = torch.randperm(count, generator=shuffle)[:wanted].to(device)
+            for rows in order.split(plan.batch_rows):
+                if plan.step_limit is not None and steps >= plan.step_limit:
+                    break
+                numeric, codes, series = (x[rows] for x in inputs)
+                if plan.noise:
+                    numeric = numeric + plan.noise * torch.randn_like(numeric)
+                    series = series + plan.noise * torch.randn_like(series)
+                loss = _loss(network(numeric, codes, series), label[rows], exposure[rows], target)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                if plan.proximal:
+                    _pull(network, anchor, plan.proximal)
+                optimiser.step()
+                total += float(loss.detach()) * len(rows)
+                seen += len(rows)
+                steps += 1
+    return total / max(seen, 1)
+
+
+def _labels(examples: Examples, target: Target, device: torch.device) -> tuple[Tensor, Tensor]:
+    scaled = (examples.target - target.centre) / target.scale
+    label = torch.from_numpy(scaled.astype(np.float32)).to(device)
+    exposure = torch.from_numpy(examples.exposure.astype(np.float32)).to(device)
+    return label, exposure
+
+
+def _loss(out: Tensor, label: Tensor, exposure: Tensor, target: Target) -> Tensor:
+    if target.kind == "binary":
+        weight = torch.full((), target.positive_weight, device=out.device)
+        return nn.functional.binary_cross_entropy_with_logits(out, label, pos_weight=weight)
+    if target.kind == "count":
+        # Poisson deviance up to what does not depend on the model; held against overflow
+        return (exposure * torch.exp(out.clamp(max=10.0)) - label * out).mean()
+    return nn.functional.mse_loss(out, label)
+
+
+def _pull(network: Network, anchor: list[Tensor], proximal: float) -> None:
+    for weight, start in zip(network.parameters(), anchor, strict=True):
+        if weight.grad is not None:
+            weight.grad.add_(weight.detach() - start, alpha=proximal)
+
+
+def _optimiser(
+    weights: list[nn.Parameter], training: TrainingSpec, rate: float
+) -> torch.optim.Optimizer:
+    if training.optimiser == "sgd":
+        return torch.optim.SGD(
+            weights, lr=rate, momentum=training.momentum, weight_decay=training.weight_decay
+        )
+    kind = torch.optim.AdamW if training.optimiser == "adamw" else torch.optim.Adam
+    fused = weights[0].device.type in {"cpu", "cuda"}
+    return kind(weights, lr=rate, weight_decay=training.weight_decay, fused=fused)

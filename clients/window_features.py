@@ -1,0 +1,264 @@
+"""From a device's readings to windows, with statistics that only ever leave as sums.
+
+Stage 0 tallies, for each operating condition and sensor, the moments of the readings; they
+standardise a reading by its own condition. Stage 1, where a window is summarised, tallies the
+moments of each summary, so that the model's inputs are of one scale.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from clients.contract import Column, DataContract
+from clients.examples import Examples, InputShape
+from clients.spec import NodeSpec, WindowSpec
+from clients.statistics import (
+    OVERVIEW,
+    Floats,
+    Overview,
+    read_moments,
+    read_overview,
+    tally_moments,
+    tally_overview,
+    to_unit_interval,
+)
+from clients.table_features import group_codes, units
+from privacy.errors import ProtocolError
+
+SUMMARY_LIMIT = 8.0  # standard deviations; beyond it a summary is held
+AGE_SCALE = 200.0  # steps; an age input is of the order of one
+
+
+@dataclass(frozen=True, slots=True)
+class _Windows:
+    """Windows of standardised readings with what belongs to their last row."""
+
+    series: NDArray[np.float32]  # (n, t, s)
+    age: Floats  # (n,) steps since the device's record began
+    last: NDArray[np.int64]  # (n,) row of each window's end
+
+
+@dataclass(frozen=True, slots=True)
+class WindowFeatures:
+    """The preparation of telemetry for one contract and one run."""
+
+    contract: DataContract
+    spec: NodeSpec
+    window: WindowSpec
+
+    @property
+    def stages(self) -> int:
+        """Two where windows are summarised, else one."""
+        return 2 if self.window.statistics else 1
+
+    @property
+    def sensors(self) -> tuple[Column, ...]:
+        """Sensor columns in contract order, without those that the run leaves aside."""
+        without = set(self.spec.features.without)
+        return tuple(c for c in self.contract.by_role("sensor") if c.name not in without)
+
+    @property
+    def _conditions(self) -> int:
+        return len(self.contract.regime.levels) if self.contract.regime else 1
+
+    def tally(self, rows: pd.DataFrame, released: Sequence[Floats]) -> Floats:
+        """This member's tally for the stage after those that were released."""
+        if not released:
+            condition = self._condition(rows)
+            parts = [
+                tally_overview(
+                    rows["__y"].to_numpy(dtype=np.float64), np.ones(len(rows)), units(rows)
+                )
+            ]
+            for column in self.sensors:
+                values = _scaled(rows, column)
+                parts += [tally_moments(values[condition == c]) for c in range(self._conditions)]
+            return np.concatenate(parts)
+        windows = self._windows(rows, released, self.window.stride, last_only=False)
+        windows = self._usable(rows, windows, training=True)
+        summary = self._summaries(windows)
+        scaled = (np.clip(summary, -SUMMARY_LIMIT, SUMMARY_LIMIT) / SUMMARY_LIMIT + 1) / 2
+        head = tally_overview(
+            rows["__y"].to_numpy(dtype=np.float64)[windows.last],
+            np.ones(windows.last.size),
+            units(rows)[windows.last],
+        )
+        return np.concatenate(
+            [head, *(tally_moments(scaled[:, i]) for i in range(scaled.shape[1]))]
+        )
+
+    def overview(self, released: Sequence[Floats]) -> Overview:
+        """Totals over the federation's training windows (rows, where the model sees readings)."""
+        return read_overview(released[-1])
+
+    def shape(self, released: Sequence[Floats]) -> InputShape:
+        """What the network has to take in; the same at every member."""
+        del released
+        if self.window.statistics:
+            return InputShape(numeric=len(self.names(())), levels=())
+        return InputShape(numeric=0, levels=(), steps=self.window.length, sensors=len(self.sensors))
+
+    def names(self, released: Sequence[Floats]) -> tuple[str, ...]:
+        """Names of the inputs, in the order of `Examples.numeric`."""
+        del released
+        window = self.window
+        names: list[str] = []
+        for kind in window.statistics:
+            if kind == "age":
+                names.append("age")
+            else:
+                names += [f"{c.name} {kind}" for c in self.sensors]
+        if window.statistics and window.pieces > 1:
+            names += [f"{c.name} mean {i + 1}" for i in range(window.pieces) for c in self.sensors]
+        return tuple(names)
+
+    def training_examples(self, rows: pd.DataFrame, released: Sequence[Floats]) -> Examples:
+        """Every window of the member's training devices, `stride` apart."""
+        windows = self._windows(rows, released, self.window.stride, last_only=False)
+        return self._examples(rows, released, self._usable(rows, windows, training=True))
+
+    def test_examples(self, rows: pd.DataFrame, released: Sequence[Floats]) -> Examples:
+        """One window a device, its last, for remaining life; else windows `test_stride` apart."""
+        last_only = self.contract.label.kind == "remaining_life"
+        windows = self._windows(rows, released, self.window.test_stride, last_only)
+        return self._examples(rows, released, self._usable(rows, windows, training=False))
+
+    def _examples(
+        self, rows: pd.DataFrame, released: Sequence[Floats], windows: _Windows
+    ) -> Examples:
+        ends = rows.iloc[windows.last]
+        count = windows.last.size
+        numeric = np.zeros((count, 0), dtype=np.float32)
+        series = windows.series
+        if self.window.statistics:
+            if len(released) < self.stages:
+                raise ProtocolError("The window statistics were not released before the model.")
+            numeric = self._standardised(self._summaries(windows), released[1])
+            series = np.zeros((count, 0, 0), dtype=np.float32)
+        target = ends["__y"].to_numpy(dtype=np.float64)
+        raw = ends["__y_raw"].to_numpy(dtype=np.float64) if "__y_raw" in ends else target
+        return Examples(
+            numeric=numeric,
+            codes=np.zeros((count, 0), dtype=np.int64),
+            series=series,
+            target=target,
+            target_raw=raw,
+            exposure=np.ones(count),
+            group=group_codes(ends, self.contract),
+            unit=units(rows)[windows.last],
+        )
+
+    def _condition(self, rows: pd.DataFrame) -> NDArray[np.int64]:
+        regime = self.contract.regime
+        if regime is None:
+            return np.zeros(len(rows), dtype=np.int64)
+        return regime.index(rows[regime.column].to_numpy(dtype=np.float64))
+
+    def _usable(self, rows: pd.DataFrame, windows: _Windows, *, training: bool) -> _Windows:
+        """Windows whose label is known and, for training, within the run's limit."""
+        keep = np.ones(windows.last.size, dtype=bool)
+        if "__known" in rows:
+            keep &= rows["__known"].to_numpy(dtype=bool)[windows.last]
+        limit = self.window.life_limit
+        if training and limit is not None and "__y_raw" in rows:
+            keep &= rows["__y_raw"].to_numpy(dtype=np.float64)[windows.last] <= limit
+        if keep.all():
+            return windows
+        return _Windows(windows.series[keep], windows.age[keep], windows.last[keep])
+
+    def _windows(
+        self, rows: pd.DataFrame, released: Sequence[Floats], stride: int, last_only: bool
+    ) -> _Windows:
+        readings = self._readings(rows, released[0])
+        length = self.window.length
+        unit = units(rows)
+        series: list[NDArray[np.float32]] = []
+        age: list[Floats] = []
+        last: list[NDArray[np.int64]] = []
+        starts = np.flatnonzero(np.r_[True, unit[1:] != unit[:-1]]) if len(rows) else np.array([])
+        stops = np.r_[starts[1:], len(rows)]
+        for start, stop in zip(starts.astype(int), stops.astype(int), strict=True):
+            own = readings[start:stop]
+            if stop - start < length:
+                if not last_only:
+                    continue
+                # a device younger than a window: its first reading stands for what came before
+                own = np.concatenate([np.repeat(own[:1], length - len(own), axis=0), own])
+            views = sliding_window_view(own, length, axis=0).transpose(0, 2, 1)
+            ends = np.arange(stop - len(views), stop)
+            keep = slice(-1, None) if last_only else slice((len(views) - 1) % stride, None, stride)
+            series.append(np.ascontiguousarray(views[keep]))
+            last.append(ends[keep])
+            age.append((ends[keep] - start + 1) / AGE_SCALE)
+        if not last:
+            return _Windows(
+                np.zeros((0, length, readings.shape[1]), np.float32),
+                np.zeros(0),
+                np.zeros(0, np.int64),
+            )
+        return _Windows(np.concatenate(series), np.concatenate(age), np.concatenate(last))
+
+    def _readings(self, rows: pd.DataFrame, total: Floats) -> NDArray[np.float32]:
+        condition = self._condition(rows)
+        out = np.empty((len(rows), len(self.sensors)), dtype=np.float32)
+        at = OVERVIEW
+        for index, column in enumerate(self.sensors):
+            values = _scaled(rows, column)
+            entries = total[at : at + 3 * self._conditions].reshape(-1, 3)
+            moments = [read_moments(entry) for entry in entries]
+            mean = np.array([m.mean for m in moments])[condition]
+            spread = np.array([m.spread for m in moments])[condition]
+            out[:, index] = np.nan_to_num((values - mean) / spread)
+            at += 3 * self._conditions
+        return out
+
+    def _summaries(self, windows: _Windows) -> NDArray[np.float32]:
+        series = windows.series
+        length = series.shape[1]
+        ramp = np.linspace(-1, 1, length, dtype=np.float32)
+        ramp /= np.square(ramp).sum()
+        columns: list[NDArray[np.float32]] = []
+        for kind in self.window.statistics:
+            if kind == "last":
+                columns.append(series[:, -1])
+            elif kind == "recent":
+                columns.append(series[:, -self.window.recent :].mean(axis=1))
+            elif kind == "first":
+                columns.append(series[:, 0])
+            elif kind == "mean":
+                columns.append(series.mean(axis=1))
+            elif kind == "std":
+                columns.append(series.std(axis=1))
+            elif kind == "min":
+                columns.append(series.min(axis=1))
+            elif kind == "max":
+                columns.append(series.max(axis=1))
+            elif kind == "slope":
+                columns.append(np.einsum("nts,t->ns", series, ramp))
+            else:
+                columns.append(windows.age[:, None].astype(np.float32))
+        if self.window.pieces > 1:
+            pieces = np.array_split(series, self.window.pieces, axis=1)
+            columns += [piece.mean(axis=1) for piece in pieces]
+        return np.concatenate(columns, axis=1)
+
+    def _standardised(self, summary: NDArray[np.float32], total: Floats) -> NDArray[np.float32]:
+        entries = total[OVERVIEW:].reshape(-1, 3)
+        moments = [read_moments(entry) for entry in entries]
+        mean = np.array([(m.mean * 2 - 1) * SUMMARY_LIMIT for m in moments], dtype=np.float32)
+        spread = np.array(
+            [m.spread * 2 * SUMMARY_LIMIT if m.spread < 1 else 1.0 for m in moments],
+            dtype=np.float32,
+        )
+        held = np.clip(summary, -SUMMARY_LIMIT, SUMMARY_LIMIT)
+        return np.asarray((held - mean) / spread, dtype=np.float32)
+
+
+def _scaled(rows: pd.DataFrame, column: Column) -> Floats:
+    low, high = column.bounds
+    values = rows[column.name].to_numpy(dtype=np.float64)
+    return to_unit_interval(values, low, high, column.transform)

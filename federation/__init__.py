@@ -1,0 +1,1 @@
+"""Wiring: command line, run configs, the engine's adapter, homes and reports."""

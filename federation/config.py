@@ -1,0 +1,183 @@
+"""A run config: what a launcher writes, and how it becomes the two halves of a manifest."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from aggregator.plan import CoordinatorPlan, ServerStep
+from clients.contract import DataContract, load_contract
+from clients.frozen import Frozen, read_yaml
+from clients.spec import (
+    FeatureSpec,
+    ModelSpec,
+    NodeSpec,
+    PersonalSpec,
+    Share,
+    Task,
+    TrainingSpec,
+    UpdateSpec,
+)
+from clients.targets import target_unit, tally_kind
+from privacy.errors import InputError
+
+DATA_VARIABLE = "TACIT_DATA"
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+LABELS_OF_TASK: dict[str, tuple[str, ...]] = {
+    "failure": ("remaining_life", "within_horizon", "binary"),
+    "claims": ("count", "value"),
+    "credit": ("binary", "value"),
+}
+
+
+class Aggregation(Frozen):
+    """The server step as a launcher writes it; see `aggregator.plan.ServerStep`."""
+
+    kind: Literal["fedavg", "fedavgm", "fedadam"] = "fedavg"
+    learning_rate: Annotated[float, Field(gt=0, le=100)] = 1.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    second_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    adaptivity: Annotated[float, Field(gt=0, le=1)] = 1e-3
+
+
+class RunConfig(Frozen):
+    """A run config file. Every key is in configs/README.md.
+
+    Attributes:
+        name: Of the run; part of its id.
+        title: One line for people.
+        task: `failure`, `claims` or `credit`.
+        contract: The data contract, relative to this file.
+        protection: `masked`; `clear` only where every node's policy lets it.
+        minimum_cohort: Fewest members in an opened sum.
+        validation_share: Share of training units that watch the run.
+        features: Inputs.
+        model: Network.
+        training: Local training.
+        server: Server step.
+        update: How a change leaves a node.
+        average_last: Final model = mean of the last so many global models.
+        watch_every: Rounds between validations.
+        deadline_s: Seconds that a step waits for the slowest member.
+        personal: Fine-tuning at each member after the last round.
+    """
+
+    name: Name
+    title: str = ""
+    task: Task
+    contract: str
+    protection: Literal["masked", "clear"] = "masked"
+    minimum_cohort: Annotated[int, Field(ge=2, le=100_000)] = 3
+    validation_share: Share = 0.1
+    features: FeatureSpec = FeatureSpec()
+    model: ModelSpec
+    training: TrainingSpec
+    server: Aggregation = Aggregation()
+    update: UpdateSpec = UpdateSpec()
+    average_last: Annotated[int, Field(ge=1, le=10_000)] = 1
+    watch_every: Annotated[int, Field(ge=1, le=10_000)] = 1
+    deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 3_600.0
+    personal: PersonalSpec | None = None
+
+    @model_validator(mode="after")
+    def _average_what_there_is(self) -> "RunConfig":
+        if self.average_last > self.training.rounds:
+            raise ValueError("average_last: there are fewer rounds; lower it")
+        return self
+
+    def node_settings(self, *, seed: int, fold: int | None) -> dict[str, Any]:
+        """The node's half of a manifest."""
+        spec = NodeSpec(
+            task=self.task,
+            seed=seed,
+            fold=fold,
+            validation_share=self.validation_share,
+            features=self.features,
+            model=self.model,
+            training=self.training,
+            update=self.update,
+            personal=self.personal,
+        )
+        return spec.model_dump(mode="json")
+
+    def coordinator_settings(self, contract: DataContract) -> dict[str, Any]:
+        """The coordinator's half of a manifest."""
+        plan = CoordinatorPlan(
+            rounds=self.training.rounds,
+            statistics_stages=self.features.stages,
+            server=ServerStep(**self.server.model_dump()),
+            clip=self.update.clip,
+            average_last=self.average_last,
+            watch_every=self.watch_every,
+            personal=self.personal is not None,
+            tally=tally_kind(contract),
+            groups=contract.groups,
+            target_unit=target_unit(contract),
+            deadline_s=self.deadline_s,
+        )
+        return plan.model_dump(mode="json")
+
+
+class Project(Frozen):
+    """A run config with the contract that it names, held against each other."""
+
+    config: RunConfig
+    contract: DataContract
+    config_path: Path
+    contract_path: Path
+
+    @property
+    def folds(self) -> tuple[int | None, ...]:
+        """The folds that are run one after the other; (None,) without folds."""
+        split = self.contract.split
+        return tuple(range(split.folds)) if split is not None and split.kind == "folds" else (None,)
+
+
+def load_project(path: Path) -> Project:
+    """Read a run config and its contract.
+
+    Raises:
+        InputError: One of them cannot be used, or they do not fit; says which key and why.
+    """
+    config = read_yaml(RunConfig, path)
+    contract_path = (path.parent / config.contract).resolve()
+    contract = load_contract(contract_path)
+    kind = contract.label.kind
+    if kind not in LABELS_OF_TASK[config.task]:
+        raise InputError(
+            f"{path}: task: {config.task} cannot learn the label kind {kind} of {contract.name}; "
+            f"it learns {', '.join(LABELS_OF_TASK[config.task])}."
+        )
+    window = config.features.window
+    if contract.is_telemetry and window is None:
+        raise InputError(
+            f"{path}: features.window: is missing; {contract.name} holds readings over time."
+        )
+    if window is not None and not contract.is_telemetry:
+        raise InputError(f"{path}: features.window: remove it; {contract.name} is no telemetry.")
+    known = {column.name for column in contract.columns}
+    for name in config.features.without:
+        if name not in known:
+            raise InputError(f"{path}: features.without: {contract.name} has no column {name}.")
+    return Project(
+        config=config,
+        contract=contract,
+        config_path=path.resolve(),
+        contract_path=contract_path,
+    )
+
+
+def data_root(given: Path | None) -> Path:
+    """Where a contract's paths begin: what was given, else $TACIT_DATA, else ../shared/data.
+
+    Raises:
+        InputError: That folder does not exist.
+    """
+    root = given or Path(os.environ.get(DATA_VARIABLE) or Path("..") / "shared" / "data")
+    if not root.is_dir():
+        raise InputError(
+            f"{root}: no such data folder; give --data FOLDER or set {DATA_VARIABLE}."
+        )
+    return root.resolve()

@@ -1,0 +1,139 @@
+"""Baselines of an embedded run: each member alone, and all rows pooled, side by side on all cores.
+
+Only a launch on one machine, which holds every member's rows anyway, can do this. It is for
+comparison and never part of a federation.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federation.engine import worker
+from privacy.errors import RefusedError
+
+if TYPE_CHECKING:
+    from clients.members import MemberRows
+
+Floats = NDArray[np.float64]
+POOLED = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineTask:
+    """What a worker trains.
+
+    Attributes:
+        contract: The contract's file.
+        data_root: Where its paths begin.
+        settings: The node half of a manifest.
+        average_last: As in the run.
+        device: As in the run.
+        member: Whose rows; `POOLED` for all.
+    """
+
+    contract: Path
+    data_root: Path
+    settings: Mapping[str, Any]
+    average_last: int
+    device: str
+    member: str
+
+
+@dataclass(frozen=True, slots=True)
+class Baselines:
+    """Tallies by member, each on the member's own test rows.
+
+    Attributes:
+        alone: Of the model that the member trained alone; a member that cannot is missing.
+        pooled: Of the one model trained on all rows.
+        reasons: Member -> why it cannot train alone.
+    """
+
+    alone: Mapping[str, Floats]
+    pooled: Mapping[str, Floats]
+    reasons: Mapping[str, str]
+
+
+def train_baselines(
+    task: BaselineTask, members: Sequence[str], told: Callable[[], None]
+) -> Baselines:
+    """Train all baselines.
+
+    Args:
+        task: For `POOLED`; the others differ by their member.
+        members: Who is in the run.
+        told: Called whenever one is done.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["federation.engine.preload"])
+    count = os.cpu_count() or 1
+    alone: dict[str, Floats] = {}
+    pooled: dict[str, Floats] = {}
+    reasons: dict[str, str] = {}
+    pool = ProcessPoolExecutor(
+        count, mp_context=context, initializer=worker.start, initargs=({}, 1)
+    )
+    try:
+        # the longest first
+        waiting = {pool.submit(_train, task): POOLED}
+        for member in members:
+            mine = BaselineTask(
+                contract=task.contract,
+                data_root=task.data_root,
+                settings=task.settings,
+                average_last=task.average_last,
+                device=task.device,
+                member=member,
+            )
+            waiting[pool.submit(_train, mine)] = member
+        for future in as_completed(waiting):
+            member = waiting[future]
+            try:
+                tallies = future.result()
+            except RefusedError as reason:
+                reasons[member or "pooled"] = str(reason)
+            else:
+                (alone if member else pooled).update(tallies)
+            told()
+    except BrokenProcessPool:
+        raise RefusedError(
+            "A baseline's process ended by itself, perhaps for want of memory; "
+            "launch without --baselines."
+        ) from None
+    finally:
+        processes = list((pool._processes or {}).values())  # noqa: SLF001 - no public way to end
+        pool.shutdown(wait=False, cancel_futures=True)  # a worker in the middle of a task
+        for process in processes:
+            process.terminate()
+    return Baselines(alone, pooled, reasons)
+
+
+def _train(task: BaselineTask) -> dict[str, Floats]:
+    from clients.baseline import train_alone
+    from clients.contract import load_contract
+    from clients.spec import parse_node_spec
+
+    contract = load_contract(task.contract)
+    spec = parse_node_spec(dict(task.settings))
+    rows = _rows(task.contract, task.data_root, spec.fold)
+    chosen = [rows[task.member]] if task.member else list(rows.values())
+    return train_alone(
+        contract, spec, chosen, average_last=task.average_last, device=task.device
+    )
+
+
+@lru_cache(maxsize=1)
+def _rows(contract: Path, data_root: Path, fold: int | None) -> dict[str, "MemberRows"]:
+    from clients.contract import load_contract
+    from clients.members import read_members
+
+    return read_members(load_contract(contract), data_root, fold=fold)

@@ -1,0 +1,124 @@
+"""What runs inside a worker process of the embedded engine: some nodes, each with its own state.
+
+The parent process is the coordinator. It never holds a node: it passes bytes in and gets bytes out,
+the same bytes that Flower would put on the wire. Rows are read here and stay here; where several
+members' rows lie in one file, the file is read once and each node is given its own.
+"""
+
+import logging
+import os
+import signal
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clients.members import MemberRows
+    from clients.node import Node
+    from flwr.clientapp import ClientApp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalNode:
+    """What a worker needs to start one node; it holds no secret.
+
+    Attributes:
+        member: Its name.
+        home: Its own folder, with its identity.
+        contract: The contract's file.
+        data_root: Where the contract's paths begin.
+        launcher: Public key of who may start runs.
+        device: `auto`, `cpu` or `cuda`.
+        clear_allowed: The node's policy on unprotected sums.
+    """
+
+    member: str
+    home: Path
+    contract: Path
+    data_root: Path
+    launcher: bytes
+    device: str = "auto"
+    clear_allowed: bool = False
+
+
+_NODES: dict[int, "Node"] = {}
+_APPS: dict[int, "ClientApp"] = {}
+_HELD: dict[int, LocalNode] = {}
+
+
+def start(nodes: dict[int, LocalNode], threads: int) -> None:
+    """Make this process the home of some nodes. Runs once, in the worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator decides how a run ends
+    os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+    import torch
+
+    torch.set_num_threads(threads)
+    _HELD.update(nodes)
+
+
+def join() -> tuple[str, ...]:
+    """Start the nodes; returns their members. An error here is the first thing a user sees."""
+    from clients.app import client_app
+    from clients.contract import load_contract
+    from clients.node import Node, NodeSettings
+    from clients.policy import NodePolicy
+    from privacy.identity import Identity
+
+    members = frozenset(node.member for node in _HELD.values())
+    for address, local in _HELD.items():
+        _log_to(local.home, local.member)
+        settings = NodeSettings(
+            member=local.member,
+            identity=Identity.load(local.home / "identity.pem"),
+            launcher=local.launcher,
+            contract=load_contract(local.contract),
+            rows=lambda fold, local=local: _rows(
+                local.contract, local.data_root, members, fold
+            )[local.member],
+            policy=NodePolicy(clear_allowed=local.clear_allowed),
+            home=local.home,
+            device=local.device,
+        )
+        _NODES[address] = Node(settings)
+        _APPS[address] = client_app(_NODES[address])
+    return tuple(sorted(members))
+
+
+def handle(address: int, run_id: int, wire: bytes) -> bytes:
+    """Give one Flower message to a node's app; both are Flower's own encoding."""
+    from flwr.app import Context, Error, Message, RecordDict
+    from flwr.common.constant import ErrorCode
+    from flwr.common.serde import message_from_proto, message_to_proto
+    from flwr.proto.message_pb2 import Message as WireMessage
+
+    message = message_from_proto(WireMessage.FromString(wire))
+    context = Context(
+        run_id=run_id, node_id=address, node_config={}, state=RecordDict(), run_config={}
+    )
+    try:
+        reply = _APPS[address](message, context)
+    except Exception:
+        logging.getLogger(f"tacit.node.{_HELD[address].member}").exception("the app failed")
+        reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, ""), reply_to=message)
+    return bytes(message_to_proto(reply).SerializeToString())
+
+
+@lru_cache(maxsize=1)
+def _rows(
+    contract: Path, data_root: Path, members: frozenset[str], fold: int | None
+) -> dict[str, "MemberRows"]:
+    from clients.contract import load_contract
+    from clients.members import read_members
+
+    return read_members(load_contract(contract), data_root, only=members, fold=fold)
+
+
+def _log_to(home: Path, member: str) -> None:
+    logger = logging.getLogger(f"tacit.node.{member}")
+    if not logger.handlers:
+        handler = logging.FileHandler(home / "node.log", encoding="utf-8", delay=True)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.setLevel(logging.INFO)

@@ -1,0 +1,422 @@
+"""A run with all its nodes on this machine: identities, manifests, the engine, what is kept.
+
+The nodes are as separate as on a network: own process state, own identity, own folder, and every
+message in Flower's encoding. The launcher signs the manifest; each node checks it by itself.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aggregator import coordinator
+from aggregator.coordinator import RunResult
+from clients.members import member_names
+from clients.targets import target_unit, tally_kind
+from federation.config import Project
+from federation.engine.worker import LocalNode
+from federation.home import Home, read_json, write_json
+from federation.record import LedgerRecorder, RunFolder
+from privacy.errors import CohortError, InputError, TacitError
+from privacy.identity import Identity
+from privacy.ledger.store import LedgerStore
+from privacy.manifest import SIGNING_DOMAIN, Manifest
+from privacy.randomness import system_bytes
+from privacy.tally import HEADLINE, metrics
+
+Floats = NDArray[np.float64]
+STOPPED_BY_HAND = "stopped by hand (Ctrl-C)"
+
+
+class Display(Protocol):
+    """Shows a person how a launch goes; the default shows nothing."""
+
+    def step(self, name: str) -> None:
+        """A step began."""
+
+    def round(
+        self, index: int, of: int, metrics: Mapping[str, float], facts: Mapping[str, float]
+    ) -> None:
+        """A round was committed."""
+
+    def baseline(self, done: int, of: int) -> None:
+        """One more baseline is trained."""
+
+
+class Silent:
+    """A display that shows nothing."""
+
+    def step(self, name: str) -> None:
+        """Nothing."""
+
+    def round(
+        self, index: int, of: int, metrics: Mapping[str, float], facts: Mapping[str, float]
+    ) -> None:
+        """Nothing."""
+
+    def baseline(self, done: int, of: int) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchOptions:
+    """How to launch.
+
+    Attributes:
+        data_root: Where the contract's paths begin.
+        seed: Of initial model and shuffling.
+        baselines: Also train each member alone, and all rows pooled.
+        workers: Processes; None takes all cores.
+        device: `auto`, `cpu` or `cuda`.
+        clear_allowed: Nodes' policy on unprotected sums, for tests.
+    """
+
+    data_root: Path
+    seed: int = 0
+    baselines: bool = False
+    workers: int | None = None
+    device: str = "auto"
+    clear_allowed: bool = False
+
+
+@dataclass(kw_only=True)
+class _Watch:
+    """`aggregator.ports.Observer` that keeps rounds and shows them."""
+
+    folder: RunFolder
+    display: Display
+    rounds: int
+    fold: int | None
+    seconds: list[float] = field(default_factory=list)
+
+    def step(self, name: str) -> None:
+        self.display.step(name)
+
+    def round(self, index: int, metrics: Mapping[str, float], facts: Mapping[str, float]) -> None:
+        self.seconds.append(facts["seconds"])
+        fold = {} if self.fold is None else {"fold": self.fold}
+        kept = {"round": index, **fold, "metrics": dict(metrics), **facts}
+        self.folder.round(kept)
+        self.display.round(index, self.rounds, metrics, facts)
+
+
+def launch_local(
+    project: Project, home: Home, options: LaunchOptions, display: Display | None = None
+) -> dict[str, Any]:
+    """Run a federation on this machine and keep what it leaves.
+
+    Returns:
+        What `tacit run launch --json` prints; also kept as the run's result.json.
+
+    Raises:
+        TacitError: The run cannot be started, was refused by a member, or failed; nothing is half
+            written, and the ledger says why.
+    """
+    show = display or Silent()
+    with home.exclusive():
+        started = time.perf_counter()
+        members = member_names(project.contract, options.data_root)
+        if len(members) < project.config.minimum_cohort:
+            raise CohortError(
+                f"The contract {project.contract.name} has {len(members)} members here; sums "
+                f"are opened over at least {project.config.minimum_cohort}. "
+                "Check its members, or the data folder."
+            )
+        launcher = _launcher(home)
+        nodes = [_node(home, project, options, member, launcher.public) for member in members]
+        run = home.new_run(project.config.name, datetime.now(UTC))
+        folder = RunFolder(path=home.runs / run)
+        folder.begin(
+            project.config_path,
+            project.contract_path,
+            {"name": project.config.name, "task": project.config.task, "seed": options.seed},
+        )
+        ledger = LedgerStore(home.ledger)
+        work = _Launch(project, home, options, show, run, folder, ledger, launcher)
+        try:
+            outcome = work.carry_out(nodes, started)
+        except KeyboardInterrupt:
+            work.stop(STOPPED_BY_HAND)
+            raise
+        except TacitError as failure:
+            work.stop(str(failure))
+            raise
+        except BaseException:
+            work.stop("failed inside")
+            raise
+        write_json(folder.path / "result.json", outcome)
+        folder.state("finished", name=project.config.name, task=project.config.task)
+        return outcome
+
+
+@dataclass(slots=True)
+class _Launch:
+    project: Project
+    home: Home
+    options: LaunchOptions
+    display: Display
+    run: str
+    folder: RunFolder
+    ledger: LedgerStore
+    launcher: Identity
+    open_runs: list[str] = field(default_factory=list)
+
+    def carry_out(self, nodes: Sequence[LocalNode], started: float) -> dict[str, Any]:
+        # the engine is heavy to import, and a launch that is refused never needs it
+        from aggregator.app import server_app
+        from federation.engine.local_grid import LocalGrid
+        from flwr.app import Context, RecordDict
+
+        config = self.project.config
+        results: list[RunResult] = []
+        watches: list[_Watch] = []
+        runs: list[str] = []
+        self.display.step("starting the members' nodes")
+        with LocalGrid(nodes, workers=self.options.workers) as grid:
+            grid.ready()
+            for fold in self.project.folds:
+                run = self.run if fold is None else f"{self.run}.{fold + 1}"
+                manifest = self._manifest(run, nodes, fold)
+                signature = self.launcher.sign(SIGNING_DOMAIN, manifest.to_bytes())
+                suffix = "" if fold is None else f".{fold + 1}"
+                self.folder.manifest(manifest, signature, f"manifest{suffix}")
+                watch = _Watch(
+                    folder=self.folder,
+                    display=self.display,
+                    rounds=config.training.rounds,
+                    fold=fold,
+                )
+                self.open_runs.append(run)
+
+                def carry_out(
+                    transport: object,
+                    manifest: Manifest = manifest,
+                    signature: bytes = signature,
+                    watch: _Watch = watch,
+                ) -> None:
+                    results.append(
+                        coordinator.run(
+                            manifest,
+                            signature,
+                            transport=transport,  # type: ignore[arg-type] # a GridTransport
+                            ledger=LedgerRecorder(self.ledger),
+                            observer=watch,
+                        )
+                    )
+
+                context = Context(
+                    run_id=grid.run.run_id, node_id=0, node_config={}, state=RecordDict(),
+                    run_config={},
+                )
+                server_app(carry_out)(grid, context)
+                self.open_runs.remove(run)
+                self.folder.model(results[-1], manifest, f"model{suffix}")
+                watches.append(watch)
+                runs.append(run)
+        seconds = time.perf_counter() - started
+        outcome = self._outcome(results, watches, runs, [node.member for node in nodes])
+        if self.options.baselines:
+            outcome["baselines"] = self._baselines([node.member for node in nodes])
+        outcome["seconds"] = {
+            "federated": round(seconds, 2),
+            "total": round(time.perf_counter() - started, 2),
+            "per_round": round(float(np.mean([s for w in watches for s in w.seconds])), 3),
+        }
+        return outcome
+
+    def stop(self, reason: str) -> None:
+        """Record the end of a run that did not finish; nothing here may hide the reason."""
+        for run in self.open_runs:
+            with suppress(TacitError, ValueError):
+                LedgerRecorder(self.ledger).record(
+                    "run.stopped", {"run": run, "reason": reason[:500]}
+                )
+        with suppress(TacitError, OSError):
+            self.folder.state(
+                "stopped",
+                name=self.project.config.name,
+                task=self.project.config.task,
+                reason=reason,
+                ledger=_head(self.ledger),
+            )
+
+    def _manifest(self, run: str, nodes: Sequence[LocalNode], fold: int | None) -> Manifest:
+        config, contract = self.project.config, self.project.contract
+        return Manifest(
+            run=run,
+            name=config.name,
+            task=config.task,
+            unit=contract.unit,
+            contract=contract.digest,
+            directory={
+                node.member: Identity.load(node.home / "identity.pem").public.hex()
+                for node in nodes
+            },
+            minimum_cohort=config.minimum_cohort,
+            protection=config.protection,
+            node_settings=config.node_settings(seed=self.options.seed, fold=fold),
+            coordinator_settings=config.coordinator_settings(contract),
+        )
+
+    def _outcome(
+        self,
+        results: Sequence[RunResult],
+        watches: Sequence[_Watch],
+        runs: Sequence[str],
+        members: Sequence[str],
+    ) -> dict[str, Any]:
+        config, contract = self.project.config, self.project.contract
+        own = {member: self._own_metrics(member, runs) for member in members}
+        reported: dict[str, Any] = {
+            "run": self.run,
+            "name": config.name,
+            "title": config.title or contract.title,
+            "task": config.task,
+            "contract": contract.name,
+            "members": list(members),
+            "rounds": config.training.rounds,
+            "seed": self.options.seed,
+            "protection": config.protection,
+            "metrics": _mean([result.metrics for result in results]),
+            "by_member": {
+                member: _mean([one["test"] for one in reports])
+                for member, reports in own.items()
+            },
+            "headline": HEADLINE[tally_kind(contract)][0],
+            "privacy": {
+                "unit": contract.unit,
+                "epsilon": None,
+                "delta": None,
+                "per_node": {member: None for member in members},
+                "note": "No noise was added: sums are hidden by masks, the model itself has no "
+                "differential privacy.",
+            },
+            "bytes_per_round": {
+                "up_per_member": results[-1].bytes_up,
+                "down_per_member": results[-1].bytes_down,
+            },
+            "bytes_sent_per_member": sum(result.bytes_total for result in results),
+            "model": str(self.folder.path / "model.safetensors"),
+            "model_values": int(results[-1].model.size),
+            "ledger": _head(self.ledger),
+        }
+        if len(results) > 1:
+            reported["folds"] = [dict(result.metrics) for result in results]
+            reported["model"] = str(self.folder.path / "model.1.safetensors")
+        if config.personal is not None:
+            reported["personal"] = {
+                "metrics": _mean([result.personal for result in results]),
+                "by_member": {
+                    member: _mean([one["personal"] for one in reports])
+                    for member, reports in own.items()
+                },
+            }
+        return reported
+
+    def _own_metrics(self, member: str, runs: Sequence[str]) -> list[dict[str, Any]]:
+        """What a member found for itself; readable here because its node runs here."""
+        folder = self.home.node(self.project.contract.name, member) / "runs"
+        return [read_json(folder / f"{run}.json")["own_metrics"] for run in runs]
+
+    def _baselines(self, members: Sequence[str]) -> dict[str, Any]:
+        from federation.engine.baselines import POOLED, BaselineTask, train_baselines
+
+        config, contract = self.project.config, self.project.contract
+        kind, unit = tally_kind(contract), target_unit(contract)
+        total = (len(members) + 1) * len(self.project.folds)
+        done = 0
+
+        def told() -> None:
+            nonlocal done
+            done += 1
+            self.display.baseline(done, total)
+
+        self.display.step("training the baselines")
+        alone: list[Mapping[str, float]] = []
+        pooled: list[Mapping[str, float]] = []
+        own: dict[str, list[Mapping[str, float]]] = {}
+        pooled_own: dict[str, list[Mapping[str, float]]] = {}
+        reasons: dict[str, str] = {}
+
+        def read(tallies: Sequence[Floats]) -> dict[str, float]:
+            summed = np.sum(np.stack(tallies), axis=0)
+            return metrics(kind, summed, contract.groups, target_unit=unit)
+
+        for fold in self.project.folds:
+            task = BaselineTask(
+                contract=self.project.contract_path,
+                data_root=self.options.data_root,
+                settings=config.node_settings(seed=self.options.seed, fold=fold),
+                average_last=config.average_last,
+                device=self.options.device,
+                member=POOLED,
+            )
+            found = train_baselines(task, members, told)
+            reasons |= found.reasons
+            if found.alone:
+                alone.append(read(list(found.alone.values())))
+            if found.pooled:
+                pooled.append(read(list(found.pooled.values())))
+            for member, tally in found.alone.items():
+                own.setdefault(member, []).append(read([tally]))
+            for member, tally in found.pooled.items():
+                pooled_own.setdefault(member, []).append(read([tally]))
+        return {
+            "local_only": {
+                "metrics": _mean(alone),
+                "by_member": {member: _mean(values) for member, values in own.items()},
+                "cannot": reasons,
+            },
+            "pooled": {
+                "metrics": _mean(pooled),
+                "by_member": {member: _mean(values) for member, values in pooled_own.items()},
+            },
+        }
+
+
+def _mean(many: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of each metric over folds, where all have it."""
+    if not many:
+        return {}
+    names = [name for name in many[0] if all(name in one for one in many)]
+    return {name: float(np.mean([one[name] for one in many])) for name in names}
+
+
+def _head(ledger: LedgerStore) -> dict[str, Any]:
+    head = ledger.head()
+    return {"leaves": head.leaves, "root": head.root}
+
+
+def _launcher(home: Home) -> Identity:
+    if not home.launcher.exists():
+        Identity.create(system_bytes).save(home.launcher)
+    return Identity.load(home.launcher)
+
+
+def _node(
+    home: Home, project: Project, options: LaunchOptions, member: str, launcher: bytes
+) -> LocalNode:
+    folder = home.node(project.contract.name, member)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as failure:
+        raise InputError(f"{folder}: cannot be made ({failure.strerror}).") from None
+    if not (folder / "identity.pem").exists():
+        Identity.create(system_bytes).save(folder / "identity.pem")
+    return LocalNode(
+        member=member,
+        home=folder,
+        contract=project.contract_path,
+        data_root=options.data_root,
+        launcher=launcher,
+        device=options.device,
+        clear_allowed=options.clear_allowed,
+    )
+
+

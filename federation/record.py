@@ -1,0 +1,107 @@
+"""What is kept of a run while it goes and after: rounds, result, model, curve."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aggregator.coordinator import RunResult
+from federation.home import read_json, write_bytes, write_json
+from privacy.canonical import canonical_json
+from privacy.ledger.store import LedgerStore
+from privacy.manifest import Manifest
+from privacy.messages import vector_digest
+
+MODEL_FORMAT = "tacit-model-1"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRecorder:
+    """`aggregator.ports.Ledger` over a ledger file and this machine's clock."""
+
+    store: LedgerStore
+
+    def record(self, kind: str, body: Mapping[str, object]) -> None:
+        """See the port."""
+        self.store.append(kind, dict(body), time_ms=time.time_ns() // 1_000_000)
+
+
+@dataclass(kw_only=True)
+class RunFolder:
+    """One run's folder."""
+
+    path: Path
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+
+    def begin(self, config: Path, contract: Path, state: Mapping[str, Any]) -> None:
+        """Make the folder, with copies of what was asked for."""
+        self.path.mkdir(parents=True)
+        write_bytes(self.path / "config.yaml", config.read_bytes())
+        write_bytes(self.path / "contract.yaml", contract.read_bytes())
+        self.state("running", **state)
+
+    def state(self, state: str, **facts: Any) -> None:  # noqa: ANN401 - JSON
+        """Say where the run stands."""
+        write_json(self.path / "state.json", {"state": state, **facts})
+
+    def manifest(self, manifest: Manifest, signature: bytes, name: str) -> None:
+        """Keep what was signed."""
+        write_bytes(self.path / f"{name}.json", manifest.to_bytes())
+        write_bytes(self.path / f"{name}.sig", signature)
+
+    def round(self, record: dict[str, Any]) -> None:
+        """Append one committed round; a line is there whole or the reader drops it."""
+        self.rounds.append(record)
+        with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+
+    def model(self, result: RunResult, manifest: Manifest, name: str) -> Path:
+        """Keep the final model with all that a prediction needs."""
+        path = self.path / f"{name}.safetensors"
+        write_bytes(path, model_bytes(result, manifest))
+        return path
+
+
+def model_bytes(result: RunResult, manifest: Manifest) -> bytes:
+    """A model as one safetensors file: weights, the opened statistics, and how to rebuild it."""
+    from safetensors.numpy import save
+
+    tensors: dict[str, NDArray[Any]] = {"model": result.model}
+    for stage, statistics in enumerate(result.statistics):
+        tensors[f"statistics.{stage}"] = statistics
+    about = {
+        "format": MODEL_FORMAT,
+        "run": manifest.run,
+        "task": manifest.task,
+        "contract": manifest.contract,
+        "architecture": result.architecture,
+        "digest": vector_digest(result.model).hex(),
+        "node_settings": canonical_json(dict(manifest.node_settings)).decode(),
+    }
+    return bytes(save(tensors, metadata=about))
+
+
+def load_model(path: Path) -> NDArray[np.float32]:
+    """The weights of a stored model."""
+    from safetensors.numpy import load
+
+    return np.asarray(load(path.read_bytes())["model"], dtype=np.float32)
+
+
+def read_rounds(folder: Path) -> list[dict[str, Any]]:
+    """Committed rounds of a run; a last line that was cut off by a crash is left out."""
+    path = folder / "rounds.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return [json.loads(line) for line in lines]
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Where a run stands, as it said itself."""
+    return read_json(folder / "state.json")

@@ -1,0 +1,45 @@
+"""Every error that a user can meet, as one tree.
+
+    TacitError                what the command line turns into one sentence and an exit code
+    +-- InputError            (2) a file, key or option that was given cannot be used
+    +-- RefusedError          (1) understood, and the answer is no
+        +-- DataError         rows do not keep their contract
+        +-- ProtocolError     a message is malformed, repeated, forged or from another round
+        |   +-- CohortError   too few members, or not the agreed ones, for a sum
+        +-- NotVerifiedError  a ledger does not hold what it claims
+
+A message is one clear sentence that says what to do. It names files, columns and members, never
+values of rows. Errors of the programmer stay `ValueError` and `RuntimeError`.
+"""
+
+
+class TacitError(Exception):
+    """The root of what a user can meet; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class InputError(TacitError):
+    """A file, key or option that was given cannot be used."""
+
+    exit_code = 2
+
+
+class RefusedError(TacitError):
+    """The request was understood, and the answer is no."""
+
+
+class DataError(RefusedError):
+    """Rows do not keep their contract."""
+
+
+class ProtocolError(RefusedError):
+    """A message is malformed, repeated, forged, or belongs to another round."""
+
+
+class CohortError(ProtocolError):
+    """Too few members, or not the agreed ones, for a sum to be opened."""
+
+
+class NotVerifiedError(RefusedError):
+    """A ledger does not hold what it claims."""

@@ -1,0 +1,113 @@
+"""Who speaks: one Ed25519 key pair per member (RFC 8032), pinned by the others at enrolment.
+
+A signature is over `tacit/v1/<domain> NUL message`, so what was signed for one purpose can never
+be shown for another.
+"""
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from privacy.errors import InputError, ProtocolError
+from privacy.randomness import Entropy
+
+PUBLIC_BYTES = 32
+SIGNATURE_BYTES = 64
+
+
+class Identity:
+    """A member's private signing key. It signs; it cannot be printed, copied or pickled."""
+
+    __slots__ = ("_private",)
+
+    def __init__(self, private: Ed25519PrivateKey) -> None:
+        self._private = private
+
+    @classmethod
+    def create(cls, entropy: Entropy) -> "Identity":
+        """Make a new key from 32 bytes of `entropy`."""
+        return cls(Ed25519PrivateKey.from_private_bytes(entropy(32)))
+
+    @classmethod
+    def load(cls, path: Path) -> "Identity":
+        """Read a key that `save` wrote.
+
+        Raises:
+            InputError: the file is missing, is no Ed25519 key, or others may read it.
+        """
+        try:
+            data = path.read_bytes()
+            mode = path.stat().st_mode
+        except OSError as error:
+            raise InputError(f"cannot read the identity {path}: {error.strerror}") from None
+        if os.name == "posix" and mode & 0o077:
+            raise InputError(f"others may read the identity {path}; run chmod 600 {path}")
+        try:
+            private = serialization.load_pem_private_key(data, password=None)
+        except (ValueError, TypeError):
+            raise InputError(f"{path} holds no private key; give the member's own file") from None
+        if not isinstance(private, Ed25519PrivateKey):
+            raise InputError(f"{path} holds no Ed25519 key; give the member's own file")
+        return cls(private)
+
+    def save(self, path: Path) -> None:
+        """Write the key durably, readable by its owner alone; an existing file is never replaced.
+
+        Raises:
+            InputError: the file exists, or its folder cannot be written.
+        """
+        data = self._private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except FileExistsError:
+            raise InputError(f"an identity is already in {path}; keep it, or move it") from None
+        except OSError as error:
+            raise InputError(f"cannot write the identity {path}: {error.strerror}") from None
+
+    @property
+    def public(self) -> bytes:
+        """The 32 bytes that others pin."""
+        return self._private.public_key().public_bytes_raw()
+
+    def sign(self, domain: str, message: bytes) -> bytes:
+        """Return the signature (64 bytes) of `message` for the one purpose `domain`."""
+        return self._private.sign(_bound(domain, message))
+
+    def __repr__(self) -> str:
+        return f"Identity(public={self.public.hex()[:16]}..)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an identity stays where it is; use save and load")
+
+
+def verify_signature(public: bytes, domain: str, message: bytes, signature: bytes) -> None:
+    """Return if `signature` over `message` for `domain` is by the holder of `public`.
+
+    Raises:
+        ProtocolError: it is not, or key or signature are no valid encodings.
+    """
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, _bound(domain, message))
+    except (InvalidSignature, ValueError):
+        raise ProtocolError(
+            f"a signature for {domain} does not verify; compare the sender's public key"
+        ) from None
+
+
+def _bound(domain: str, message: bytes) -> bytes:
+    # Without NUL in the domain, its end is unambiguous.
+    if not domain or not domain.isascii() or "\0" in domain:
+        raise ValueError(f"a domain is ASCII without NUL, not {domain!r}")
+    return b"tacit/v1/" + domain.encode("ascii") + b"\0" + message

@@ -1,0 +1,192 @@
+"""What an entry of the ledger is: one line of canonical JSON, of a closed table of kinds.
+
+The table may grow; the meaning of what it holds never changes. Unknown kinds, and fields that are
+missing, unknown or of a wrong type, fail closed on writing and on reading.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from privacy.canonical import canonical_json, parse_canonical
+from privacy.errors import NotVerifiedError, ProtocolError
+
+DOMAIN = b"tacit/ledger/v1\0"
+LINE_BYTES_MAX = 1 << 20
+_TEXT_CHARACTERS_MAX = 512
+_NATURAL_MAX = 2**53 - 1
+_HEX64 = re.compile("[0-9a-f]{64}")
+_FIELDS = frozenset({"index", "time_ms", "kind", "body", "previous", "digest"})
+
+Body = Mapping[str, object]
+_Check = Callable[[object], bool]
+
+
+def is_natural(value: object) -> bool:
+    """Whether `value` is an integer that any JSON reader keeps exactly: 0 <= n < 2^53."""
+    return type(value) is int and 0 <= value <= _NATURAL_MAX
+
+
+def is_hex64(value: object) -> bool:
+    """Whether `value` is a SHA-256 in lower-case hexadecimal."""
+    return isinstance(value, str) and _HEX64.fullmatch(value) is not None
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _TEXT_CHARACTERS_MAX and value.isprintable()
+
+
+def _is_members(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) > 0
+        and all(_is_text(member) for member in value)
+        and len(set(value)) == len(value)
+    )
+
+
+def _one_of(*names: str) -> _Check:
+    return lambda value: value in names
+
+
+_PROTECTION = _one_of("clear", "masked")
+# "none": released as it is, without noise.
+_MECHANISM = _one_of("none")
+
+KINDS: Mapping[str, Mapping[str, _Check]] = MappingProxyType(
+    {
+        "run.started": {
+            "run": _is_text,
+            "name": _is_text,
+            "task": _is_text,
+            "members": _is_members,
+            "manifest": is_hex64,
+            "protection": _PROTECTION,
+        },
+        "sum.opened": {
+            "run": _is_text,
+            "step": _is_text,
+            "round": is_natural,
+            "context": is_hex64,
+            "members": _is_members,
+            "aggregate": is_hex64,
+        },
+        "receipt": {
+            "run": _is_text,
+            "step": _is_text,
+            "round": is_natural,
+            "unit": _is_text,
+            "mechanism": _MECHANISM,
+            "protection": _PROTECTION,
+            "values": is_natural,
+            "members": _is_members,
+        },
+        "round.committed": {
+            "run": _is_text,
+            "round": is_natural,
+            "model_before": is_hex64,
+            "model_after": is_hex64,
+        },
+        "run.finished": {"run": _is_text, "rounds": is_natural, "model": is_hex64},
+        "run.stopped": {"run": _is_text, "reason": _is_text},
+    }
+)
+"""Kind -> field -> what its value must be. Every field is required, and no other is allowed."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry. `digest` is over all else, so an entry that exists is consistent.
+
+    Attributes:
+        index: Its place, from 0.
+        time_ms: Milliseconds since 1970 UTC by the writer's clock, never less than the one before.
+        kind: One of `KINDS`.
+        body: What this kind says.
+        previous: Digest of the entry before, or `chain.EMPTY_ROOT`; 64 hexadecimal digits.
+        digest: SHA-256 of the domain and the canonical bytes of the rest; 64 hexadecimal digits.
+    """
+
+    index: int
+    time_ms: int
+    kind: str
+    body: Body
+    previous: str
+    digest: str
+
+    def line(self) -> bytes:
+        """Return the entry as it stands in the file: canonical JSON and a newline."""
+        content = _content(self.index, self.time_ms, self.kind, self.body, self.previous)
+        return canonical_json({**content, "digest": self.digest}) + b"\n"
+
+
+def make_entry(*, index: int, time_ms: int, kind: str, body: Body, previous: str) -> Entry:
+    """Return the entry with its digest.
+
+    Raises:
+        ValueError: the kind is unknown, or a field is missing, unknown or of a wrong type.
+    """
+    fault = _fault(index=index, time_ms=time_ms, kind=kind, body=body, previous=previous)
+    if fault:
+        raise ValueError(fault)
+    frozen = {
+        name: list(value) if isinstance(value, list) else value for name, value in body.items()
+    }
+    digest = _digest(_content(index, time_ms, kind, frozen, previous))
+    entry = Entry(index, time_ms, kind, MappingProxyType(frozen), previous, digest)
+    if len(entry.line()) > LINE_BYTES_MAX:
+        raise ValueError(f"an entry of kind {kind} exceeds {LINE_BYTES_MAX} bytes")
+    return entry
+
+
+def parse_line(line: bytes) -> Entry:
+    """Return the entry that `line`, with its newline, holds. Its place is not checked.
+
+    Raises:
+        NotVerifiedError: it is no line that `Entry.line` wrote, or its digest is not its own.
+    """
+    if not line.endswith(b"\n") or len(line) > LINE_BYTES_MAX:
+        raise NotVerifiedError("the line has no end, or is too long")
+    try:
+        value = parse_canonical(line[:-1])
+    except ProtocolError:
+        raise NotVerifiedError("the line is not canonical JSON") from None
+    if not isinstance(value, dict) or value.keys() != _FIELDS:
+        raise NotVerifiedError("the line has not the fields of an entry")
+    content = {name: item for name, item in value.items() if name != "digest"}
+    fault = _fault(**content)
+    if fault:
+        raise NotVerifiedError(fault)
+    if value["digest"] != _digest(content):
+        raise NotVerifiedError("the entry was changed: its digest does not fit")
+    body = MappingProxyType(content["body"])
+    return Entry(**{**content, "body": body, "digest": value["digest"]})
+
+
+def _content(index: int, time_ms: int, kind: str, body: Body, previous: str) -> dict[str, object]:
+    return {
+        "index": index,
+        "time_ms": time_ms,
+        "kind": kind,
+        "body": dict(body),
+        "previous": previous,
+    }
+
+
+def _digest(content: Mapping[str, object]) -> str:
+    return hashlib.sha256(DOMAIN + canonical_json(dict(content))).hexdigest()
+
+
+def _fault(*, index: object, time_ms: object, kind: object, body: object, previous: object) -> str:
+    """Return what is wrong, or nothing: writing and reading ask the same question."""
+    if not is_natural(index) or not is_natural(time_ms) or not is_hex64(previous):
+        return "index, time_ms or previous is of a wrong type"
+    if not isinstance(kind, str) or kind not in KINDS:
+        return f"the kind {kind!r:.80} is unknown; a newer version may know it"
+    fields = KINDS[kind]
+    if not isinstance(body, Mapping) or body.keys() != fields.keys():
+        return f"{kind} has the fields {', '.join(fields)}, all of them and no other"
+    wrong = [name for name, check in fields.items() if not check(body[name])]
+    return f"{kind} has a wrong value in {', '.join(wrong)}" if wrong else ""

@@ -1,0 +1,159 @@
+"""A ledger in a file: one line an entry, appended under a lock, durable before it is said to be.
+
+An entry counts once `append` has returned. A crash before that leaves at most one line without its
+end, which nobody was told of and the next append cuts off; anything else that is broken stays as
+it is, for a person to look at.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from privacy.errors import InputError, NotVerifiedError
+from privacy.ledger.chain import LedgerHead, head_of, next_entry
+from privacy.ledger.entry import LINE_BYTES_MAX, Body, Entry, parse_line
+
+LOCK_TIMEOUT_S = 60.0
+_TAIL_BYTES = 1 << 12
+
+
+class LedgerStore:
+    """The one ledger in `path`; any number of processes may append."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, kind: str, body: Body, *, time_ms: int) -> Entry:
+        """Append one entry and return it; it is on disk by then.
+
+        Only the last line is read and checked, so the cost does not grow with the ledger.
+
+        Args:
+            kind: One of `entry.KINDS`.
+            body: Its fields.
+            time_ms: Milliseconds since 1970 UTC. The ledger's own time is the later of this and
+                the last entry's.
+
+        Raises:
+            ValueError: kind or body are not of the table.
+            NotVerifiedError: the last line is no entry.
+            InputError: the disk does not let it be read or written, or the lock stays taken.
+        """
+        with self._locked(), self._open() as descriptor:
+            last, size_bytes = _last_entry(descriptor, self.path)
+            entry = next_entry(last, kind, body, time_ms=time_ms)
+            os.ftruncate(descriptor, size_bytes)
+            try:
+                _write_all(descriptor, entry.line())
+                os.fsync(descriptor)
+            except OSError:
+                # It will be reported as not appended, so it must not be there.
+                os.ftruncate(descriptor, size_bytes)
+                raise
+            return entry
+
+    def head(self) -> LedgerHead:
+        """Return size and root, by the last line alone.
+
+        Raises:
+            NotVerifiedError: the last line is no entry.
+            InputError: the file cannot be read.
+        """
+        with self._locked(), self._open() as descriptor:
+            return head_of(_last_entry(descriptor, self.path)[0])
+
+    def read(self) -> bytes:
+        """Return all whole lines, for `verify_ledger`; a torn last one is not an entry.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        with (
+            self._locked(),
+            self._open() as descriptor,
+            os.fdopen(os.dup(descriptor), "rb") as file,
+        ):
+            data = file.read()
+        return data[: data.rfind(b"\n") + 1]
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        lock = self.path.with_name(self.path.name + ".lock")
+        try:
+            with FileLock(lock, timeout=LOCK_TIMEOUT_S):
+                yield
+        except Timeout:
+            raise InputError(f"another process keeps {lock}; stop it, then try again") from None
+        except OSError as error:
+            reason = os.strerror(error.errno or errno.EIO)
+            raise InputError(
+                f"cannot use the ledger {self.path}: {reason}; free the disk"
+            ) from None
+
+    @contextmanager
+    def _open(self) -> Iterator[int]:
+        new = not self.path.exists()
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            if new:
+                _sync_folder(self.path.parent)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def _last_entry(descriptor: int, path: Path) -> tuple[Entry | None, int]:
+    """Return the last entry, and the size of the file without a torn line after it."""
+    end_bytes = os.fstat(descriptor).st_size
+    tail = b""
+    reach_bytes = _TAIL_BYTES
+    while True:
+        start_bytes = max(0, end_bytes - reach_bytes)
+        tail = _read_at(descriptor, start_bytes, end_bytes - start_bytes)
+        stop = tail.rfind(b"\n") + 1
+        begin = tail.rfind(b"\n", 0, max(0, stop - 1)) + 1
+        # Whole once its beginning is in sight too: a line end before it, or the file's beginning.
+        if start_bytes == 0 or begin > 0:
+            break
+        if reach_bytes > 2 * LINE_BYTES_MAX:
+            raise NotVerifiedError(f"the end of {path} is no ledger; restore it from a copy")
+        reach_bytes *= 4
+    size_bytes = start_bytes + stop
+    if stop == 0:
+        return None, 0
+    try:
+        return parse_line(tail[begin:stop]), size_bytes
+    except NotVerifiedError as error:
+        raise NotVerifiedError(
+            f"the last entry of {path} is broken ({error}); restore it from a copy"
+        ) from None
+
+
+def _read_at(descriptor: int, start_bytes: int, count_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    while count_bytes > 0:
+        part = os.pread(descriptor, count_bytes, start_bytes)
+        if not part:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        parts.append(part)
+        start_bytes += len(part)
+        count_bytes -= len(part)
+    return b"".join(parts)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

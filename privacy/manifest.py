@@ -1,0 +1,106 @@
+"""What a run is: the one document that its launcher signs and every node reads before it agrees.
+
+A manifest is bytes first. Its digest names the run in every message, mask and ledger entry, so two
+parties that hold different manifests cannot end up in one sum. It is parsed strictly: an unknown
+or missing key is an error, and the two `*_settings` parts stay opaque here; the node parses its
+own, the coordinator its own.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal, get_args
+
+from privacy.canonical import canonical_json, parse_canonical
+from privacy.errors import ProtocolError
+
+FORMAT: Final = 1
+Protection = Literal["masked", "clear"]
+PROTECTIONS: Final[tuple[str, ...]] = get_args(Protection)
+SIGNING_DOMAIN: Final = "manifest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One run, as agreed.
+
+    Attributes:
+        run: The run's name, unique in its home.
+        name: The run config's name.
+        task: `failure`, `claims` or `credit`.
+        unit: Whom a privacy guarantee would protect: `device`, `policyholder`, `borrower`.
+        contract: Hex digest of the data contract that every member's rows keep.
+        directory: Member name -> hex Ed25519 public key, pinned.
+        minimum_cohort: Fewest members in any opened sum; a node may ask for more, never less.
+        protection: How sums are protected.
+        node_settings: Parsed by the node.
+        coordinator_settings: Parsed by the coordinator.
+    """
+
+    run: str
+    name: str
+    task: str
+    unit: str
+    contract: str
+    directory: Mapping[str, str]
+    minimum_cohort: int
+    protection: Protection
+    node_settings: Mapping[str, Any]
+    coordinator_settings: Mapping[str, Any]
+
+    def to_bytes(self) -> bytes:
+        """Canonical bytes: equal manifests have equal bytes."""
+        body = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain = {k: dict(v) if isinstance(v, Mapping) else v for k, v in body.items()}
+        return canonical_json({"format": FORMAT, **plain})
+
+    def digest(self) -> bytes:
+        """SHA-256 over the canonical bytes, domain-separated."""
+        return hashlib.sha256(b"tacit/manifest/v1\0" + self.to_bytes()).digest()
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The members in sorted order."""
+        return tuple(sorted(self.directory))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Manifest":
+        """Parse, refusing anything that `to_bytes` would not have written.
+
+        Raises:
+            ProtocolError: The bytes are no manifest of this format.
+        """
+        value = parse_canonical(data)
+        names = {field.name for field in fields(cls)}
+        if not isinstance(value, dict) or value.pop("format", None) != FORMAT:
+            raise ProtocolError(f"This is no run manifest of format {FORMAT}; update tacit.")
+        if set(value) != names:
+            wrong = ", ".join(sorted(set(value) ^ names))
+            raise ProtocolError(f"The run manifest has missing or unknown keys: {wrong}.")
+        texts = ("run", "name", "task", "unit", "contract", "protection")
+        tables = ("directory", "node_settings", "coordinator_settings")
+        if (
+            not all(isinstance(value[key], str) for key in texts)
+            or not all(isinstance(value[key], dict) for key in tables)
+            or type(value["minimum_cohort"]) is not int
+            or value["protection"] not in PROTECTIONS
+            or not all(isinstance(key, str) for key in value["directory"].values())
+        ):
+            raise ProtocolError("The run manifest has a value of the wrong type.")
+        return cls(**value)
+
+    def directory_keys(self) -> dict[str, bytes]:
+        """Member -> raw public key.
+
+        Raises:
+            ProtocolError: A key is not 32 bytes of hex.
+        """
+        keys: dict[str, bytes] = {}
+        for member, text in self.directory.items():
+            try:
+                keys[member] = bytes.fromhex(text)
+            except ValueError:
+                keys[member] = b""
+            if len(keys[member]) != 32:  # noqa: PLR2004 - the length of an Ed25519 public key
+                raise ProtocolError(f"The run manifest has no usable key for member {member}.")
+        return keys
