@@ -53,9 +53,7 @@ class GridTransport:
         for reply in self._grid.send_and_receive(messages, timeout=deadline_s):
             node = reply.metadata.src_node_id
             if reply.has_error():
-                raise ProtocolError(
-                    f"Node {node} failed without an answer; its own log says why."
-                )
+                raise ProtocolError(f"Node {node} failed without an answer; its own log says why.")
             if node not in requests or node in answers:
                 raise ProtocolError(f"Node {node} answered more than it was asked.")
             answers[node] = unpack_reply(_parcel(reply.content))

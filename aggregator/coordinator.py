@@ -1,8 +1,8 @@
 """One run, told in order; the coordinator's half.
 
-invite -> roster -> statistics -> initial model -> rounds -> evaluation -> finish. Each sum is opened
-over the whole roster or not at all, recorded with its receipt, checked, and only then used. What the
-coordinator handles is a sum, a digest, or a vector that everybody may see.
+invite -> roster -> statistics -> initial model -> rounds -> evaluation -> finish. Each sum is
+opened over the whole roster or not at all, recorded with its receipt, checked, and only then used.
+What the coordinator handles is a sum, a digest, or a vector that everybody may see.
 """
 
 import hashlib
@@ -168,7 +168,7 @@ def _gather(work: _Run, signature: bytes) -> None:
     invite = Invite(manifest=manifest.to_bytes(), signature=signature)
     nodes = work.transport.nodes()
     answers = work.transport.exchange(
-        {node: (invite, None) for node in nodes}, kind="query", deadline_s=work.plan.deadline_s
+        dict.fromkeys(nodes, (invite, None)), kind="query", deadline_s=work.plan.deadline_s
     )
     offers: list[KeyOffer] = []
     for node, (reply, _) in answers.items():
@@ -316,7 +316,7 @@ def _evaluate(
     return metrics(plan.tally, total, plan.groups, target_unit=plan.target_unit)
 
 
-def _sum(  # noqa: PLR0913 - what one sum is bound to
+def _sum(
     work: _Run,
     request: Request,
     vector: Vector | None,

@@ -57,6 +57,7 @@ import hashlib
 import math
 import re
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, Literal, Self, TypeAlias, get_args
 
@@ -143,7 +144,7 @@ def _separator(text: str) -> str:
 
 
 def _ascending(edges: tuple[float, ...]) -> tuple[float, ...]:
-    if not edges or any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
+    if not edges or any(low >= high for low, high in pairwise(edges)):
         raise ValueError("expected one number or more, each above the one before")
     return edges
 
@@ -195,27 +196,32 @@ class Column(Frozen):
         return levels
 
     @model_validator(mode="after")
-    def _hold_together(self) -> Self:
+    def _type_fits(self) -> Self:
         grouped = self.levels is not None or self.hash_levels is not None
-        if self.type == "category":
-            if self.levels is not None and self.hash_levels is not None:
-                raise ValueError("give levels or hash_levels, not both")
-            if self.is_input and not grouped:
-                raise ValueError("a category needs levels, or hash_levels for an open vocabulary")
-            if self.range is not None:
-                raise ValueError("a category has no range; remove it")
-        elif grouped:
+        if self.type != "category" and grouped:
             raise ValueError(f"a {self.type} column has no levels; make its type category")
-        if self.is_input and self.is_numeric and self.range is None:
-            raise ValueError("range is missing; give two numbers, low before high")
+        if self.levels is not None and self.hash_levels is not None:
+            raise ValueError("give levels or hash_levels, not both")
+        if self.type in {"category", "text"} and self.range is not None:
+            raise ValueError(f"a {self.type} column has no range; remove it")
+        if self.is_input and self.type == "category" and not grouped:
+            raise ValueError("a category needs levels, or hash_levels for an open vocabulary")
         if self.is_input and self.type == "text":
             raise ValueError("text is no model input; make it a category, or its role ignore")
+        if self.is_input and self.is_numeric and self.range is None:
+            raise ValueError("range is missing; give two numbers, low before high")
+        return self
+
+    @model_validator(mode="after")
+    def _role_fits(self) -> Self:
         if self.role in {"sensor", "setting", "exposure", "event"} and not self.is_numeric:
             raise ValueError(f"a column of role {self.role} is a number or an integer")
-        if (self.role == "time") != (self.type == "time"):
+        if self.role != "ignore" and (self.role == "time") != (self.type == "time"):
             raise ValueError("role time and type time belong together")
         if self.role == "group" and self.levels is None:
             raise ValueError("a group column is a category with levels")
+        if self.role == "part" and self.is_numeric:
+            raise ValueError("a column of role part holds the texts train and test")
         if self.role == "id" and self.type == "number":
             raise ValueError("an id is an integer, a text or a category")
         if self.also_feature and self.role not in {"member", "group"}:
@@ -539,28 +545,33 @@ class DataContract(Frozen):
             raise ValueError(f"regime.column: {self.regime.column} is no numeric column")
 
     def _check_label(self) -> None:
-        if self.is_telemetry:
-            kind = self.label.kind
+        label = self.label
+        if isinstance(label, (RemainingLife, WithinHorizon)):
             for role in ("id", "time", "sensor"):
                 if not self.by_role(role):
-                    raise ValueError(f"columns: label kind {kind} needs a column of role {role}")
+                    raise ValueError(
+                        f"columns: label kind {label.kind} needs a column of role {role}"
+                    )
             return
-        if isinstance(self.label, (RemainingLife, WithinHorizon)):
-            return
-        column = self._known(self.label.column, "label.column")
+        column = self._known(label.column, "label.column")
         if column.role != "label":
             raise ValueError(f"label.column: give column {column.name} the role label")
-        if not isinstance(self.label, Binary) and not column.is_numeric:
-            raise ValueError(f"label.column: {column.name} must be a number or an integer")
-        if isinstance(self.label, Value) and column.range is None:
-            raise ValueError(f"label.column: {column.name} needs a range, which sets its scale")
-        if isinstance(self.label, Binary) and isinstance(self.label.positive, str):
-            if column.is_numeric:
+        if isinstance(label, Binary):
+            if column.is_numeric and isinstance(label.positive, str):
                 raise ValueError(f"label.positive: {column.name} holds numbers; give a number")
-        if isinstance(self.label, Count) and self.label.exposure is not None:
-            exposure = self._known(self.label.exposure, "label.exposure")
-            if exposure.role != "exposure":
-                raise ValueError(f"label.exposure: give column {exposure.name} the role exposure")
+            return
+        if not column.is_numeric:
+            raise ValueError(f"label.column: {column.name} must be a number or an integer")
+        if isinstance(label, Value) and column.range is None:
+            raise ValueError(f"label.column: {column.name} needs a range, which sets its scale")
+        if isinstance(label, Count):
+            self._check_exposure(label)
+
+    def _check_exposure(self, label: Count) -> None:
+        if label.exposure is None:
+            return
+        if self._known(label.exposure, "label.exposure").role != "exposure":
+            raise ValueError(f"label.exposure: give column {label.exposure} the role exposure")
 
     def _check_members(self) -> None:
         if self.members is None:
@@ -579,29 +590,27 @@ class DataContract(Frozen):
 
     def _check_split(self) -> None:
         whole = any(source.part == "all" for source in self.sources)
-        by_file = self.members is not None and self.members.file is not None
-        told = bool(self.by_role("part")) or (
-            by_file
-            and self.members is not None
-            and self.members.file is not None
-            and self.members.file.test is not None
-        )
-        if whole and not told and self.split is None:
-            raise ValueError(
-                "split: is missing; add for example {kind: units, seed: 0, test_share: 0.25}"
-            )
         if self.split is None:
+            if whole and not self._told_part:
+                raise ValueError(
+                    "split: is missing; add for example {kind: units, seed: 0, test_share: 0.25}"
+                )
             return
         if not whole:
             raise ValueError("split: no source has part all; remove split")
-        if told:
+        if self._told_part:
             raise ValueError("split: a column or the members file tells the parts; remove split")
         if isinstance(self.split, UnitSplit) and not self.unit_columns:
             raise ValueError("split: kind units needs a column of role id")
-        if isinstance(self.split, (StratifiedSplit, FoldSplit)) and not isinstance(
-            self.label, Binary
-        ):
+        stratified = isinstance(self.split, (StratifiedSplit, FoldSplit))
+        if stratified and not isinstance(self.label, Binary):
             raise ValueError(f"split: kind {self.split.kind} needs label kind binary")
+
+    @property
+    def _told_part(self) -> bool:
+        """Whether a column, or the members' file, says which rows test."""
+        file = self.members.file if self.members is not None else None
+        return bool(self.by_role("part")) or (file is not None and file.test is not None)
 
     def _known(self, name: str, where: str) -> Column:
         for column in self.columns:

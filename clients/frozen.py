@@ -75,16 +75,15 @@ def parse_yaml(model: type[Settings], text: str, where: str) -> Settings:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
                 raise InputError(
-                    f"{where}: line {event.start_mark.line + 1}: "
-                    f"aliases (*name) are not read here; write the value out."
+                    f"{where}: {_line(event.start_mark)}aliases (*name) are not read here; write "
+                    f"the value out."
                 )
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is not None:
             _refuse_repeated_keys(node, where)
         value: object = yaml.safe_load(text)
     except yaml.MarkedYAMLError as failure:
-        mark = failure.problem_mark or failure.context_mark
-        line = f"line {mark.line + 1}: " if mark else ""
+        line = _line(failure.problem_mark)
         why = failure.problem or "unreadable"
         raise InputError(f"{where}: {line}is not YAML ({why}); correct that line.") from None
     except (yaml.YAMLError, ValueError):
@@ -121,6 +120,10 @@ def _too_large(where: str) -> InputError:
     return InputError(f"{where}: is larger than {MAX_FILE_BYTES // 2**20} MiB; make it smaller.")
 
 
+def _line(mark: yaml.Mark | None) -> str:
+    return "" if mark is None else f"line {mark.line + 1}: "
+
+
 def _refuse_repeated_keys(node: yaml.Node, where: str) -> None:
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
@@ -128,8 +131,7 @@ def _refuse_repeated_keys(node: yaml.Node, where: str) -> None:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
                     raise InputError(
-                        f"{where}: line {key.start_mark.line + 1}: key {key.value} is given "
-                        f"twice; keep one."
+                        f"{where}: {_line(key.start_mark)}key {key.value} is given twice; keep one."
                     )
                 seen.add(key.value)
             _refuse_repeated_keys(value, where)
@@ -205,14 +207,18 @@ def _within(loc: tuple[Key, ...], value: object) -> tuple[Key, ...]:
     kept: list[Key] = []
     here = value
     for place, key in enumerate(loc):
-        if isinstance(here, Mapping) and key in here:
-            here = here[key]
-        elif isinstance(here, tuple) and isinstance(key, int) and key < len(here):
-            here = here[key]
+        if _has(here, key):
+            here = here[key]  # type: ignore[index]  # `_has` says so
         elif place < len(loc) - 1 or not isinstance(here, (Mapping, tuple)):
             continue
         kept.append(key)
     return tuple(kept)
+
+
+def _has(value: object, key: Key) -> bool:
+    if isinstance(value, Mapping):
+        return key in value
+    return isinstance(value, tuple) and isinstance(key, int) and key < len(value)
 
 
 def _known_keys(model: type[BaseModel], loc: tuple[Key, ...]) -> set[str]:
@@ -227,7 +233,7 @@ def _known_keys(model: type[BaseModel], loc: tuple[Key, ...]) -> set[str]:
                     inner += _models_and_more(fields[key].annotation)
             elif get_origin(kind) in {tuple, dict}:
                 inner += [part for item in get_args(kind) for part in _models_and_more(item)]
-        branches = [
+        branches: list[object] = [
             kind
             for kind in here
             if isinstance(kind, type)

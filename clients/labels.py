@@ -1,4 +1,4 @@
-"""From columns to what is learnt: `__y`, `__y_raw` and `__exposure`."""
+"""From columns to labels: what a model learns, by the contract's label kind."""
 
 import numpy as np
 import pandas as pd
@@ -13,114 +13,143 @@ from clients.contract import (
     WithinHorizon,
     level_text,
 )
+from clients.source import LIFE, UNIT, unit_names
 from privacy.errors import DataError
 
 Floats = NDArray[np.float64]
-LIFE_AT_END = "__life_at_end"
+Y = "__y"
+Y_RAW = "__y_raw"
+EXPOSURE = "__exposure"
+KNOWN = "__known"
 
 
-def label_rows(rows: pd.DataFrame, contract: DataContract) -> pd.DataFrame:
-    """Add the label.
+def label_rows(frame: pd.DataFrame, contract: DataContract) -> pd.DataFrame:
+    """Add labels to rows of one part.
 
-    Telemetry must be sorted by unit, then time, with each unit's rows together.
+    Adds `__y` (as trained on: capped), `__y_raw` (as recorded) and `__exposure` (1 where the
+    contract has none), all float64 and finite. No row is dropped, and rows keep their order.
 
-    Adds:
-        `__y`: as trained on: remaining life held to the cap, 0 or 1, a count held to its cap.
-        `__y_raw`: the uncapped remaining life, for remaining life only.
-        `__exposure`: held to its cap; 1 where the label has none.
+    `remaining_life`: the unit's last time in these rows, plus its `__life_at_end` where there is
+    one, minus the row's time; so all of a unit's rows of a part must be in the frame.
 
-        `__known`: for a horizon label, whether it is known. Where the record ends within the
-            horizon and nothing happened, nobody knows (censoring); no example ends there.
+    `within_horizon`: 1 if the unit fails within (t, t + horizon]. A failure is a row whose event
+    column holds 1; without an event column it is the end of the record, or `__life_at_end` later.
+    Where the record ends within the horizon and nothing happened, nobody knows (censoring): such
+    rows stay, as later windows look back on them, but `__known` is False and `__y` means nothing.
 
     Raises:
-        DataError: A label is missing or impossible.
+        DataError: A label or exposure is missing, negative where it counts, or not above 0.
     """
     label = contract.label
-    if isinstance(label, RemainingLife):
-        return _remaining_life(rows, contract, label)
     if isinstance(label, WithinHorizon):
-        return _within_horizon(rows, contract, label)
-    column = rows[label.column]
-    if isinstance(label, Binary):
-        return rows.assign(__y=_is_positive(column, label), __exposure=1.0)
-    values = column.to_numpy(dtype=np.float64)
-    if np.isnan(values).any():
-        raise DataError(f"{contract.name}: column {label.column}: a label is missing.")
+        return _within_horizon(frame, contract, label.horizon)
+    if isinstance(label, RemainingLife):
+        raw = _failure_time(frame, contract) - _time(frame, contract)
+        return _with(frame, raw, cap=label.cap)
+    if isinstance(label, Count):
+        return _count(frame, contract, label)
     if isinstance(label, Value):
-        return rows.assign(__y=values, __exposure=1.0)
-    return _count(rows, contract, label, values)
+        return _with(frame, _present(frame, label.column, contract))
+    return _binary(frame, contract, label)
 
 
-def _is_positive(column: pd.Series, label: Binary) -> Floats:
-    if isinstance(column.dtype, pd.CategoricalDtype) or column.dtype == object:
-        return (column.astype(str) == level_text(label.positive)).to_numpy(dtype=np.float64)
-    return np.asarray(column.to_numpy(dtype=np.float64) == float(label.positive), dtype=np.float64)
+def _with(
+    frame: pd.DataFrame, raw: Floats, *, cap: float | None = None, exposure: Floats | None = None
+) -> pd.DataFrame:
+    capped = raw if cap is None else np.minimum(raw, cap)
+    one = np.ones(len(frame)) if exposure is None else exposure
+    return frame.assign(**{Y: capped, Y_RAW: raw, EXPOSURE: one})
 
 
-def _count(rows: pd.DataFrame, contract: DataContract, label: Count, values: Floats) -> pd.DataFrame:
-    where = f"{contract.name}: column"
-    if (values < 0).any():
-        raise DataError(f"{where} {label.column}: a count is negative; correct it.")
-    exposure = np.ones(len(rows))
+def _present(frame: pd.DataFrame, column: str, contract: DataContract) -> Floats:
+    values = frame[column].to_numpy(dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise DataError(
+            f"{contract.name}: column {column} has {int((~np.isfinite(values)).sum())} empty or "
+            f"endless cells; every row needs one."
+        )
+    return values
+
+
+def _binary(frame: pd.DataFrame, contract: DataContract, label: Binary) -> pd.DataFrame:
+    column = contract.column(label.column)
+    if column.is_numeric:
+        values = _present(frame, label.column, contract)
+        return _with(frame, np.asarray(values == float(label.positive), dtype=np.float64))
+    texts = frame[label.column]
+    if texts.isna().any():
+        raise DataError(f"{contract.name}: column {label.column} has empty cells; fill them.")
+    positive = texts.astype("str") == level_text(label.positive)
+    return _with(frame, np.asarray(positive, dtype=np.float64))
+
+
+def _count(frame: pd.DataFrame, contract: DataContract, label: Count) -> pd.DataFrame:
+    counts = _present(frame, label.column, contract)
+    if (counts < 0).any():
+        raise DataError(
+            f"{contract.name}: column {label.column} has {int((counts < 0).sum())} negative "
+            f"counts; correct them."
+        )
+    exposure = None
     if label.exposure is not None:
-        exposure = rows[label.exposure].to_numpy(dtype=np.float64)
-        if np.isnan(exposure).any() or (exposure <= 0).any():
-            raise DataError(f"{where} {label.exposure}: an exposure is missing or not above 0.")
+        exposure = _present(frame, label.exposure, contract)
+        if (exposure <= 0).any():
+            raise DataError(
+                f"{contract.name}: column {label.exposure} has {int((exposure <= 0).sum())} cells "
+                f"that are not above 0; leave such rows out."
+            )
         if label.exposure_cap is not None:
             exposure = np.minimum(exposure, label.exposure_cap)
-    if label.cap is not None:
-        values = np.minimum(values, label.cap)
-    return rows.assign(__y=values, __exposure=exposure)
+    return _with(frame, counts, cap=label.cap, exposure=exposure)
 
 
-def _remaining_life(
-    rows: pd.DataFrame, contract: DataContract, label: RemainingLife
-) -> pd.DataFrame:
-    time = _time(rows, contract)
-    start, stop = _spans(rows)
-    last = np.repeat(time[stop - 1], stop - start)
-    life = last - time
-    if LIFE_AT_END in rows:
-        # training units were run to their end, so nothing was left there
-        life = life + np.nan_to_num(rows[LIFE_AT_END].to_numpy(dtype=np.float64))
-    return rows.assign(__y=np.minimum(life, label.cap), __y_raw=life, __exposure=1.0)
-
-
-def _within_horizon(
-    rows: pd.DataFrame, contract: DataContract, label: WithinHorizon
-) -> pd.DataFrame:
-    time = _time(rows, contract)
-    events = contract.by_role("event")
-    y = np.zeros(len(rows))
-    known = np.ones(len(rows), dtype=bool)
-    for begin, end in zip(*_spans(rows), strict=True):
-        own = time[begin:end]
-        if events:
-            happened = own[rows[events[0].name].to_numpy(dtype=np.float64)[begin:end] > 0]
-        else:
-            happened = own[-1:]
-        place = np.searchsorted(happened, own, side="right")
-        following = np.append(happened, np.inf)[place]
-        soon = following <= own + label.horizon
-        y[begin:end] = soon
-        if events:
-            known[begin:end] = soon | (own + label.horizon <= own[-1])
-        else:
-            known[begin:end] = own < own[-1]  # at the end itself there is nothing to foretell
-    return rows.assign(__y=y, __exposure=1.0, __known=known)
-
-
-def _time(rows: pd.DataFrame, contract: DataContract) -> Floats:
+def _time(frame: pd.DataFrame, contract: DataContract) -> Floats:
     column = contract.time_column
     if column is None:
-        raise ValueError("telemetry has a time column")
-    return rows[column.name].to_numpy(dtype=np.float64)
+        raise ValueError("a telemetry contract has a time column")
+    return _present(frame, column.name, contract)
 
 
-def _spans(rows: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where each unit's rows begin and end."""
-    if rows.empty:
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    unit = rows["__unit"].to_numpy()
-    start = np.flatnonzero(np.r_[True, unit[1:] != unit[:-1]])
-    return start, np.r_[start[1:], len(rows)]
+def _units(frame: pd.DataFrame, contract: DataContract) -> NDArray[np.int64]:
+    names = frame[UNIT] if UNIT in frame else unit_names(frame, contract)
+    return np.asarray(pd.factorize(names)[0], dtype=np.int64)
+
+
+def _record_end(frame: pd.DataFrame, contract: DataContract) -> Floats:
+    """Each row's unit's last time."""
+    times = pd.Series(_time(frame, contract))
+    last = times.groupby(_units(frame, contract)).transform("max")
+    return np.asarray(last, dtype=np.float64)
+
+
+def _failure_time(frame: pd.DataFrame, contract: DataContract) -> Floats:
+    end = _record_end(frame, contract)
+    if LIFE not in frame:
+        return end
+    return end + np.nan_to_num(frame[LIFE].to_numpy(dtype=np.float64))
+
+
+def _within_horizon(frame: pd.DataFrame, contract: DataContract, horizon: float) -> pd.DataFrame:
+    time = _time(frame, contract)
+    end = _record_end(frame, contract)
+    events = contract.by_role("event")
+    if events:
+        happened = _present(frame, events[0].name, contract) == 1
+        coming = _next_event(_units(frame, contract), time, happened)
+    else:
+        failure = _failure_time(frame, contract)
+        coming = np.where(failure > time, failure, np.inf)
+    label = coming <= time + horizon
+    known = label | (time + horizon <= end)
+    return _with(frame, label.astype(np.float64)).assign(**{KNOWN: known})
+
+
+def _next_event(unit: NDArray[np.int64], time: Floats, happened: NDArray[np.bool_]) -> Floats:
+    """Each row's unit's next event strictly after the row's time; inf for none."""
+    coming = np.full(time.size, np.inf)
+    order = np.lexsort((time, unit))
+    for rows in np.split(order, np.flatnonzero(np.diff(unit[order])) + 1):
+        at = time[rows][happened[rows]]
+        place = np.searchsorted(at, time[rows], side="right")
+        coming[rows] = np.append(at, np.inf)[place]
+    return coming

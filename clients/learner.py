@@ -17,7 +17,7 @@ from clients.model import Network, build, start_at_the_base_rate, to_vector
 from clients.spec import NodeSpec
 from clients.statistics import Overview
 from clients.table_features import TableFeatures
-from clients.targets import target_unit, tally_kind
+from clients.targets import tally_kind, target_unit
 from clients.train import Target, choose_device, score, target_of
 from clients.window_features import WindowFeatures
 from privacy.errors import RefusedError
@@ -25,6 +25,7 @@ from privacy.tally import HEADLINE, TallyKind, metrics, tally
 
 Floats = NDArray[np.float64]
 WATCH_ROWS = 4096  # rows that stand for a validation part where a run has none
+
 
 class Learner:
     """See the module. `start` must come before anything that needs the network."""
@@ -126,6 +127,15 @@ class Learner:
         """Examples to evaluate on."""
         if isinstance(self._features, WindowFeatures):
             return self._features.test_examples(rows, released)
+        return self._features.examples(rows, released)
+
+    def watch_examples(self, rows: pd.DataFrame, released: Sequence[Floats]) -> Examples:
+        """Examples of validation units: for remaining life from their whole lives, thinned out.
+
+        A unit that ran to its end would else be asked about at its end alone.
+        """
+        if isinstance(self._features, WindowFeatures):
+            return self._features.watch_examples(rows, released)
         return self._features.examples(rows, released)
 
     def tally(self, examples: Examples) -> Floats:

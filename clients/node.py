@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from clients.contract import DataContract
 from clients.examples import Examples
+from clients.learner import WATCH_ROWS, Learner, split_validation
 from clients.members import MemberRows
 from clients.model import architecture_digest, from_vector, to_vector
 from clients.policy import NodePolicy, check_manifest
-from clients.learner import WATCH_ROWS, Learner, split_validation
 from clients.protect import weight_of, weighted_change
 from clients.spec import NodeSpec, parse_node_spec
 from clients.train import fine_tune, local_seed, train
@@ -51,7 +51,7 @@ from privacy.secure_sum import Sealer, SumContext
 from privacy.secure_sum.clear import ClearSealer
 from privacy.secure_sum.keys import ExchangeKey, KeyOffer, Roster, admit, offer_key
 from privacy.secure_sum.masked import MaskedSealer
-from privacy.tally import metrics, tally
+from privacy.tally import metrics
 
 Part = Literal["watch", "test", "personal"]
 
@@ -114,7 +114,9 @@ class Node:
         """The node's name in the federation."""
         return self._settings.member
 
-    def handle(self, request: Request, vector: Vector | None) -> tuple[Reply, Vector | None]:
+    def handle(  # noqa: PLR0911 - one return a kind of request
+        self, request: Request, vector: Vector | None
+    ) -> tuple[Reply, Vector | None]:
         """Answer one request of the coordinator.
 
         Raises:
@@ -229,7 +231,7 @@ class Node:
         if len(session.training) == 0:
             raise RefusedError("This member has no training examples; its rows are too few.")
         if len(watching):
-            session.watching = work.test_examples(watching, session.released)
+            session.watching = work.watch_examples(watching, session.released)
         else:
             session.watching = session.training.take(np.arange(min(WATCH_ROWS, len(training))))
         session.test = work.test_examples(session.rows.test, session.released)

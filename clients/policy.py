@@ -28,26 +28,34 @@ class NodePolicy(Frozen):
     clear_allowed: bool = False
 
 
-def check_manifest(manifest: Manifest, policy: NodePolicy, contract: DataContract) -> None:
-    """Hold a run against the node's terms.
-
-    Raises:
-        RefusedError: The run asks for less than the node insists on; says what.
-    """
+def refusals(manifest: Manifest, policy: NodePolicy, contract: DataContract) -> list[str]:
+    """Why this node would refuse a run, each reason one sentence; empty if it would not."""
+    reasons: list[str] = []
     if manifest.task not in policy.tasks:
-        raise RefusedError(f"The node's policy allows no task {manifest.task!r}.")
+        reasons.append(f"The node's policy allows no task {manifest.task!r}.")
     if manifest.contract != contract.digest:
-        raise RefusedError(
+        reasons.append(
             f"The run was planned for another data contract than {contract.name!r} here; "
             "agree on one contract and plan again."
         )
     if manifest.minimum_cohort < policy.minimum_cohort:
-        raise RefusedError(
+        reasons.append(
             f"The run opens sums of {manifest.minimum_cohort} members; this node insists on at "
-            f"least {policy.minimum_cohort}."
+            f"least {policy.minimum_cohort}: set minimum_cohort."
         )
     public = all(column.data_class == "L1" for column in contract.columns)
     if manifest.protection == "clear" and not (policy.clear_allowed or public):
-        raise RefusedError(
-            "The run asks for unprotected sums of data above class L1; use protection: masked."
+        reasons.append(
+            "The run asks for unprotected sums of data above class L1; set protection: masked."
         )
+    return reasons
+
+
+def check_manifest(manifest: Manifest, policy: NodePolicy, contract: DataContract) -> None:
+    """Hold a run against the node's terms.
+
+    Raises:
+        RefusedError: The run asks for less than the node insists on; the first reason.
+    """
+    for reason in refusals(manifest, policy, contract):
+        raise RefusedError(reason)

@@ -1,5 +1,7 @@
 """What happens to a change of the model before it leaves: clip, weigh, encode, seal."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,15 +10,17 @@ from clients.statistics import Overview
 
 
 def weight_of(rows: int, overview: Overview, update: UpdateSpec) -> float:
-    """A member's weight in (0, 1]: its rows, in units of `weight_cap` times the members' mean;
-    or the square root of that; or 1.
+    """A member's weight in (0, 1], by `weigh_by`.
+
+    Its rows in units of `weight_cap` times the members' mean; or the square root of that; or 1.
 
     It travels only inside the sum. A member above the cap counts as if it were at it, so no
     member's size can be read off as the largest weight.
     """
     mean_rows = overview.rows / overview.members
     share = min(rows / (update.weight_cap * mean_rows), 1.0)
-    return {"rows": share, "root_rows": share**0.5, "members": 1.0}[update.weigh_by]
+    weights: dict[str, float] = {"rows": share, "root_rows": math.sqrt(share), "members": 1.0}
+    return weights[update.weigh_by]
 
 
 def weighted_change(

@@ -1,8 +1,12 @@
-"""Rows from files, a chunk at a time, held against their contract while they are read.
+"""Rows from files, as a stream of chunks that keep their contract.
 
-CSV and Parquet; plain, .gz, .xz or .zip; one file, a folder, or a glob. Only the contract's columns
-are loaded: what the contract does not name never enters the process's tables. Errors name file,
-column and line, never a value.
+Nothing is loaded that the contract does not name, nothing is decompressed as a whole, and what
+does not keep the contract stops the reading with one sentence: file, line and column, never a
+value. Memory is bounded by a chunk, whatever the file's size.
+
+What a chunk holds: numbers and times as float64 (NaN = missing), categories as pandas Categorical
+over the contract's levels and `other`, ids and texts as str. Numbers outside their `range` are kept
+here; features hold them at the bounds, `clients.check` counts them.
 """
 
 import csv
@@ -10,12 +14,15 @@ import gzip
 import io
 import lzma
 import re
+import shutil
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final, Literal, NoReturn, cast
 
 import numpy as np
 import pandas as pd
@@ -23,381 +30,669 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from clients.contract import OTHER, Column, DataContract, Source, level_text
 from clients.frozen import nearest
-from privacy.errors import DataError, InputError, TacitError
+from privacy.errors import DataError, InputError
 
 CHUNK_ROWS: Final = 50_000
-BLOCK_BYTES: Final = 4 * 2**20
-LINE_BYTES_MAX: Final = 2**20
-PACKED: Final = (".gz", ".xz", ".zip")
-SUFFIXES: Final = {"csv": (".csv", ".txt", ".tsv"), "parquet": (".parquet", ".pq")}
-_BROKEN = (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile)
-_ROW = re.compile(r"[Rr]ow #(\d+)")
-_COLUMN = re.compile(r"CSV column #(\d+)")
+LIFE: Final = "__life_at_end"
+UNIT: Final = "__unit"
+ROW: Final = "__row"
+_BLOCK_BYTES: Final = 2**22
+_REQUIRED: Final = frozenset({"id", "time", "label", "event"})
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_INTEGER_TEXT = r"^[+-]?\d+(\.0+)?$"
+_SUFFIXES: Final = {
+    "csv": (".csv", ".txt", ".tsv", ".data"),
+    "parquet": (".parquet", ".pq"),
+}
+_PACKED: Final = (".gz", ".xz", ".zip")
+
+Kind = Literal["number", "text"]
 
 
-def files_of(source: Source, root: Path) -> tuple[Path, ...]:
-    """The files of a source in sorted order.
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some rows, and how many cells of each column were missing or of an unlisted level."""
+
+    frame: pd.DataFrame
+    missing: Mapping[str, int]
+    unlisted: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TableFile:
+    """One file of rows and how to read it.
+
+    Attributes:
+        path: Where it lies.
+        shown: What sentences call it.
+        format: `csv` or `parquet`.
+        separator: CSV: one character, or `whitespace`.
+        order: CSV without header: the names of its fields; None = the first line names them.
+        missing: Texts that mean missing.
+    """
+
+    path: Path
+    shown: str
+    format: Literal["csv", "parquet"] = "csv"
+    separator: str = ","
+    order: tuple[str, ...] | None = None
+    missing: tuple[str, ...] = ("",)
+
+
+def read_chunks(
+    contract: DataContract,
+    data_root: Path,
+    source: Source,
+    *,
+    columns: frozenset[str] | None = None,
+    chunk_rows: int = CHUNK_ROWS,
+) -> Iterator[pd.DataFrame]:
+    """Read one source's rows in file order, `chunk_rows` or fewer at a time.
+
+    Args:
+        contract: What the rows must keep.
+        data_root: What the source's path is relative to; if it is a file, that file is read.
+        source: One of the contract's sources.
+        columns: Names of the contract's columns to read; None = all but those of role ignore.
+            `__life_at_end` is added where the source has a remaining_life file and all are read.
+        chunk_rows: Rows in memory at once.
+
+    Raises:
+        InputError: A file is missing, unreadable, cut off, damaged, or not UTF-8.
+        DataError: Rows do not keep the contract.
+    """
+    for chunk in read_counted(contract, data_root, source, columns=columns, chunk_rows=chunk_rows):
+        yield chunk.frame
+
+
+def read_counted(
+    contract: DataContract,
+    data_root: Path,
+    source: Source,
+    *,
+    columns: frozenset[str] | None = None,
+    chunk_rows: int = CHUNK_ROWS,
+) -> Iterator[Chunk]:
+    """Read as `read_chunks`, and count missing and unlisted cells."""
+    columns = columns and (columns - {LIFE})
+    loaded = [c for c in contract.columns if c.role != "ignore"]
+    wanted = [c for c in loaded if columns is None or c.name in columns]
+    if all(c.name in source.constants for c in wanted):
+        # the number of rows is wanted even where no cell is
+        wanted += [c for c in loaded if c.name not in source.constants][:1]
+    read = [c for c in wanted if c.name not in source.constants]
+    lives = None
+    if source.remaining_life is not None and columns is None:
+        lives = _Lives(contract, data_root, source.remaining_life)
+    for file in source_files(contract, data_root, source):
+        fields = {c.name: (c.file_name, _kind(c)) for c in read}
+        record = 0
+        for table in _chunks(read_tables(file, fields), chunk_rows):
+            where = _Place(file, record)
+            chunk = _typed(table, wanted, source, where)
+            record += table.num_rows
+            if lives is not None:
+                chunk.frame[LIFE] = lives.of(chunk.frame)
+            yield chunk
+        if record == 0:
+            raise DataError(f"{file.shown}: has no rows; give a file with rows.")
+    if lives is not None:
+        lives.check_all_used()
+
+
+def source_files(contract: DataContract, data_root: Path, source: Source) -> list[TableFile]:
+    """The source's files, sorted by name.
 
     Raises:
         InputError: There is none.
     """
-    path = root / source.path
-    if path.is_dir():
-        found = [one for one in sorted(path.iterdir()) if _is_of(one, source.format)]
-        if not found:
-            raise InputError(f"{path}: the folder holds no {source.format} file; check the path.")
-        return tuple(found)
-    if any(mark in source.path for mark in "*?["):
-        found = sorted(one for one in root.glob(source.path) if one.is_file())
-        if not found:
-            raise InputError(f"{path}: no file fits this pattern; check the path.")
-        return tuple(found)
-    if not path.exists():
-        raise InputError(
-            f"{path}: no such file; check the path, the data folder, or set TACIT_DATA."
+    order = None
+    if source.format == "csv" and not source.header:
+        order = tuple(c.file_name for c in contract.columns if c.name not in source.constants)
+    return [
+        TableFile(
+            path=path,
+            shown=_shown(path, data_root),
+            format=source.format,
+            separator=source.separator,
+            order=order,
+            missing=contract.missing,
         )
-    return (path,)
+        for path in _paths(data_root, source)
+    ]
 
 
-def read_chunks(contract: DataContract, root: Path, source: Source) -> Iterator[pd.DataFrame]:
-    """Stream a source's rows as tables of at most a chunk.
+def unit_names(frame: pd.DataFrame, contract: DataContract) -> "pd.Series[str]":
+    """Each row's unit as text: its unit columns joined by "|"; a unit of its own without any.
 
-    Yields:
-        Columns of the contract without those of role ignore: numbers and times as float64 (NaN
-        where missing), categories as pandas categories in code order, ids and texts as str.
+    Without unit columns the frame's `__row` is the unit's name.
+    """
+    columns = contract.unit_columns
+    if not columns:
+        return frame[ROW].astype(str)
+    names = _as_text(frame[columns[0].name])
+    for column in columns[1:]:
+        names = names + "|" + _as_text(frame[column.name])
+    return names
+
+
+def read_tables(file: TableFile, fields: Mapping[str, tuple[str, Kind]]) -> Iterator[pa.Table]:
+    """Stream a file's columns as Arrow tables of float64 and string, nulls for missing.
+
+    Args:
+        file: What to read.
+        fields: Name in the tables -> (name in the file, kind).
 
     Raises:
-        InputError: A file is missing, unreadable, or lacks a column.
-        DataError: A row does not keep the contract.
+        InputError: As `read_chunks`.
+        DataError: A column is missing, a row is ragged, or a numeric column holds text.
     """
-    for path in files_of(source, root):
-        rows = 0
-        for batch in _batches(contract, path, source):
-            frame = _typed(batch, contract, source, path, rows)
-            rows += len(frame)
-            yield frame
-        if rows == 0:
-            raise DataError(f"{path}: holds no rows; remove it from the contract or fill it.")
+    with _faults(file):
+        if file.format == "parquet":
+            yield from _parquet_tables(file, fields)
+        else:
+            yield from _csv_tables(file, fields)
 
 
-def loaded_columns(contract: DataContract, source: Source) -> tuple[Column, ...]:
-    """Columns that are read from the source's files."""
-    return tuple(
-        column
-        for column in contract.columns
-        if column.role != "ignore" and column.name not in source.constants
-    )
-
-
-def read_numbers(path: Path) -> list[float]:
-    """One number a line, as C-MAPSS's remaining lives are given.
+def read_header(file: TableFile) -> tuple[str, ...]:
+    """The names of a file's columns, as the file spells them.
 
     Raises:
-        InputError: Missing or unreadable.
-        DataError: A line is no number.
+        InputError: The file cannot be read.
+        DataError: The file is empty.
     """
-    if not path.exists():
-        raise InputError(f"{path}: no such file; check the path or the data folder.")
-    numbers: list[float] = []
-    with _opened(path) as stream:
-        for place, line in enumerate(stream.read().decode("ascii", "replace").splitlines()):
-            text = line.strip()
-            if not text:
-                continue
-            try:
-                numbers.append(float(text))
-            except ValueError:
-                raise DataError(f"{path}: line {place + 1} is no number.") from None
-    return numbers
+    with _faults(file):
+        if file.order is not None:
+            return file.order
+        if file.format == "parquet":
+            with _seekable(file) as stream:
+                return tuple(pq.ParquetFile(stream).schema_arrow.names)
+        first = next(_records(file), None)
+        if first is None:
+            raise DataError(f"{file.shown}: is empty; give a file with rows.")
+        return tuple(first[1])
 
 
-def _is_of(path: Path, form: str) -> bool:
+def packed_as(path: Path) -> str:
+    """`.gz`, `.xz`, `.zip`, or nothing."""
+    return path.suffix.lower() if path.suffix.lower() in _PACKED else ""
+
+
+# files
+
+
+def _shown(path: Path, data_root: Path) -> str:
+    inside = path != data_root and path.is_relative_to(data_root)
+    return str(path.relative_to(data_root)) if inside else path.name
+
+
+def _paths(data_root: Path, source: Source) -> list[Path]:
+    if data_root.is_file():
+        return [data_root]
+    path = data_root / source.path
+    if path.is_dir():
+        found = sorted(p for p in path.iterdir() if p.is_file() and _fits(p, source.format))
+        if not found:
+            endings = ", ".join(_SUFFIXES[source.format])
+            raise InputError(
+                f"{source.path}: the folder holds no {source.format} file; names end in {endings}, "
+                f"or in one of these and .gz, .xz or .zip."
+            )
+        return found
+    if not path.exists() and any(sign in source.path for sign in "*?["):
+        found = sorted(p for p in data_root.glob(source.path) if p.is_file())
+        if not found:
+            raise InputError(f"{source.path}: no file below {data_root} fits; check the path.")
+        return found
+    return [path]
+
+
+def _fits(path: Path, form: str) -> bool:
     name = path.name.lower()
-    for packed in PACKED:
-        name = name.removesuffix(packed)
-    return path.is_file() and name.endswith(SUFFIXES[form])
+    for ending in _PACKED:
+        name = name.removesuffix(ending)
+    return name.endswith(_SUFFIXES[form]) and not name.startswith(".")
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
-    """The file's bytes, unpacked as they are read."""
+def _faults(file: TableFile) -> Iterator[None]:
+    """Whatever goes wrong with a file's bytes becomes one sentence."""
+    name = file.shown
     try:
-        with path.open("rb") as file:
-            if path.suffix == ".gz":
-                yield gzip.GzipFile(fileobj=file)
-            elif path.suffix == ".xz":
-                yield lzma.LZMAFile(file)
-            elif path.suffix == ".zip":
-                with zipfile.ZipFile(file) as archive:
-                    inside = [one for one in archive.infolist() if not one.is_dir()]
-                    if len(inside) != 1:
-                        raise InputError(f"{path}: a zip must hold one file; pack it alone.")
-                    with archive.open(inside[0]) as stream:
-                        yield stream  # type: ignore[misc] # a ZipExtFile reads like any other
-            else:
-                yield file
-    except _BROKEN:
-        raise DataError(f"{path}: is damaged or ends too early; fetch it again.") from None
+        yield
+    except EOFError:
+        raise InputError(f"{name}: ends too early; fetch it again.") from None
+    except (lzma.LZMAError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile):
+        ending = packed_as(file.path)
+        raise InputError(f"{name}: is damaged, or no {ending} file; fetch it again.") from None
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such file at {file.path}; check the data root.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{name}: is not UTF-8 text; save it as UTF-8.") from None
+    except csv.Error:
+        raise DataError(
+            f"{name}: is not CSV that can be read, a quote may not be closed; correct the file."
+        ) from None
+    except (RuntimeError, NotImplementedError) as failure:
+        if packed_as(file.path) != ".zip":
+            raise
+        unknown = isinstance(failure, NotImplementedError)
+        state = "packed in an unknown way" if unknown else "encrypted"
+        raise InputError(f"{name}: is {state}; unpack it first.") from None
+    except pa.ArrowException:
+        what = "Parquet" if file.format == "parquet" else "CSV"
+        raise InputError(f"{name}: is damaged, or no {what} file; fetch it again.") from None
     except OSError as failure:
-        why = failure.strerror or "unreadable"
-        raise InputError(f"{path}: cannot be read ({why}); check its permissions.") from None
+        # Arrow reports damaged Parquet as OSError without a reason of the system's
+        why = failure.strerror or "it is damaged"
+        raise InputError(f"{name}: cannot be read ({why}); check the file.") from None
 
 
-class _Lines(io.RawIOBase):
-    """Feeds pyarrow, remembers what went wrong below it, and keeps the last line."""
+@contextmanager
+def _plain(file: TableFile) -> Iterator[IO[bytes]]:
+    """The file's bytes, unpacked as they are read."""
+    ending = packed_as(file.path)
+    if ending == ".gz":
+        with gzip.open(file.path, "rb") as unpacked:
+            yield cast("IO[bytes]", unpacked)
+    elif ending == ".xz":
+        with lzma.open(file.path, "rb") as stream:
+            yield stream
+    elif ending == ".zip":
+        with zipfile.ZipFile(file.path) as archive:
+            inside = [entry for entry in archive.infolist() if not entry.is_dir()]
+            if len(inside) != 1:
+                raise InputError(
+                    f"{file.shown}: holds {len(inside)} files; pack exactly one, or unpack it."
+                )
+            with archive.open(inside[0]) as stream:
+                yield stream
+    else:
+        with file.path.open("rb") as stream:
+            yield stream
 
-    def __init__(
-        self, stream: io.BufferedIOBase, first: bytes, change: Callable[[bytes], bytes] | None
-    ) -> None:
+
+@contextmanager
+def _seekable(file: TableFile) -> Iterator[IO[bytes]]:
+    """As `_plain`, but a reader may jump; a packed file is unpacked to disk, nameless."""
+    with _plain(file) as stream:
+        if not packed_as(file.path):
+            yield stream
+            return
+        with tempfile.TemporaryFile() as spool:
+            shutil.copyfileobj(stream, spool, _BLOCK_BYTES)
+            spool.seek(0)
+            yield spool
+
+
+class _SingleSpaced:
+    """A stream of lines whose fields are apart by exactly one space."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self._left = first
-        self._change = change
-        self.failure: BaseException | None = None
-        self.last = b""
+        self._rest = b""
+        self._ready = b""
+        self.closed = False
 
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        want = BLOCK_BYTES if size is None or size < 0 else size
-        while len(self._left) < want:
-            try:
-                piece = self._stream.read(BLOCK_BYTES)
-                if piece and self._change is not None:
-                    piece = self._change(piece + self._stream.readline(LINE_BYTES_MAX))
-            except Exception as failure:
-                self.failure = failure
-                raise
-            if not piece:
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; none at the end."""
+        while len(self._ready) < size:
+            block = self._stream.read(_BLOCK_BYTES)
+            lines, newline, rest = (self._rest + block).rpartition(b"\n")
+            if not block:
+                lines, newline, rest = self._rest, b"", b""
+            self._rest = rest
+            if lines or newline:
+                self._ready += b"\n".join(b" ".join(x.split()) for x in lines.splitlines())
+                self._ready += b"\n"
+            if not block:
                 break
-            tail = (self.last + piece)[-LINE_BYTES_MAX:].rstrip(b"\r\n")
-            self.last = tail[tail.rfind(b"\n") + 1 :]
-            self._left += piece
-        out, self._left = self._left[:want], self._left[want:]
+        out, self._ready = self._ready[:size], self._ready[size:]
         return out
 
-
-def _batches(contract: DataContract, path: Path, source: Source) -> Iterator[pa.RecordBatch]:
-    with _opened(path) as stream:
-        if source.format == "parquet":
-            yield from _parquet(contract, path, source, stream)
-        else:
-            yield from _csv(contract, path, source, stream)
+    def close(self) -> None:
+        """The stream below is its owner's to close."""
+        self.closed = True
 
 
-def _csv(
-    contract: DataContract, path: Path, source: Source, stream: io.BufferedIOBase
-) -> Iterator[pa.RecordBatch]:
-    spaced = source.separator == "whitespace"
-    change = _commas if spaced else None
-    separator = "," if spaced else source.separator
-    columns = loaded_columns(contract, source)
-    first = stream.readline(LINE_BYTES_MAX).removeprefix(b"\xef\xbb\xbf")
-    if not first.strip():
-        raise DataError(f"{path}: is empty; remove it from the contract or fill it.")
-    if spaced:
-        first = _commas(first)
-    fields = _fields(first, separator, path)
-    if source.header:
-        names = [name.strip() for name in fields]
-        _require_columns(columns, names, path)
-        head = b""
-    else:
-        names = [column.name for column in contract.columns if column.name not in source.constants]
-        if len(fields) != len(names):
-            raise DataError(
-                f"{path}: has {len(fields)} fields a line where the contract lists {len(names)} "
-                "columns; correct one of them."
-            )
-        head = first
-    wanted = {(c.file_name if source.header else c.name): c for c in columns}
-    lines = _Lines(stream, head, change)
-    if not source.header:
-        lines.last = first.rstrip(b"\r\n")
-    try:
-        reader = pacsv.open_csv(
-            pa.PythonFile(lines, mode="r"),
-            read_options=pacsv.ReadOptions(
-                use_threads=False, block_size=BLOCK_BYTES, column_names=names
-            ),
-            parse_options=pacsv.ParseOptions(delimiter=separator),
-            convert_options=pacsv.ConvertOptions(
-                column_types={
-                    name: pa.float64() if c.is_numeric else pa.string()
-                    for name, c in wanted.items()
-                },
-                include_columns=list(wanted),
-                null_values=list(contract.missing),
-                strings_can_be_null=True,
-            ),
-        )
-        for batch in reader:
-            yield pa.RecordBatch.from_arrays(
-                list(batch.columns), names=[wanted[n].name for n in batch.schema.names]
-            )
-    except TacitError:
-        raise
-    except (pa.ArrowException, ValueError, OSError, *_BROKEN) as failure:
-        if lines.failure is not None:
-            raise lines.failure from None
-        if "Empty CSV" in str(failure):
-            return
-        raise _csv_fault(str(failure), path, names, first_line=1 + source.header) from None
-    # pyarrow reads a last line that was cut off between two fields' characters as a whole one
-    if lines.last and len(_fields(lines.last, separator, path)) != len(names):
-        raise DataError(f"{path}: the last line is cut off; fetch the file again.")
+# CSV
 
 
-def _csv_fault(text: str, path: Path, names: list[str], *, first_line: int) -> TacitError:
-    row = _ROW.search(text)
-    line = f", line {int(row.group(1)) + first_line - 1}" if row else ""
-    column = _COLUMN.search(text)
-    if "conversion error" in text:
-        where = f"column {names[int(column.group(1))]}" if column else "a column"
-        if "UTF8" in text or "utf8" in text:
-            return DataError(f"{path}: {where}{line} is not UTF-8 text; save the file as UTF-8.")
-        return DataError(
-            f"{path}: {where}{line} holds text where the contract says number; correct the file, "
-            "or list that text under missing."
-        )
-    if "Expected" in text and "columns" in text:
-        return DataError(
-            f"{path}: a line{line.replace(', line', ' (line') + ')' if line else ''} has another "
-            "number of fields than the first; correct or fetch the file again."
-        )
-    return DataError(f"{path}: is no CSV file that can be read; check format and separator.")
+def _csv_tables(file: TableFile, fields: Mapping[str, tuple[str, Kind]]) -> Iterator[pa.Table]:
+    header = read_header(file)
+    spelled = _spelled(file, header, [name for name, _ in fields.values()])
+    types = {
+        spelled[name]: pa.float64() if kind == "number" else pa.string()
+        for name, kind in fields.values()
+    }
+    blank = file.separator == "whitespace"
+    options = {
+        "read_options": pacsv.ReadOptions(
+            block_size=_BLOCK_BYTES, column_names=list(file.order) if file.order else None
+        ),
+        "parse_options": pacsv.ParseOptions(
+            delimiter=" " if blank else file.separator,
+            quote_char=False if blank else '"',
+            newlines_in_values=not blank,
+        ),
+        "convert_options": pacsv.ConvertOptions(
+            include_columns=list(types),
+            column_types=types,
+            null_values=list(file.missing),
+            strings_can_be_null=True,
+        ),
+    }
+    with _plain(file) as stream:
+        bytes_in = pa.PythonFile(_SingleSpaced(stream) if blank else stream, mode="r")
+        try:
+            with pacsv.open_csv(bytes_in, **options) as reader:
+                for batch in reader:
+                    table = pa.Table.from_batches([batch])
+                    yield pa.table(
+                        {name: table.column(spelled[own]) for name, (own, _) in fields.items()}
+                    )
+        except pa.ArrowInvalid:
+            _tell_what_is_wrong(file, header, fields)
 
 
-def _commas(block: bytes) -> bytes:
-    return b"".join(b",".join(line.split()) + b"\n" for line in block.splitlines() if line.strip())
-
-
-def _fields(line: bytes, separator: str, path: Path) -> list[str]:
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: is not UTF-8 text; save the file as UTF-8.") from None
-    try:
-        return next(csv.reader([text], delimiter=separator), [])
-    except csv.Error:
-        raise DataError(f"{path}: is no CSV file that can be read; check its format.") from None
-
-
-def _require_columns(columns: tuple[Column, ...], names: list[str], path: Path) -> None:
-    for column in columns:
-        if column.file_name not in names:
-            guess = nearest(column.file_name, names)
-            hint = f"; the nearest is {guess}" if guess else ""
-            raise InputError(
-                f"{path}: has no column {column.file_name}{hint}; correct the contract's columns."
-            )
-        if names.count(column.file_name) > 1:
-            raise InputError(f"{path}: has two columns {column.file_name}; rename one.")
-
-
-def _parquet(
-    contract: DataContract, path: Path, source: Source, stream: io.BufferedIOBase
-) -> Iterator[pa.RecordBatch]:
-    columns = loaded_columns(contract, source)
-    # Parquet's index is at its end, so a packed file must be unpacked first
-    seekable = stream if path.suffix not in PACKED else io.BytesIO(stream.read())
-    try:
-        file = pq.ParquetFile(seekable)
-        _require_columns(columns, list(file.schema_arrow.names), path)
-        for batch in file.iter_batches(CHUNK_ROWS, columns=[c.file_name for c in columns]):
-            arrays = [_cast(batch.column(c.file_name), c, path) for c in columns]
-            yield pa.RecordBatch.from_arrays(arrays, names=[c.name for c in columns])
-    except TacitError:
-        raise
-    except (pa.ArrowException, OSError, ValueError):
-        raise DataError(
-            f"{path}: is damaged, ends too early, or is no Parquet file; fetch it again."
-        ) from None
-
-
-def _cast(array: pa.Array, column: Column, path: Path) -> pa.Array:
-    try:
-        if column.is_numeric:
-            if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
-                raise pa.ArrowInvalid("text")
-            return array.cast(pa.float64())
-        if pa.types.is_dictionary(array.type):
-            array = array.dictionary_decode()
-        return array.cast(pa.string())
-    except pa.ArrowException:
-        what = "text" if column.is_numeric else "something other than text"
-        raise DataError(
-            f"{path}: column {column.name} holds {what} where the contract says {column.type}; "
-            "correct one of them."
-        ) from None
-
-
-def _typed(
-    batch: pa.RecordBatch, contract: DataContract, source: Source, path: Path, rows: int
-) -> pd.DataFrame:
-    out: dict[str, object] = {}
-    for column in contract.columns:
-        if column.role == "ignore":
+def _spelled(file: TableFile, header: Sequence[str], wanted: Iterable[str]) -> dict[str, str]:
+    """Contract's spelling of a header -> the file's, which may have spaces around it."""
+    found: dict[str, str] = {}
+    there = [name.strip() for name in header]
+    asked = list(wanted)
+    for name in asked:
+        if there.count(name.strip()) > 1:
+            raise DataError(f"{file.shown}: column {name} is there twice; keep one.")
+        if name.strip() in there:
+            found[name] = header[there.index(name.strip())]
+    for name in asked:
+        if name in found:
             continue
-        if column.name in source.constants:
-            value = source.constants[column.name]
-            array = pa.array(
-                [float(value) if column.is_numeric else level_text(value)] * batch.num_rows
+        # with no name right the first line may be a row, and a row's values are told to nobody
+        guess = nearest(name, there) if found else None
+        if found or file.format == "parquet":
+            hint = f"did you mean {guess}?" if guess else "check the contract."
+        else:
+            hint = "check the contract's header and separator."
+        raise DataError(f"{file.shown}: has no column {name}; {hint}")
+    return found
+
+
+def _records(file: TableFile) -> Iterator[tuple[int, list[str]]]:
+    """Non-empty lines with their number, split into fields; slow, and exact about lines."""
+    with _plain(file) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+        if file.separator == "whitespace":
+            for number, line in enumerate(text, start=1):
+                if cells := line.split():
+                    yield number, cells
+            return
+        reader = csv.reader(text, delimiter=file.separator, strict=True)
+        for cells in reader:
+            if cells:
+                yield reader.line_num, cells
+
+
+def _tell_what_is_wrong(
+    file: TableFile, header: Sequence[str], fields: Mapping[str, tuple[str, Kind]]
+) -> NoReturn:
+    """Find the first line that the fast reader cannot have read, and name it."""
+    there = [name.strip() for name in header]
+    numbers = [(there.index(own.strip()), own) for own, kind in fields.values() if kind == "number"]
+    skip = file.order is None
+    for line, cells in _records(file):
+        if skip:
+            skip = False
+            continue
+        if len(cells) != len(header):
+            raise DataError(
+                f"{file.shown}: line {line} has {len(cells)} fields where {len(header)} belong; "
+                f"correct the line, or the contract's separator."
             )
-        else:
-            array = batch.column(column.name)
-        where = f"{path}: column {column.name}"
-        if column.is_numeric:
-            out[column.name] = _numbers(array, column, where, rows)
-        elif column.categories:
-            out[column.name] = _categories(array, column, contract.missing)
-        else:
-            out[column.name] = _texts(array, column, where, rows)
-    return pd.DataFrame(out)
+        for place, name in numbers:
+            cell = cells[place]
+            if cell not in file.missing and not _NUMBER.fullmatch(cell.strip()):
+                raise _no_number(file, name, f"line {line}")
+    raise DataError(
+        f"{file.shown}: is not CSV that can be read; check its separator, quotes and encoding."
+    )
 
 
-def _numbers(array: pa.Array, column: Column, where: str, rows: int) -> np.ndarray:
-    values = array.to_numpy(zero_copy_only=False).astype(np.float64)
-    missing = np.isnan(values)
-    if np.isinf(values).any():
-        line = rows + int(np.flatnonzero(np.isinf(values))[0]) + 1
-        raise DataError(f"{where}, row {line} is infinite; correct it or leave it empty.")
-    if column.role in {"time", "label", "event"} and missing.any():
-        line = rows + int(np.flatnonzero(missing)[0]) + 1
-        raise DataError(
-            f"{where}, row {line} is missing; a column of role {column.role} has no gaps."
+def _no_number(file: TableFile, name: str, where: str) -> DataError:
+    return DataError(
+        f"{file.shown}: column {name}, {where}: a number belongs there; correct the cell, or name "
+        f"its text under missing in the contract."
+    )
+
+
+# Parquet
+
+
+def _parquet_tables(file: TableFile, fields: Mapping[str, tuple[str, Kind]]) -> Iterator[pa.Table]:
+    with _seekable(file) as stream:
+        parquet = pq.ParquetFile(stream)
+        spelled = _spelled(file, parquet.schema_arrow.names, [name for name, _ in fields.values()])
+        columns = list(dict.fromkeys(spelled.values()))
+        record = 0
+        for batch in parquet.iter_batches(batch_size=CHUNK_ROWS, columns=columns):
+            table = pa.Table.from_batches([batch])
+            yield pa.table(
+                {
+                    name: _cast(table.column(spelled[own]), kind, file, own, record)
+                    for name, (own, kind) in fields.items()
+                }
+            )
+            record += batch.num_rows
+
+
+def _cast(
+    values: pa.ChunkedArray, kind: Kind, file: TableFile, name: str, record: int
+) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+    if is_text:
+        gone = pc.is_in(values, value_set=pa.array(file.missing, values.type))
+        values = pc.if_else(gone, pa.scalar(None, values.type), values)
+    elif pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+    if kind == "text":
+        try:
+            return values.cast(pa.string())
+        except pa.ArrowException:
+            raise DataError(
+                f"{file.shown}: column {name} holds {values.type}, no text; store it as text."
+            ) from None
+    if is_text:
+        texts = values.cast(pa.string()).to_pylist()
+        for place, text in enumerate(texts):
+            if text is not None and not _NUMBER.fullmatch(text.strip()):
+                raise _no_number(file, name, f"row {record + place + 1}")
+        return pa.chunked_array(
+            [pa.array([None if text is None else float(text) for text in texts], pa.float64())]
         )
-    if column.type == "integer" and not (np.mod(values[~missing], 1) == 0).all():
-        raise DataError(f"{where} holds fractions where the contract says integer.")
+    try:
+        return values.cast(pa.float64(), safe=False)
+    except pa.ArrowException:
+        raise DataError(
+            f"{file.shown}: column {name} holds {values.type}, no number; store it as a number."
+        ) from None
+
+
+# from cells to typed columns
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a chunk begins, so that a bad row can be named."""
+
+    file: TableFile
+    first: int
+
+    def of(self, index: int) -> str:
+        """The line or row of the chunk's `index`-th record, as words."""
+        record = self.first + index
+        if self.file.format == "csv":
+            skip = 1 if self.file.order is None else 0
+            for place, (line, _) in enumerate(_records(self.file)):
+                if place == record + skip:
+                    return f"line {line}"
+        return f"row {record + 1}"
+
+    def fault(self, column: Column, bad: NDArray[np.bool_], what: str) -> DataError:
+        """A sentence about the first bad cell."""
+        where = self.of(int(np.argmax(bad)))
+        return DataError(f"{self.file.shown}: column {column.file_name}, {where}: {what}.")
+
+
+def _kind(column: Column) -> Kind:
+    return "number" if column.is_numeric else "text"
+
+
+def _chunks(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    held: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        held.append(table)
+        count += table.num_rows
+        while count >= rows:
+            joined = pa.concat_tables(held)
+            yield joined.slice(0, rows)
+            held = [joined.slice(rows)]
+            count -= rows
+    if count:
+        yield pa.concat_tables(held)
+
+
+def _typed(table: pa.Table, wanted: Sequence[Column], source: Source, where: _Place) -> Chunk:
+    data: dict[str, object] = {}
+    missing: dict[str, int] = {}
+    unlisted: dict[str, int] = {}
+    rows = table.num_rows
+    for column in wanted:
+        if column.name in source.constants:
+            data[column.name] = _constant(column, source.constants[column.name], rows)
+            continue
+        cells = table.column(column.name)
+        missing[column.name] = cells.null_count
+        if column.role in _REQUIRED and cells.null_count:
+            gone = cells.is_null().to_numpy()
+            raise where.fault(column, gone, "the cell is empty; fill it, or leave the row out")
+        if column.is_numeric:
+            data[column.name] = _numbers(column, cells, where)
+        elif column.categories:
+            data[column.name], unlisted[column.name] = _categories(column, cells)
+        else:
+            data[column.name] = _texts(column, cells, where)
+    # columns are made one by one, so they do not share memory with each other
+    return Chunk(pd.DataFrame(data, copy=False), missing, unlisted)
+
+
+def _numbers(column: Column, cells: pa.ChunkedArray, where: _Place) -> NDArray[np.float64]:
+    values = np.array(cells.to_numpy(), dtype=np.float64)
+    bad = ~np.isfinite(values)
+    if bad.sum() > cells.null_count:
+        bad &= cells.is_valid().to_numpy()
+        raise where.fault(column, bad, "the number is not finite; correct the cell")
+    if column.type == "integer":
+        # NaN compares false, and is missing
+        bad = np.abs(values - np.round(values)) > 0
+        if bad.any():
+            raise where.fault(column, bad, "a whole number belongs there; correct the cell")
     return values
 
 
-def _categories(array: pa.Array, column: Column, missing: tuple[str, ...]) -> pd.Categorical:
-    coded = pc.dictionary_encode(array)
+def _texts(column: Column, cells: pa.ChunkedArray, where: _Place) -> "pd.Series[str]":
+    if column.type == "integer":
+        trimmed = pc.utf8_trim_whitespace(cells)
+        whole = pc.match_substring_regex(trimmed, _INTEGER_TEXT).fill_null(fill_value=True)
+        if not pc.all(whole, min_count=0).as_py():
+            what = "a whole number belongs there; correct the cell"
+            raise where.fault(column, ~whole.to_numpy(), what)
+        cells = pc.replace_substring_regex(trimmed, r"^\+?(-?)0*(\d+?)(?:\.0+)?$", r"\1\2")
+    elif column.type == "category":
+        encoded = cells.combine_chunks().dictionary_encode()
+        spelled = [level_text(text) for text in encoded.dictionary.to_pylist()]
+        cells = pa.chunked_array([pa.array(spelled, pa.string()).take(encoded.indices)])
+    return pd.Series(cells.to_pandas(), dtype="str")
+
+
+def _categories(column: Column, cells: pa.ChunkedArray) -> tuple[pd.Categorical, int]:
     names = column.categories
-    place = {name: i for i, name in enumerate(names)}
-    other = place[OTHER]
-    lookup = np.full(len(coded.dictionary) + 1, other, dtype=np.int64)
-    for i, value in enumerate(coded.dictionary.to_pylist()):
-        text = level_text(value)
-        if column.hash_levels is not None:
-            lookup[i] = other if text in missing else column.hash_code(text)
-        else:
-            lookup[i] = place.get(text, other)
-    index = coded.indices.fill_null(len(coded.dictionary)).to_numpy(zero_copy_only=False)
-    return pd.Categorical.from_codes(lookup[index], categories=list(names))
+    other = len(names) - 1
+    place = {name: code for code, name in enumerate(names[:-1])}
+    encoded = cells.combine_chunks().dictionary_encode()
+    levels = [level_text(text) for text in encoded.dictionary.to_pylist()]
+    if column.hash_levels is not None:
+        code_of = np.array([column.hash_code(level) for level in levels], dtype=np.int64)
+    else:
+        code_of = np.array([place.get(level, other) for level in levels], dtype=np.int64)
+    code_of = np.append(code_of, other)  # the last stands for missing
+    indices = encoded.indices.fill_null(len(levels)).to_numpy(zero_copy_only=False)
+    codes = code_of[indices]
+    unlisted = int((codes == other).sum()) - cells.null_count
+    return pd.Categorical.from_codes(codes, categories=pd.Index(names, dtype="str")), unlisted
 
 
-def _texts(array: pa.Array, column: Column, where: str, rows: int) -> np.ndarray:
-    if column.role == "id" and array.null_count:
-        line = rows + int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0]) + 1
-        raise DataError(f"{where}, row {line} is missing; every row needs its id.")
-    coded = pc.dictionary_encode(array)
-    texts = np.array(
-        [*(level_text(value) for value in coded.dictionary.to_pylist()), ""], dtype=object
-    )
-    index = coded.indices.fill_null(len(coded.dictionary)).to_numpy(zero_copy_only=False)
-    return np.asarray(texts[index], dtype=object)
+def _constant(column: Column, value: str | float, rows: int) -> object:
+    if column.is_numeric:
+        return np.full(rows, float(value))
+    text = level_text(value)
+    if not column.categories:
+        return pd.Series([text], dtype="str").repeat(rows).reset_index(drop=True)
+    if column.hash_levels is not None:
+        text = str(column.hash_code(text))
+    names = column.categories
+    code = names.index(text) if text in names else names.index(OTHER)
+    return pd.Categorical.from_codes(np.full(rows, code), categories=pd.Index(names, dtype="str"))
+
+
+def _as_text(values: "pd.Series[str]") -> "pd.Series[str]":
+    if pd.api.types.is_float_dtype(values.dtype):
+        codes, unique = pd.factorize(values)
+        return pd.Series(
+            pd.Index([level_text(x) for x in unique], dtype="str").take(codes), index=values.index
+        )
+    return values.astype("str")
+
+
+class _Lives:
+    """Remaining life of a source's units at their last rows, dealt out by first appearance."""
+
+    def __init__(self, contract: DataContract, data_root: Path, path: str) -> None:
+        self._contract = contract
+        base = data_root.parent if data_root.is_file() else data_root
+        self._file = TableFile(
+            path=base / path, shown=path, separator="whitespace", order=("life",), missing=()
+        )
+        tables = list(read_tables(self._file, {"life": ("life", "number")}))
+        self._values = [x for table in tables for x in table.column("life").to_pylist()]
+        if not all(np.isfinite(x) and x >= 0 for x in self._values):
+            raise DataError(f"{path}: holds a life below 0 or without end; correct the file.")
+        self._seen: dict[str, float] = {}
+
+    def of(self, frame: pd.DataFrame) -> NDArray[np.float64]:
+        """Each row's unit's remaining life at that unit's last row."""
+        names = unit_names(frame, self._contract)
+        codes, unique = pd.factorize(names)
+        for name in unique:
+            if name not in self._seen:
+                if len(self._seen) == len(self._values):
+                    raise self._mismatch("has fewer lines than there are units")
+                self._seen[name] = self._values[len(self._seen)]
+        return np.array([self._seen[name] for name in unique], dtype=np.float64)[codes]
+
+    def check_all_used(self) -> None:
+        """Refuse a file with more lines than units."""
+        if len(self._seen) != len(self._values):
+            raise self._mismatch("has more lines than there are units")
+
+    def _mismatch(self, what: str) -> DataError:
+        return DataError(
+            f"{self._file.shown}: {what} in its source; give one line a unit, in order of first "
+            f"appearance."
+        )

@@ -8,6 +8,7 @@ input that says so. A level that is rare in the whole federation is folded into 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,8 @@ class TableFeatures:
             values = _scaled(rows, column)
             parts += [tally_moments(values), tally_histogram(values)]
         for column in self.categories:
-            parts.append(np.bincount(_codes(rows, column), minlength=len(column.categories)))
+            counts = np.bincount(_codes(rows, column), minlength=len(column.categories))
+            parts.append(counts.astype(np.float64))
         return np.concatenate(parts).astype(np.float64)
 
     def overview(self, released: Sequence[Floats]) -> Overview:
@@ -106,8 +108,8 @@ class TableFeatures:
         codes = [self._folded(_codes(rows, column), column, released) for column in self.categories]
         count = len(rows)
         return Examples(
-            numeric=_stack(inputs, count, np.float32),
-            codes=_stack(codes, count, np.int64),
+            numeric=_stack(inputs, count).astype(np.float32),
+            codes=_stack(codes, count).astype(np.int64),
             series=np.zeros((count, 0, 0), dtype=np.float32),
             target=_floats(rows, "__y"),
             target_raw=_floats(rows, "__y_raw") if "__y_raw" in rows else _floats(rows, "__y"),
@@ -183,7 +185,7 @@ def group_codes(rows: pd.DataFrame, contract: DataContract) -> NDArray[np.int64]
         return np.full(len(rows), -1, dtype=np.int64)
     place = {name: i for i, name in enumerate(contract.groups)}
     found = rows[contract.group_column.name].astype(str).map(place).fillna(-1)
-    return found.to_numpy(dtype=np.int64)
+    return np.asarray(found.to_numpy(dtype=np.int64))
 
 
 def _scaled(rows: pd.DataFrame, column: Column) -> Floats:
@@ -192,14 +194,12 @@ def _scaled(rows: pd.DataFrame, column: Column) -> Floats:
 
 
 def _codes(rows: pd.DataFrame, column: Column) -> NDArray[np.int64]:
-    return rows[column.name].cat.codes.to_numpy(dtype=np.int64)
+    return np.asarray(rows[column.name].cat.codes.to_numpy(), dtype=np.int64)
 
 
 def _floats(rows: pd.DataFrame, name: str) -> Floats:
     return rows[name].to_numpy(dtype=np.float64)
 
 
-def _stack(columns: Sequence[NDArray[np.generic]], rows: int, dtype: type) -> NDArray[np.generic]:
-    if not columns:
-        return np.zeros((rows, 0), dtype=dtype)
-    return np.stack(columns, axis=1).astype(dtype)
+def _stack(columns: Sequence[NDArray[Any]], rows: int) -> NDArray[Any]:
+    return np.stack(columns, axis=1) if columns else np.zeros((rows, 0))

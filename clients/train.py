@@ -198,7 +198,7 @@ def _passes(
         for _ in range(plan.epochs):
             total, seen = 0.0, 0
             order = torch.randperm(count, generator=shuffle)[:wanted].to(device)
-            for rows in order.split(plan.batch_rows):
+            for rows in torch.split(order, plan.batch_rows):
                 if plan.step_limit is not None and steps >= plan.step_limit:
                     break
                 numeric, codes, series = (x[rows] for x in inputs)
@@ -207,7 +207,7 @@ def _passes(
                     series = series + plan.noise * torch.randn_like(series)
                 loss = _loss(network(numeric, codes, series), label[rows], exposure[rows], target)
                 optimiser.zero_grad(set_to_none=True)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call] # torch has no types here
                 if plan.proximal:
                     _pull(network, anchor, plan.proximal)
                 optimiser.step()

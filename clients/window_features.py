@@ -5,7 +5,7 @@ standardise a reading by its own condition. Stage 1, where a window is summarise
 moments of each summary, so that the model's inputs are of one scale.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,10 +121,16 @@ class WindowFeatures:
         windows = self._windows(rows, released, self.window.stride, last_only=False)
         return self._examples(rows, released, self._usable(rows, windows, training=True))
 
+    def watch_examples(self, rows: pd.DataFrame, released: Sequence[Floats]) -> Examples:
+        """Windows a third of their length apart, over the whole of each device's record."""
+        stride = max(self.window.stride, self.window.length // 3)
+        windows = self._windows(rows, released, stride, last_only=False)
+        return self._examples(rows, released, self._usable(rows, windows, training=True))
+
     def test_examples(self, rows: pd.DataFrame, released: Sequence[Floats]) -> Examples:
         """One window a device, its last, for remaining life; else windows `test_stride` apart."""
         last_only = self.contract.label.kind == "remaining_life"
-        windows = self._windows(rows, released, self.window.test_stride, last_only)
+        windows = self._windows(rows, released, self.window.test_stride, last_only=last_only)
         return self._examples(rows, released, self._usable(rows, windows, training=False))
 
     def _examples(
@@ -171,7 +177,7 @@ class WindowFeatures:
         return _Windows(windows.series[keep], windows.age[keep], windows.last[keep])
 
     def _windows(
-        self, rows: pd.DataFrame, released: Sequence[Floats], stride: int, last_only: bool
+        self, rows: pd.DataFrame, released: Sequence[Floats], stride: int, *, last_only: bool
     ) -> _Windows:
         readings = self._readings(rows, released[0])
         length = self.window.length
@@ -221,26 +227,18 @@ class WindowFeatures:
         length = series.shape[1]
         ramp = np.linspace(-1, 1, length, dtype=np.float32)
         ramp /= np.square(ramp).sum()
-        columns: list[NDArray[np.float32]] = []
-        for kind in self.window.statistics:
-            if kind == "last":
-                columns.append(series[:, -1])
-            elif kind == "recent":
-                columns.append(series[:, -self.window.recent :].mean(axis=1))
-            elif kind == "first":
-                columns.append(series[:, 0])
-            elif kind == "mean":
-                columns.append(series.mean(axis=1))
-            elif kind == "std":
-                columns.append(series.std(axis=1))
-            elif kind == "min":
-                columns.append(series.min(axis=1))
-            elif kind == "max":
-                columns.append(series.max(axis=1))
-            elif kind == "slope":
-                columns.append(np.einsum("nts,t->ns", series, ramp))
-            else:
-                columns.append(windows.age[:, None].astype(np.float32))
+        make: Mapping[str, Callable[[], NDArray[np.float32]]] = {
+            "last": lambda: series[:, -1],
+            "recent": lambda: series[:, -self.window.recent :].mean(axis=1),
+            "first": lambda: series[:, 0],
+            "mean": lambda: series.mean(axis=1),
+            "std": lambda: series.std(axis=1),
+            "min": lambda: series.min(axis=1),
+            "max": lambda: series.max(axis=1),
+            "slope": lambda: np.einsum("nts,t->ns", series, ramp),
+            "age": lambda: windows.age[:, None].astype(np.float32),
+        }
+        columns = [make[kind]() for kind in self.window.statistics]
         if self.window.pieces > 1:
             pieces = np.array_split(series, self.window.pieces, axis=1)
             columns += [piece.mean(axis=1) for piece in pieces]

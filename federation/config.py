@@ -19,7 +19,7 @@ from clients.spec import (
     TrainingSpec,
     UpdateSpec,
 )
-from clients.targets import target_unit, tally_kind
+from clients.targets import tally_kind, target_unit
 from privacy.errors import InputError
 
 DATA_VARIABLE = "TACIT_DATA"
@@ -177,7 +177,5 @@ def data_root(given: Path | None) -> Path:
     """
     root = given or Path(os.environ.get(DATA_VARIABLE) or Path("..") / "shared" / "data")
     if not root.is_dir():
-        raise InputError(
-            f"{root}: no such data folder; give --data FOLDER or set {DATA_VARIABLE}."
-        )
+        raise InputError(f"{root}: no such data folder; give --data FOLDER or set {DATA_VARIABLE}.")
     return root.resolve()

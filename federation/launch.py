@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from aggregator import coordinator
 from aggregator.coordinator import RunResult
 from clients.members import member_names
-from clients.targets import target_unit, tally_kind
+from clients.targets import tally_kind, target_unit
 from federation.config import Project
 from federation.engine.worker import LocalNode
 from federation.home import Home, read_json, write_json
@@ -169,9 +169,10 @@ class _Launch:
 
     def carry_out(self, nodes: Sequence[LocalNode], started: float) -> dict[str, Any]:
         # the engine is heavy to import, and a launch that is refused never needs it
+        from flwr.app import Context, RecordDict
+
         from aggregator.app import server_app
         from federation.engine.local_grid import LocalGrid
-        from flwr.app import Context, RecordDict
 
         config = self.project.config
         results: list[RunResult] = []
@@ -211,7 +212,10 @@ class _Launch:
                     )
 
                 context = Context(
-                    run_id=grid.run.run_id, node_id=0, node_config={}, state=RecordDict(),
+                    run_id=grid.run.run_id,
+                    node_id=0,
+                    node_config={},
+                    state=RecordDict(),
                     run_config={},
                 )
                 server_app(carry_out)(grid, context)
@@ -220,7 +224,7 @@ class _Launch:
                 watches.append(watch)
                 runs.append(run)
         seconds = time.perf_counter() - started
-        outcome = self._outcome(results, watches, runs, [node.member for node in nodes])
+        outcome = self._outcome(results, runs, [node.member for node in nodes])
         if self.options.baselines:
             outcome["baselines"] = self._baselines([node.member for node in nodes])
         outcome["seconds"] = {
@@ -267,7 +271,6 @@ class _Launch:
     def _outcome(
         self,
         results: Sequence[RunResult],
-        watches: Sequence[_Watch],
         runs: Sequence[str],
         members: Sequence[str],
     ) -> dict[str, Any]:
@@ -285,15 +288,14 @@ class _Launch:
             "protection": config.protection,
             "metrics": _mean([result.metrics for result in results]),
             "by_member": {
-                member: _mean([one["test"] for one in reports])
-                for member, reports in own.items()
+                member: _mean([one["test"] for one in reports]) for member, reports in own.items()
             },
             "headline": HEADLINE[tally_kind(contract)][0],
             "privacy": {
                 "unit": contract.unit,
                 "epsilon": None,
                 "delta": None,
-                "per_node": {member: None for member in members},
+                "per_node": dict.fromkeys(members),
                 "note": "No noise was added: sums are hidden by masks, the model itself has no "
                 "differential privacy.",
             },
@@ -418,5 +420,3 @@ def _node(
         device=options.device,
         clear_allowed=options.clear_allowed,
     )
-
-

@@ -43,7 +43,8 @@ def keystream_words(key: bytes, count: int) -> Words:
     """
     if count < 0:
         raise ValueError(f"need {count=} >= 0")
-    stream = _cipher(key).update(bytes(count * WORD_BYTES))
+    stream = bytearray(count * WORD_BYTES)
+    _cipher(key).update_into(bytes(len(stream)), stream)
     return np.frombuffer(stream, dtype="<u8").astype(np.uint64, copy=False)
 
 

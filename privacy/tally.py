@@ -38,7 +38,7 @@ def tally_length(kind: TallyKind, groups: Sequence[str]) -> int:
     return one * (1 + len(groups))
 
 
-def tally(  # noqa: PLR0913 - the facts of one evaluation
+def tally(
     kind: TallyKind,
     *,
     score: Floats,

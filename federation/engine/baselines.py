@@ -126,9 +126,7 @@ def _train(task: BaselineTask) -> dict[str, Floats]:
     spec = parse_node_spec(dict(task.settings))
     rows = _rows(task.contract, task.data_root, spec.fold)
     chosen = [rows[task.member]] if task.member else list(rows.values())
-    return train_alone(
-        contract, spec, chosen, average_last=task.average_last, device=task.device
-    )
+    return train_alone(contract, spec, chosen, average_last=task.average_last, device=task.device)
 
 
 @lru_cache(maxsize=1)

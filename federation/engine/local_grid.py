@@ -12,10 +12,10 @@ import multiprocessing
 import os
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from flwr.app import Message, RecordDict
 from flwr.common.constant import SUPERLINK_NODE_ID
@@ -65,7 +65,7 @@ class LocalGrid(Grid):
         TaskIdentity.node_id = SUPERLINK_NODE_ID
         self._joining = [one.submit(worker.join) for one in self._workers]
 
-    def __enter__(self) -> "LocalGrid":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,15 +8,17 @@ members' rows lie in one file, the file is read once and each node is given its 
 import logging
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from flwr.clientapp import ClientApp
+
     from clients.members import MemberRows
     from clients.node import Node
-    from flwr.clientapp import ClientApp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +75,7 @@ def join() -> tuple[str, ...]:
             identity=Identity.load(local.home / "identity.pem"),
             launcher=local.launcher,
             contract=load_contract(local.contract),
-            rows=lambda fold, local=local: _rows(
-                local.contract, local.data_root, members, fold
-            )[local.member],
+            rows=_reader(local, members),
             policy=NodePolicy(clear_allowed=local.clear_allowed),
             home=local.home,
             device=local.device,
@@ -102,6 +102,13 @@ def handle(address: int, run_id: int, wire: bytes) -> bytes:
         logging.getLogger(f"tacit.node.{_HELD[address].member}").exception("the app failed")
         reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, ""), reply_to=message)
     return bytes(message_to_proto(reply).SerializeToString())
+
+
+def _reader(local: LocalNode, members: frozenset[str]) -> Callable[[int | None], "MemberRows"]:
+    def read(fold: int | None) -> "MemberRows":
+        return _rows(local.contract, local.data_root, members, fold)[local.member]
+
+    return read
 
 
 @lru_cache(maxsize=1)

@@ -6,7 +6,7 @@ what a bank or an insurer sees follows from how machines age and from nothing el
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeAlias
 
 import numpy as np
@@ -31,8 +31,8 @@ BOLTZMANN_EV_K = 8.617e-5
 REFERENCE_LOAD = 0.6
 REFERENCE_TEMP_K = 323.15
 
-HAZARD_SHAPE = 8.0
-"""Hazard grows with wear to this power: Weibull with shape 9 at a constant wear rate."""
+HAZARD_SHAPE = 12.0
+"""Hazard grows with wear to this power: Weibull with shape 13 at a constant wear rate."""
 HAZARD_PER_H = 0.006
 """Failures per running hour of one mode at wear 1."""
 SUDDEN_PER_H = 2.0e-5
@@ -43,6 +43,9 @@ RESIDUE = 0.15
 """A repair renews every mode: it leaves wear drawn evenly between 0 and this."""
 WEAR_NOISE_SHAPE = 1.5
 """Wear grows by gamma increments with this shape and mean 1."""
+
+IDLE_LOAD = 0.05
+"""Below this share of rated load a machine is switched off."""
 
 RESONANCE_LOAD = 0.55
 RESONANCE_WIDTH = 0.1
@@ -77,40 +80,40 @@ class MachineKind:
 
 
 KINDS: tuple[MachineKind, ...] = (
-    MachineKind("aldermoor-excavators", "exc", 30, 110, 102, 42, 9, 2.3, 12, 11,
-                (0.82, 0.45, 0.05), 0.25, 3740, (0.89, 1.35, 1.11),
+    MachineKind("aldermoor-excavators", "exc", 20, 110, 102, 41, 9, 2.2, 14, 9,
+                (0.80, 0.55, 0.25), 0.40, 3740, (0.89, 1.35, 1.11),
                 (1.01, 1.02, 1.00), (1.0, 0.10, 0.0)),
     MachineKind("brightmere-pumps", "pmp", 18, 75, 96, 37, 6, 2.0, 15, 7,
                 (0.66, 0.64, 0.60), 0.95, 6240, (0.70, 1.04, 0.98),
                 (0.99, 0.98, 1.01), (0.0, 0.05, 1.0)),
-    MachineKind("calderay-compressors", "cmp", 22, 90, 101, 42, 7, 2.2, 18, 6,
+    MachineKind("calderay-compressors", "cmp", 18, 90, 101, 42, 7, 2.2, 18, 6,
                 (0.78, 0.66, 0.40), 0.60, 4740, (0.69, 1.01, 0.74),
                 (1.00, 1.00, 0.99), (-1.0, 0.0, 0.0)),
-    MachineKind("dunsel-cnc", "cnc", 44, 60, 94, 36, 4, 2.0, 20, 4,
+    MachineKind("dunsel-cnc", "cnc", 34, 60, 94, 36, 4, 2.0, 20, 4,
                 (0.72, 0.62, 0.30), 0.30, 4990, (0.91, 1.17, 0.97),
                 (1.01, 0.98, 1.00), (0.5, 0.0, -1.0)),
     MachineKind("eastfold-presses", "prs", 12, 100, 103, 40, 10, 2.3, 18, 4,
-                (0.80, 0.70, 0.20), 0.20, 4250, (0.69, 1.10, 0.98),
+                (0.78, 0.66, 0.30), 0.35, 4250, (0.69, 1.10, 0.98),
                 (0.99, 1.03, 1.01), (0.0, 0.0, 2.0)),
-    MachineKind("fennick-forklifts", "flt", 26, 66, 93, 36, 5, 2.1, 15, 8,
+    MachineKind("fennick-forklifts", "flt", 24, 66, 93, 36, 5, 2.1, 15, 8,
                 (0.70, 0.58, 0.35), 0.40, 4740, (0.79, 1.12, 1.05),
                 (1.00, 1.01, 0.98), (1.5, 0.0, 0.0)),
-    MachineKind("gransby-generators", "gen", 10, 104, 104, 43, 8, 2.2, 14, 10,
+    MachineKind("gransby-generators", "gen", 14, 104, 104, 43, 8, 2.2, 14, 10,
                 (0.60, 0.55, 0.45), 0.80, 5990, (0.91, 1.14, 0.94),
                 (1.02, 1.00, 1.00), (0.0, -0.1, 0.0)),
-    MachineKind("hollinger-conveyors", "cnv", 18, 70, 96, 35, 5, 2.1, 16, 6,
+    MachineKind("hollinger-conveyors", "cnv", 16, 70, 96, 35, 5, 2.1, 16, 6,
                 (0.74, 0.70, 0.50), 0.55, 5740, (0.87, 1.22, 1.16),
                 (0.98, 1.00, 1.02), (0.0, 0.10, 0.0)),
-    MachineKind("ironbeck-crushers", "crs", 10, 106, 102, 42, 9, 2.4, 13, 10,
-                (0.84, 0.55, 0.10), 0.30, 4000, (0.87, 1.35, 1.17),
+    MachineKind("ironbeck-crushers", "crs", 12, 106, 102, 41, 9, 2.2, 15, 8,
+                (0.80, 0.58, 0.28), 0.40, 4000, (0.87, 1.35, 1.17),
                 (1.00, 1.03, 1.00), (-0.5, 0.0, 1.5)),
     MachineKind("kestrow-looms", "lom", 14, 62, 92, 34, 4, 1.9, 21, 3,
                 (0.68, 0.66, 0.62), 0.70, 6240, (0.80, 1.05, 0.85),
                 (1.00, 0.99, 0.99), (0.0, 0.0, 0.0)),
-    MachineKind("larkmoor-robots", "rob", 16, 64, 94, 35, 4, 2.0, 21, 3,
+    MachineKind("larkmoor-robots", "rob", 14, 64, 94, 35, 4, 2.0, 21, 3,
                 (0.70, 0.68, 0.55), 0.50, 5740, (0.76, 1.00, 0.85),
                 (1.01, 1.00, 1.02), (1.0, 0.05, 0.0)),
-    MachineKind("marrowby-mixers", "mix", 18, 80, 98, 38, 7, 2.2, 17, 7,
+    MachineKind("marrowby-mixers", "mix", 16, 80, 98, 38, 7, 2.2, 17, 7,
                 (0.76, 0.62, 0.25), 0.35, 4490, (0.78, 1.24, 0.96),
                 (0.99, 1.01, 1.00), (0.0, 0.0, -1.0)),
 )  # fmt: skip
@@ -167,8 +170,8 @@ def hours_in_step(load: Floats) -> Floats:
 
 def settled_temp_c(kind: MachineKind, load: Floats, ambient_c: Floats, wear: Floats) -> Floats:
     """Return the bearing temperature to which a constant load leads, in degrees Celsius."""
-    swelling = 1.0 + 0.10 * wear[0] ** 3 + 0.45 * wear[1] ** 3 + 0.05 * wear[2] ** 3
-    temp: Floats = ambient_c + kind.temp_rise_k * (0.1 + load) * swelling * (load > 0)
+    swelling = 1.0 + 0.10 * wear[0] ** 3 + 0.50 * wear[1] ** 3 + 0.05 * wear[2] ** 3
+    temp: Floats = ambient_c + kind.temp_rise_k * (0.1 + load * swelling) * (load > 0)
     return temp
 
 
@@ -176,14 +179,14 @@ def true_vibration_mm_s(kind: MachineKind, load: Floats, wear: Floats) -> Floats
     """Return the vibration velocity (RMS) that a perfect sensor would read."""
     resonance = RESONANCE_HEIGHT * np.exp(-(((load - RESONANCE_LOAD) / RESONANCE_WIDTH) ** 2))
     running = 0.05 + (0.5 + 0.6 * load + resonance) * (load > 0)
-    vibration: Floats = kind.vibration_mm_s * running * (1.0 + 0.9 * wear[0] ** 3)
+    vibration: Floats = kind.vibration_mm_s * running * (1.0 + (0.4 + load) * wear[0] ** 3)
     return vibration
 
 
 def true_current_a(kind: MachineKind, load: Floats, wear: Floats) -> Floats:
     """Return the mean motor current that a perfect sensor would read."""
     running = (0.28 + 0.72 * load) * (load > 0)
-    current: Floats = kind.rated_current_a * running * (1.0 + 0.30 * wear[2] ** 3)
+    current: Floats = kind.rated_current_a * running * (1.0 + 0.45 * load * wear[2] ** 3)
     return current
 
 
@@ -231,15 +234,11 @@ def simulate_fleet(
     for name, values in columns.items():
         flat = values.T.ravel()
         decimals = DECIMALS.get(name)
-        frame[name] = flat if decimals is None else np.round(np.maximum(flat, _floor(name)), decimals)
-    frame["regime"] = regime(frame["load_share"].to_numpy())
+        if decimals is not None:
+            flat = np.round(np.maximum(flat, _floor(name)), decimals)
+        frame[name] = flat
     frame["failed"] = failed.T.ravel().astype(np.int64)
     return Fleet(kind=kind, telemetry=frame, wear=wear.transpose(0, 2, 1))
-
-
-def regime(load: Floats) -> NDArray[np.str_]:
-    """Name the operating regime: idle below 0.15 of rated load, heavy above 0.7."""
-    return np.select([load < 0.15, load > 0.7], ["idle", "heavy"], "normal")
 
 
 @dataclass(frozen=True)
@@ -290,6 +289,43 @@ def operating_point(
     )
 
 
+def operating_points(
+    kinds: NDArray[np.int64],
+    *,
+    load: Floats,
+    ambient_c: Floats,
+    on_share: Floats,
+    ageing: Floats,
+) -> OperatingPoint:
+    """Return `operating_point` for machines of mixed kinds; `kinds` are indices into `KINDS`."""
+    columns = {field.name: np.zeros(kinds.shape) for field in fields(OperatingPoint)}
+    for index, kind in enumerate(KINDS):
+        own = kinds == index
+        point = operating_point(
+            kind,
+            load=load[own],
+            ambient_c=ambient_c[own],
+            on_share=on_share[own],
+            ageing=ageing[own],
+        )
+        for name, values in columns.items():
+            values[own] = getattr(point, name)
+    return OperatingPoint(**columns)
+
+
+def usual_use(kind: MachineKind) -> tuple[float, float]:
+    """Return the load while on (cubic mean, as the bearing feels it) and the share of hours on.
+
+    Both follow from the shifts and the weekends alone: full order books, no noise, no repairs.
+    """
+    week = np.array([[share * 1.0 for share in kind.shift_load]] * 7)
+    week[5:] *= kind.weekend_factor
+    load = np.where(week < IDLE_LOAD, 0.0, week)
+    hours = hours_in_step(load)
+    mean_cube = float((load**3 * hours).sum() / hours.sum())
+    return mean_cube ** (1 / 3), float(hours.mean() / STEP_H)
+
+
 @dataclass(frozen=True)
 class _State:
     load: Floats
@@ -338,9 +374,9 @@ def _machine_spread(machines: int, rng: np.random.Generator) -> dict[str, Floats
     """How single machines differ from their kind."""
     return {
         "ageing": np.exp(rng.normal(0.0, 0.25, machines)),
-        "vibration": np.exp(rng.normal(0.0, 0.16, machines)),
-        "current": np.exp(rng.normal(0.0, 0.05, machines)),
-        "temp_k": rng.normal(0.0, 2.0, machines),
+        "vibration": np.exp(rng.normal(0.0, 0.10, machines)),
+        "current": np.exp(rng.normal(0.0, 0.03, machines)),
+        "temp_k": rng.normal(0.0, 1.0, machines),
         "hours_before": rng.uniform(500.0, 9000.0, machines),
     }
 
@@ -354,7 +390,7 @@ def _load(kind: MachineKind, shape: tuple[int, int], rng: np.random.Generator) -
     usual = np.where(weekend, usual * kind.weekend_factor, usual)
     orders = _slow_noise(shape, rng, memory_steps=45.0)
     load = usual[:, None] * (1.0 + 0.30 * orders) + rng.normal(0.0, 0.06, (steps, machines))
-    return np.round(np.where(load < 0.05, 0.0, np.clip(load, 0.0, 1.1)), 3)
+    return np.round(np.where(load < IDLE_LOAD, 0.0, np.clip(load, 0.0, 1.1)), 3)
 
 
 def _ambient_c(kind: MachineKind, shape: tuple[int, int], rng: np.random.Generator) -> Floats:

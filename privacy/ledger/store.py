@@ -43,7 +43,7 @@ class LedgerStore:
             NotVerifiedError: the last line is no entry.
             InputError: the disk does not let it be read or written, or the lock stays taken.
         """
-        with self._locked(), self._open() as descriptor:
+        with self._sentences(), self._locked(), self._opened() as descriptor:
             last, size_bytes = _last_entry(descriptor, self.path)
             entry = next_entry(last, kind, body, time_ms=time_ms)
             os.ftruncate(descriptor, size_bytes)
@@ -57,45 +57,61 @@ class LedgerStore:
             return entry
 
     def head(self) -> LedgerHead:
-        """Return size and root, by the last line alone.
+        """Return size and root, by the last whole line alone; nothing is written or locked.
 
         Raises:
-            NotVerifiedError: the last line is no entry.
+            NotVerifiedError: that line is no entry.
             InputError: the file cannot be read.
         """
-        with self._locked(), self._open() as descriptor:
-            return head_of(_last_entry(descriptor, self.path)[0])
+        with self._sentences():
+            try:
+                descriptor = os.open(self.path, os.O_RDONLY)
+            except FileNotFoundError:
+                return head_of(None)
+            try:
+                return head_of(_last_entry(descriptor, self.path)[0])
+            finally:
+                os.close(descriptor)
 
     def read(self) -> bytes:
         """Return all whole lines, for `verify_ledger`; a torn last one is not an entry.
 
+        Nothing is written or locked, so a copy on a medium that is read-only will do.
+
         Raises:
             InputError: the file cannot be read.
         """
-        with (
-            self._locked(),
-            self._open() as descriptor,
-            os.fdopen(os.dup(descriptor), "rb") as file,
-        ):
-            data = file.read()
+        with self._sentences():
+            try:
+                data = self.path.read_bytes()
+            except FileNotFoundError:
+                return b""
         return data[: data.rfind(b"\n") + 1]
 
     @contextmanager
+    def _sentences(self) -> Iterator[None]:
+        """Turn what the disk says into one sentence."""
+        try:
+            yield
+        except OSError as error:
+            reason = os.strerror(error.errno or errno.EIO)
+            raise InputError(
+                f"cannot use the ledger {self.path}: {reason}; check its folder and disk"
+            ) from None
+
+    @contextmanager
     def _locked(self) -> Iterator[None]:
+        if not self.path.parent.is_dir():
+            raise InputError(f"there is no folder {self.path.parent} for a ledger; make it first")
         lock = self.path.with_name(self.path.name + ".lock")
         try:
             with FileLock(lock, timeout=LOCK_TIMEOUT_S):
                 yield
         except Timeout:
             raise InputError(f"another process keeps {lock}; stop it, then try again") from None
-        except OSError as error:
-            reason = os.strerror(error.errno or errno.EIO)
-            raise InputError(
-                f"cannot use the ledger {self.path}: {reason}; free the disk"
-            ) from None
 
     @contextmanager
-    def _open(self) -> Iterator[int]:
+    def _opened(self) -> Iterator[int]:
         new = not self.path.exists()
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
@@ -138,7 +154,8 @@ def _read_at(descriptor: int, start_bytes: int, count_bytes: int) -> bytes:
     while count_bytes > 0:
         part = os.pread(descriptor, count_bytes, start_bytes)
         if not part:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+            # Shorter than a moment ago: a writer cut a torn line off while this reader looked.
+            break
         parts.append(part)
         start_bytes += len(part)
         count_bytes -= len(part)

@@ -1,0 +1,70 @@
+"""Verifying a home's ledger against every head that its runs remember."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from federation.home import Home, read_json
+from privacy.errors import InputError, TacitError
+from privacy.ledger import LedgerHead
+from privacy.verify import Verdict, verify_ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """A verdict, and how many remembered heads it was held against."""
+
+    verdict: Verdict
+    heads: int
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {"verified": True, **asdict(self.verdict), "heads_checked": self.heads}
+
+    def sentence(self) -> str:
+        """For people."""
+        found = self.verdict
+        open_ones = f" Not finished: {', '.join(found.unfinished)}." if found.unfinished else ""
+        return (
+            f"Ledger verified: {found.leaves} entries, {found.runs} runs, {found.rounds} rounds, "
+            f"{found.receipts} receipts, held against {self.heads} remembered heads; root "
+            f"{found.root[:16]}...{open_ones}"
+        )
+
+
+def verify_file(path: Path) -> Audit:
+    """Verify one ledger file by itself; a cut-off end cannot show without remembered heads.
+
+    Raises:
+        NotVerifiedError: It does not hold.
+        InputError: It cannot be read.
+    """
+    return Audit(verify_ledger(_read(path)), 0)
+
+
+def verify_home(home: Home) -> Audit:
+    """Verify a home's ledger against the heads in its runs' folders.
+
+    Raises:
+        NotVerifiedError: It does not hold.
+        InputError: There is none.
+    """
+    heads: list[LedgerHead] = []
+    for run in home.run_ids():
+        for name in ("result.json", "state.json"):
+            try:
+                kept = read_json(home.runs / run / name).get("ledger")
+            except TacitError:
+                continue
+            if isinstance(kept, dict):
+                heads.append(LedgerHead(leaves=kept["leaves"], root=kept["root"]))
+    return Audit(verify_ledger(_read(home.ledger), heads=heads), len(heads))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no ledger yet; launch a run first.") from None
+    except OSError as failure:
+        raise InputError(f"{path}: cannot be read ({failure.strerror}).") from None

@@ -1,0 +1,46 @@
+"""`tacit`: the verbs, and how every failure ends: one sentence, an exit code, no traceback."""
+
+import sys
+
+import click
+import typer
+
+from federation.cli import audit, data, demo, run
+from privacy.errors import TacitError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Federated learning for data that may not be shared: models learn what stays unsaid.",
+)
+app.command("demo")(demo.demo)
+app.add_typer(run.app, name="run", help="Plan, launch and look at training runs.")
+app.add_typer(data.app, name="data", help="Describe and check a member's data.")
+app.add_typer(audit.app, name="audit", help="Verify what was recorded.")
+
+STOPPED = 1
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 refused or not verified, 2 wrong usage."""
+    try:
+        result = app(standalone_mode=False)
+    except TacitError as failure:
+        _say(str(failure))
+        sys.exit(failure.exit_code)
+    except click.ClickException as failure:
+        failure.show(sys.stderr)
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        _say("Stopped by hand; what was committed is kept, nothing is half written.")
+        sys.exit(STOPPED)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone
+        sys.exit(STOPPED)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def _say(sentence: str) -> None:
+    text = " ".join(sentence.split())
+    sys.stderr.write(f"tacit: {text}\n")

@@ -1,0 +1,54 @@
+"""Which data and which config a demo uses: real data where it is at hand, else generated."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from federation.config import DATA_VARIABLE
+from federation.home import Home
+
+FOLDER = Path(__file__).parent
+REAL_FILE = Path("cmapss") / "train_FD001.txt.gz"
+REAL_CONFIG = Path("configs") / "demo_cmapss.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One scenario of a demo: a run config, and where its data lie."""
+
+    config: Path
+    data_root: Path
+
+
+def stories(
+    home: Home,
+    scenarios: Sequence[str],
+    *,
+    seed: int,
+    generated: bool,
+    told: Callable[[str], object],
+) -> Iterator[Story]:
+    """Prepare each scenario's data and say what it is."""
+    for scenario in scenarios:
+        real = _real_data()
+        if scenario == "failure" and real is not None and not generated:
+            told("demo: NASA C-MAPSS turbofan engines, found at hand")
+            yield Story(REAL_CONFIG, real)
+            continue
+        from federation.scenarios.generate import generate
+
+        root = home.root / "demo" / f"{scenario}-{seed}"
+        if not root.exists():
+            told(f"demo: generating data for {scenario} (seed {seed})")
+            root.parent.mkdir(parents=True, exist_ok=True)
+            generate(root, seed=seed, scenario=scenario)
+        else:
+            told(f"demo: generated data for {scenario} (seed {seed}), made before")
+        yield Story(FOLDER / f"{scenario}.yaml", root)
+
+
+def _real_data() -> Path | None:
+    root = Path(os.environ.get(DATA_VARIABLE) or Path("..") / "shared" / "data")
+    there = (root / REAL_FILE).is_file() and REAL_CONFIG.is_file()
+    return root.resolve() if there else None

@@ -1,0 +1,168 @@
+import copy
+import pickle
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from privacy.errors import CohortError, ProtocolError
+from privacy.identity import Identity
+from privacy.randomness import system_bytes
+from privacy.secure_sum.keys import ExchangeKey, KeyOffer, admit, directory_digest, offer_key
+
+RUN = b"run-1"
+IDENTITIES = {name: Identity.create(system_bytes) for name in ("bank", "insurer", "maker", "mill")}
+DIRECTORY = {name: identity.public for name, identity in IDENTITIES.items()}
+
+
+def _offer(name: str, run: bytes = RUN) -> tuple[ExchangeKey, KeyOffer]:
+    return offer_key(IDENTITIES[name], name, run=run, directory=DIRECTORY, entropy=system_bytes)
+
+
+OFFERS = {name: _offer(name)[1] for name in IDENTITIES}
+
+
+def test_a_roster_does_not_depend_on_the_order_of_offers() -> None:
+    there = admit(OFFERS.values(), run=RUN, directory=DIRECTORY, minimum=2)
+    back = admit(reversed(OFFERS.values()), run=RUN, directory=DIRECTORY, minimum=2)
+    assert there.members == ("bank", "insurer", "maker", "mill")
+    assert there.digest == back.digest
+    assert there.exchange_of("mill") == OFFERS["mill"].exchange
+    with pytest.raises(ProtocolError, match="not in this run's roster"):
+        there.exchange_of("spy")
+
+
+def test_a_roster_may_be_a_part_of_the_directory_and_says_so() -> None:
+    whole = admit(OFFERS.values(), run=RUN, directory=DIRECTORY, minimum=2)
+    part = admit(list(OFFERS.values())[:3], run=RUN, directory=DIRECTORY, minimum=2)
+    assert part.members == ("bank", "insurer", "maker")
+    assert part.digest != whole.digest
+
+
+@pytest.mark.parametrize(("count", "minimum"), [(0, 0), (1, 0), (1, 1), (2, 3), (4, 5)])
+def test_too_few_members_are_refused_by_name(count: int, minimum: int) -> None:
+    offers = list(OFFERS.values())[:count]
+    with pytest.raises(CohortError, match="mill" if count < 4 else "more members"):
+        admit(offers, run=RUN, directory=DIRECTORY, minimum=minimum)
+
+
+def test_offers_that_do_not_belong_are_refused() -> None:
+    spy = Identity.create(system_bytes)
+    spied = offer_key(
+        spy, "spy", run=RUN, directory={**DIRECTORY, "spy": spy.public}, entropy=system_bytes
+    )[1]
+    bank = OFFERS["bank"]
+    signature = bank.signature[:-1] + bytes([bank.signature[-1] ^ 1])
+    twin = offer_key(
+        IDENTITIES["mill"], "mill", run=RUN, directory=DIRECTORY, entropy=lambda _: b"k" * 32
+    )[1]
+    other_twin = offer_key(
+        IDENTITIES["bank"], "bank", run=RUN, directory=DIRECTORY, entropy=lambda _: b"k" * 32
+    )[1]
+    for offers, sentence in [
+        ([*OFFERS.values(), spied], "spy is not in the directory"),
+        ([*OFFERS.values(), _offer("bank")[1]], "bank offered two keys"),
+        ([other_twin, OFFERS["maker"], twin], "bank and mill offered the same key"),
+    ]:
+        with pytest.raises(ProtocolError, match=sentence):
+            admit(offers, run=RUN, directory=DIRECTORY, minimum=2)
+    for wrong in (
+        _offer("bank", run=b"run-2")[1],
+        replace(bank, exchange=_offer("bank")[1].exchange),
+        replace(bank, signature=signature),
+        replace(OFFERS["mill"], member="bank"),
+    ):
+        with pytest.raises(ProtocolError, match="not signed"):
+            admit([wrong, OFFERS["maker"]], run=RUN, directory=DIRECTORY, minimum=2)
+
+
+def test_an_offer_made_for_another_directory_is_refused() -> None:
+    other = {**DIRECTORY, "mill": Identity.create(system_bytes).public}
+    with pytest.raises(ProtocolError, match="not signed"):
+        admit([OFFERS["bank"], OFFERS["maker"]], run=RUN, directory=other, minimum=2)
+
+
+# RFC 7748, section 6.1, and the list in Bernstein 2006, of points that make any secret zero.
+SMALL_ORDER = [
+    bytes(32),
+    b"\x01" + bytes(31),
+    bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"),
+    bytes.fromhex("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157"),
+    bytes.fromhex("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+    bytes.fromhex("edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+    bytes.fromhex("eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+]
+
+
+@pytest.mark.parametrize("point", SMALL_ORDER)
+def test_a_key_that_shares_its_secrets_with_all_is_refused(point: bytes) -> None:
+    with pytest.raises(ProtocolError, match="share its secrets"):
+        admit([replace(OFFERS["bank"], exchange=point)], run=RUN, directory=DIRECTORY, minimum=2)
+    with pytest.raises(ProtocolError, match="not usable"):
+        _offer("bank")[0].agree(point)
+
+
+def test_an_offer_has_one_form_on_the_wire() -> None:
+    offer = OFFERS["bank"]
+    data = offer.to_bytes()
+    assert KeyOffer.from_bytes(data) == offer
+    for wrong in (
+        b"",
+        data + b"\0",
+        data[:-1],
+        data.replace(b"\xa4bank", b"\xd9\x04bank"),
+        data.replace(b"bank", b"ban\xff"),
+        data.replace(b"bank", b"ban\n"),
+        msgspec.msgpack.encode(("bank", b"k" * 31, b"s" * 64)),
+        msgspec.msgpack.encode(("bank", b"k" * 32, b"s" * 63)),
+        msgspec.msgpack.encode(("bank", b"k" * 2000, b"s" * 64)),
+    ):
+        with pytest.raises(ProtocolError):
+            KeyOffer.from_bytes(wrong)
+
+
+def test_the_directory_is_bound_as_a_whole() -> None:
+    digest = directory_digest(DIRECTORY)
+    assert digest == directory_digest(dict(reversed(DIRECTORY.items())))
+    swapped = {**DIRECTORY, "bank": DIRECTORY["mill"], "mill": DIRECTORY["bank"]}
+    fewer = {name: key for name, key in DIRECTORY.items() if name != "mill"}
+    assert len({digest, directory_digest(swapped), directory_digest(fewer)}) == 3
+    for wrong in (
+        {**DIRECTORY, "bank": DIRECTORY["mill"]},
+        {**DIRECTORY, "bank": b"short"},
+        {**DIRECTORY, "": system_bytes(32)},
+    ):
+        with pytest.raises(ProtocolError):
+            directory_digest(wrong)
+
+
+def test_a_member_offers_under_its_pinned_identity_only() -> None:
+    for name in ("insurer", "spy"):
+        with pytest.raises(ProtocolError, match="another key"):
+            offer_key(IDENTITIES["bank"], name, run=RUN, directory=DIRECTORY, entropy=system_bytes)
+
+
+def test_an_exchange_key_stays_where_it_is() -> None:
+    secret = system_bytes(32)
+    key, offer = offer_key(
+        IDENTITIES["bank"], "bank", run=RUN, directory=DIRECTORY, entropy=lambda _: secret
+    )
+    assert secret.hex()[:8] not in repr(key)
+    assert key.public == offer.exchange
+    for leave in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="no process"):
+            leave(key)
+
+
+def test_an_exchange_key_serves_one_roster_and_one_vector_a_sum() -> None:
+    key, _ = _offer("bank")
+    key.bind(b"roster")
+    key.bind(b"roster")
+    with pytest.raises(ProtocolError, match="one roster"):
+        key.bind(b"other")
+    key.bind(b"roster")
+    key.remember(b"sum", b"words")
+    key.remember(b"sum", b"words")
+    key.remember(b"next sum", b"other")
+    with pytest.raises(ProtocolError, match="already sealed"):
+        key.remember(b"sum", b"other")

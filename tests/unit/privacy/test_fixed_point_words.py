@@ -1,0 +1,125 @@
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from privacy.errors import ProtocolError
+from privacy.fixed_point import FixedPoint, narrow, wide
+from privacy.keystream import BLOCK_WORDS
+from privacy.randomness import system_bytes
+
+
+def test_the_ends_of_the_range_are_the_ends_of_the_field() -> None:
+    layout = narrow(12, clip=0.25)
+    words = layout.encode(np.array([-0.25, 0.25, 0.0]), system_bytes)
+    assert words.tolist() == [(2 * layout.levels) << 21 | layout.levels << 42]
+
+
+@pytest.mark.parametrize(("parties", "clip"), [(1, 1.0), (12, 0.25), (64, 0.1), (7, 3e5)])
+def test_the_step_is_the_least_power_of_two_with_headroom(parties: int, clip: float) -> None:
+    for layout in (narrow(parties, clip), wide(parties, clip)):
+        most = 2**layout.field_bits - 1
+        assert math.frexp(layout.step)[0] == 0.5
+        assert parties * 2 * math.ceil(clip / layout.step) <= most
+        assert parties * 2 * math.ceil(clip / (layout.step / 2)) > most
+
+
+def test_fields_hold_consecutive_coordinates() -> None:
+    layout = narrow(2, clip=1.0)
+    values = np.array([-1.0, 1.0, 1.0, -1.0])  # two words: fields 0-1, 2-3, and padding
+    high = 2 * layout.levels
+    assert layout.encode(values, system_bytes).tolist() == [high << 21, high]
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, BLOCK_WORDS, 3 * BLOCK_WORDS + 1, 100_000])
+@pytest.mark.parametrize("make", [narrow, wide])
+def test_any_length_comes_back(length: int, make: Callable[[int, float], FixedPoint]) -> None:
+    layout = make(3, 8.0)
+    values = np.linspace(-8, 8, length)
+    words = layout.encode(values, system_bytes)
+    assert words.shape == (layout.words(length),)
+    decoded = layout.decode_sum(words, length, 1)
+    assert np.abs(decoded - values).max() <= layout.worst_error(1)
+
+
+def test_values_beyond_the_clip_are_clamped() -> None:
+    layout = wide(2, clip=2.0)
+    words = layout.encode(np.array([-1e300, 5.0]), system_bytes)
+    assert layout.decode_sum(words, 2, 1).tolist() == [-2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([0.0, np.nan]),
+        np.array([np.inf]),
+        np.array([-np.inf, 1.0]),
+        np.zeros((2, 2)),
+        np.zeros(0),
+        np.zeros(2, np.float32),
+    ],
+)
+def test_what_is_no_finite_vector_is_refused(values: NDArray[np.float64]) -> None:
+    with pytest.raises(ValueError, match=r"finite|float64"):
+        narrow(2, clip=1.0).encode(values, system_bytes)
+
+
+@pytest.mark.parametrize(
+    ("parties", "fields", "bits", "clip"),
+    [
+        (0, 3, 21, 1.0),
+        (2, 0, 21, 1.0),
+        (2, 3, 22, 1.0),
+        (2, 1, 64, 1.0),
+        (2, 3, 0, 1.0),
+        (2, 3, 21, 0.0),
+        (2, 3, 21, -1.0),
+        (2, 3, 21, math.nan),
+        (2, 3, 21, math.inf),
+        (2**20, 3, 21, 1.0),
+    ],
+)
+def test_a_layout_without_headroom_cannot_be_made(
+    parties: int, fields: int, bits: int, clip: float
+) -> None:
+    with pytest.raises(ValueError, match=r"need|fit|few"):
+        FixedPoint(parties=parties, fields=fields, field_bits=bits, clip=clip)
+
+
+def test_words_that_no_members_can_have_sent_are_refused() -> None:
+    layout = narrow(4, clip=1.0)
+    most = 2 * layout.levels
+    for word, length in [
+        (2 * most + 1, 3),  # above what two can reach
+        ((2 * most + 1) << 42, 3),
+        (1 << 63, 3),  # a bit above all fields
+        (1 << 42, 2),  # padding that is not zero
+    ]:
+        with pytest.raises(ProtocolError, match="range"):
+            layout.decode_sum(np.array([word], np.uint64), length, 2)
+    layout.decode_sum(np.array([2 * most], np.uint64), 3, 2)
+    with pytest.raises(ProtocolError, match="words"):
+        layout.decode_sum(np.zeros(2, np.uint64), 3, 2)
+    with pytest.raises(ValueError, match="parties_summed"):
+        layout.decode_sum(np.zeros(1, np.uint64), 3, 5)
+    with pytest.raises(ValueError, match="length"):
+        layout.words(0)
+
+
+def test_decoding_leaves_the_words_as_they_were() -> None:
+    layout = wide(2, clip=1.0)
+    words = layout.encode(np.array([0.5]), system_bytes)
+    before = words.copy()
+    layout.decode_sum(words, 1, 1)
+    assert (words == before).all()
+
+
+def test_the_schema_tells_layouts_and_lengths_apart() -> None:
+    layouts = [narrow(2, 1.0), narrow(3, 1.0), narrow(2, 1.5), wide(2, 1.0), wide(2)]
+    schemas = {layout.schema(length) for layout in layouts for length in (1, 2)}
+    assert len(schemas) == 10
+    assert len({layout.digest() for layout in layouts}) == 5
+    assert narrow(2, 1.0).schema(7) == narrow(2, 1.0).schema(7)
+    assert len(narrow(2, 1.0).schema(7)) == 32
