@@ -26,6 +26,7 @@ from privacy.errors import DataError, InputError
 DISTINCT_LIMIT: Final = 200
 FEW_ROWS: Final = 10  # a level of fewer rows is not named in a draft
 MANY_LEVELS: Final = 50
+FEW_CODES: Final = 12
 HASH_LEVELS: Final = 64
 TOP: Final = 10
 
@@ -47,6 +48,7 @@ class ColumnSummary:
         distinct: Different texts, counted up to `DISTINCT_LIMIT` + 1.
         levels: The texts with their rows, most frequent first, `DISTINCT_LIMIT` at most; none
             where there are more.
+        running: Whether the cells count up by one from row to row.
     """
 
     name: str
@@ -56,6 +58,7 @@ class ColumnSummary:
     high: float | None
     distinct: int
     levels: tuple[tuple[str, int], ...]
+    running: bool
 
     @property
     def top(self) -> tuple[tuple[str, int], ...]:
@@ -214,6 +217,8 @@ class _Seen:
     high: float = -math.inf
     levels: Counter[str] = field(default_factory=Counter)
     distinct: int = 0
+    running: bool = True
+    last: float | None = None
 
     def add(self, cells: pa.ChunkedArray) -> None:
         self.missing += cells.null_count
@@ -221,6 +226,8 @@ class _Seen:
         texts = counted.field("values").to_pylist()
         if self.all_numbers:
             self._add_numbers(texts)
+        # a text that occurs twice is counted once, so lengths differ where nothing runs
+        self.running = self.running and self.all_numbers and len(texts) == len(cells)
         if self.distinct <= DISTINCT_LIMIT:
             counts = counted.field("counts").to_pylist()
             for text, count in zip(texts, counts, strict=True):
@@ -242,6 +249,9 @@ class _Seen:
             return
         self.low = min(self.low, float(values.min()))
         self.high = max(self.high, float(values.max()))
+        before = values[:1] - 1 if self.last is None else [self.last]
+        self.running = self.running and bool((np.diff(values, prepend=before) == 1).all())
+        self.last = float(values[-1])
         self.all_whole = self.all_whole and bool((values == np.round(values)).all())
 
     def summary(self) -> ColumnSummary:
@@ -260,6 +270,7 @@ class _Seen:
             low=self.low if numbers else None,
             high=self.high if numbers else None,
             distinct=self.distinct,
+            running=self.running and self.distinct > 1,
             levels=tuple(sorted(self.levels.items(), key=lambda item: (-item[1], item[0]))),
         )
 
@@ -345,8 +356,12 @@ def _keys(column: ColumnSummary, role: str, kind: str) -> tuple[str, str]:
         return _label_keys(column, role, kind), ""
     if column.guess == "empty":
         return "type: text, role: ignore", "no cell is filled"
+    if column.running and role != "sensor":
+        return f"type: {_number_type(column)}, role: ignore", "REVIEW: a running number"
     if numeric:
         remark = "REVIEW: constant" if column.low == column.high else ""
+        if column.guess == "integer" and 2 < column.distinct <= FEW_CODES:  # noqa: PLR2004 - a flag is a number as well
+            remark = "REVIEW: if its numbers are codes, make it a category with levels"
         return f"type: {_number_type(column)}, role: {role}, range: {_range(column)}", remark
     if role == "sensor":
         return "type: text, role: ignore", "a sensor is a number"
@@ -388,7 +403,15 @@ def _category(column: ColumnSummary) -> tuple[str, str]:
 
 def _range(column: ColumnSummary) -> str:
     low, high = outward(column.low or 0.0, column.high or 0.0)
-    return f"[{low:g}, {high:g}]"
+    return f"[{_number(low)}, {_number(high)}]"
+
+
+def _number(value: float) -> str:
+    """As YAML 1.1 reads it back: `1e+06` would be a text there."""
+    if value == int(value) and abs(value) < 1e15:  # noqa: PLR2004 - beyond it digits say nothing
+        return str(int(value))
+    text = repr(value)
+    return text if "." in text else text.replace("e", ".0e")
 
 
 def _label_kind(

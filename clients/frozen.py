@@ -9,7 +9,7 @@ import difflib
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Final, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Final, Protocol, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -120,7 +120,12 @@ def _too_large(where: str) -> InputError:
     return InputError(f"{where}: is larger than {MAX_FILE_BYTES // 2**20} MiB; make it smaller.")
 
 
-def _line(mark: yaml.Mark | None) -> str:
+class _Mark(Protocol):
+    @property
+    def line(self) -> int: ...
+
+
+def _line(mark: _Mark | None) -> str:
     return "" if mark is None else f"line {mark.line + 1}: "
 
 

@@ -126,7 +126,7 @@ def _failure_time(frame: pd.DataFrame, contract: DataContract) -> Floats:
     end = _record_end(frame, contract)
     if LIFE not in frame:
         return end
-    return end + np.nan_to_num(frame[LIFE].to_numpy(dtype=np.float64))
+    return np.asarray(end + np.nan_to_num(frame[LIFE].to_numpy(dtype=np.float64)))
 
 
 def _within_horizon(frame: pd.DataFrame, contract: DataContract, horizon: float) -> pd.DataFrame:

@@ -150,7 +150,7 @@ def read_members(
                     f"Member {name} of {contract.name} has no training rows; check the contract's "
                     f"members and split."
                 )
-        found |= _read(contract, table, assignment, wanted)
+        found |= read_assigned(contract, table, assignment, wanted)
     for name in sorted(only or ()):
         if name not in known:
             guess = nearest(name, known)
@@ -243,9 +243,14 @@ def _stream(
             start += rows
 
 
-def _read(
+def read_assigned(
     contract: DataContract, table: Table, assignment: Assignment, wanted: Sequence[str]
 ) -> dict[str, MemberRows]:
+    """Read some members' rows of a table, as `assign` dealt them out, labelled.
+
+    Raises:
+        TacitError: As `read_members`, but that a part may be empty.
+    """
     codes = {assignment.names.index(name): name for name in wanted}
     kept = np.isin(assignment.member, list(codes))
     held: list[pd.DataFrame] = []

@@ -25,11 +25,13 @@ ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {
 class Network(nn.Module):
     """Inputs to one number a row: a standardised value, a logit or a log rate.
 
-    Shapes: numeric (n, p), codes (n, k), series (n, t, s) -> (n,).
+    `forward` takes what `tensors` makes of `Examples`: dense (n, p + one-hot levels), codes of the
+    embedded categories (n, e), series (n, t, s); it returns (n,).
     """
 
     def __init__(self, spec: ModelSpec, shape: InputShape) -> None:
         super().__init__()
+        self.numeric = shape.numeric
         self.levels = shape.levels
         self.one_hot_up_to = spec.one_hot_up_to
         self.embeddings = nn.ModuleList(
@@ -59,26 +61,16 @@ class Network(nn.Module):
             nn.init.zeros_(self.linear.weight)
         self.head = nn.Linear(last, 1)
 
-    def forward(self, numeric: Tensor, codes: Tensor, series: Tensor) -> Tensor:
+    def forward(self, dense: Tensor, codes: Tensor, series: Tensor) -> Tensor:
         """One number a row; see the class."""
-        inputs = self._inputs(numeric, codes)
+        embedded = [table(codes[:, i]) for i, table in enumerate(self.embeddings)]
+        inputs = torch.cat([dense, *embedded], dim=1) if embedded else dense
         if self.convolutions is not None:
             inputs = torch.cat([self.convolutions(series.transpose(1, 2)), inputs], dim=1)
         out = self.head(self.body(inputs))
         if self.linear is not None:
             out = out + self.linear(inputs)
         return torch.squeeze(out, 1)
-
-    def _inputs(self, numeric: Tensor, codes: Tensor) -> Tensor:
-        parts = [numeric]
-        tables = iter(self.embeddings)
-        for index, count in enumerate(self.levels):
-            code = codes[:, index]
-            if count <= self.one_hot_up_to:
-                parts.append(nn.functional.one_hot(code, count).to(numeric.dtype))
-            else:
-                parts.append(next(tables)(code))
-        return torch.cat(parts, dim=1) if len(parts) > 1 else numeric
 
 
 def _convolutions(spec: ModelSpec, shape: InputShape) -> nn.Sequential:
@@ -141,10 +133,21 @@ def architecture_digest(network: nn.Module) -> bytes:
     return hashlib.sha256(b"tacit/architecture/v1\0" + canonical_json(layout)).digest()
 
 
-def tensors(examples: Examples, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The three inputs of a network."""
+def tensors(
+    network: Network, examples: Examples, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The inputs of a network; one-hot levels are laid out once here, not in every step."""
+    dense = [examples.numeric]
+    embedded: list[NDArray[np.int64]] = []
+    for index, count in enumerate(network.levels):
+        code = examples.codes[:, index]
+        if count <= network.one_hot_up_to:
+            dense.append(np.eye(count, dtype=np.float32)[code])
+        else:
+            embedded.append(code)
+    codes = np.stack(embedded, axis=1) if embedded else np.zeros((len(examples), 0), np.int64)
     return (
-        torch.from_numpy(examples.numeric).to(device),
-        torch.from_numpy(examples.codes).to(device),
-        torch.from_numpy(examples.series).to(device),
+        torch.from_numpy(np.concatenate(dense, axis=1)).to(device),
+        torch.from_numpy(codes).to(device),
+        torch.from_numpy(np.ascontiguousarray(examples.series)).to(device),
     )

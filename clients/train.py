@@ -147,7 +147,7 @@ def score(network: Network, examples: Examples, target: Target) -> NDArray[np.fl
     with torch.inference_mode():
         for start in range(0, len(examples), SCORE_BATCH_ROWS):
             rows = np.arange(start, min(start + SCORE_BATCH_ROWS, len(examples)))
-            out = network(*tensors(examples.take(rows), device))
+            out = network(*tensors(network, examples.take(rows), device))
             parts.append(out.cpu().numpy().astype(np.float64))
     raw = np.concatenate(parts) if parts else np.zeros(0)
     if target.kind == "life":
@@ -186,7 +186,7 @@ def _passes(
     anchor: list[Tensor],
 ) -> float:
     device = next(network.parameters()).device
-    inputs = tensors(examples, device)
+    inputs = tensors(network, examples, device)
     label, exposure = _labels(examples, target, device)
     count = len(examples)
     wanted = max(1, round(count * plan.share))
@@ -201,11 +201,13 @@ def _passes(
             for rows in torch.split(order, plan.batch_rows):
                 if plan.step_limit is not None and steps >= plan.step_limit:
                     break
-                numeric, codes, series = (x[rows] for x in inputs)
+                dense, codes, series = (x.index_select(0, rows) for x in inputs)
                 if plan.noise:
-                    numeric = numeric + plan.noise * torch.randn_like(numeric)
+                    numbers = dense[:, : network.numeric]
+                    numbers += plan.noise * torch.randn_like(numbers)
                     series = series + plan.noise * torch.randn_like(series)
-                loss = _loss(network(numeric, codes, series), label[rows], exposure[rows], target)
+                out = network(dense, codes, series)
+                loss = _loss(out, label[rows], exposure[rows], target)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call] # torch has no types here
                 if plan.proximal:

@@ -6,7 +6,7 @@ what a bank or an insurer sees follows from how machines age and from nothing el
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -21,12 +21,12 @@ STEPS = 1080
 """Length of the history: 360 days."""
 STEPS_PER_DAY = 3
 
-MODES = ("bearing", "cooling", "drive")
+MODES = ("bearing", "cooling", "drive", "seal", "winding")
 """What can wear out; each mode has its own hidden wear, 0 when new and about 1 at failure."""
-LOAD_EXPONENT = np.array([3.0, 1.5, 2.0])
+LOAD_EXPONENT = np.array([3.0, 1.5, 2.0, 1.0, 2.0])
 """Bearing life falls with the cube of the load (ISO 281, ball bearings); the others are milder."""
-ACTIVATION_EV = np.array([0.12, 0.25, 0.45])
-"""Arrhenius activation energies: lubricant film, coolant deposits, winding insulation."""
+ACTIVATION_EV = np.array([0.12, 0.25, 0.20, 0.35, 0.45])
+"""Arrhenius activation energies: lubricant film, deposits, gear oil, elastomer, insulation."""
 BOLTZMANN_EV_K = 8.617e-5
 REFERENCE_LOAD = 0.6
 REFERENCE_TEMP_K = 323.15
@@ -74,47 +74,47 @@ class MachineKind:
     shift_load: tuple[float, float, float]
     weekend_factor: float
     life_h: float
-    mode_speed: tuple[float, float, float]
+    mode_speed: tuple[float, float, float, float, float]
     sensor_gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
     sensor_bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 KINDS: tuple[MachineKind, ...] = (
     MachineKind("aldermoor-excavators", "exc", 20, 110, 102, 41, 9, 2.2, 14, 9,
-                (0.80, 0.55, 0.25), 0.40, 3740, (0.89, 1.35, 1.11),
+                (0.80, 0.55, 0.25), 0.40, 3740, (0.89, 1.35, 1.11, 1.0, 1.0),
                 (1.01, 1.02, 1.00), (1.0, 0.10, 0.0)),
     MachineKind("brightmere-pumps", "pmp", 18, 75, 96, 37, 6, 2.0, 15, 7,
-                (0.66, 0.64, 0.60), 0.95, 6240, (0.70, 1.04, 0.98),
+                (0.66, 0.64, 0.60), 0.95, 6240, (0.70, 1.04, 0.98, 1.0, 1.0),
                 (0.99, 0.98, 1.01), (0.0, 0.05, 1.0)),
     MachineKind("calderay-compressors", "cmp", 18, 90, 101, 42, 7, 2.2, 18, 6,
-                (0.78, 0.66, 0.40), 0.60, 4740, (0.69, 1.01, 0.74),
+                (0.78, 0.66, 0.40), 0.60, 4740, (0.69, 1.01, 0.74, 1.0, 1.0),
                 (1.00, 1.00, 0.99), (-1.0, 0.0, 0.0)),
     MachineKind("dunsel-cnc", "cnc", 34, 60, 94, 36, 4, 2.0, 20, 4,
-                (0.72, 0.62, 0.30), 0.30, 4990, (0.91, 1.17, 0.97),
+                (0.72, 0.62, 0.30), 0.30, 4990, (0.91, 1.17, 0.97, 1.0, 1.0),
                 (1.01, 0.98, 1.00), (0.5, 0.0, -1.0)),
     MachineKind("eastfold-presses", "prs", 12, 100, 103, 40, 10, 2.3, 18, 4,
-                (0.78, 0.66, 0.30), 0.35, 4250, (0.69, 1.10, 0.98),
+                (0.78, 0.66, 0.30), 0.35, 4250, (0.69, 1.10, 0.98, 1.0, 1.0),
                 (0.99, 1.03, 1.01), (0.0, 0.0, 2.0)),
     MachineKind("fennick-forklifts", "flt", 24, 66, 93, 36, 5, 2.1, 15, 8,
-                (0.70, 0.58, 0.35), 0.40, 4740, (0.79, 1.12, 1.05),
+                (0.70, 0.58, 0.35), 0.40, 4740, (0.79, 1.12, 1.05, 1.0, 1.0),
                 (1.00, 1.01, 0.98), (1.5, 0.0, 0.0)),
     MachineKind("gransby-generators", "gen", 14, 104, 104, 43, 8, 2.2, 14, 10,
-                (0.60, 0.55, 0.45), 0.80, 5990, (0.91, 1.14, 0.94),
+                (0.60, 0.55, 0.45), 0.80, 5990, (0.91, 1.14, 0.94, 1.0, 1.0),
                 (1.02, 1.00, 1.00), (0.0, -0.1, 0.0)),
     MachineKind("hollinger-conveyors", "cnv", 16, 70, 96, 35, 5, 2.1, 16, 6,
-                (0.74, 0.70, 0.50), 0.55, 5740, (0.87, 1.22, 1.16),
+                (0.74, 0.70, 0.50), 0.55, 5740, (0.87, 1.22, 1.16, 1.0, 1.0),
                 (0.98, 1.00, 1.02), (0.0, 0.10, 0.0)),
     MachineKind("ironbeck-crushers", "crs", 12, 106, 102, 41, 9, 2.2, 15, 8,
-                (0.80, 0.58, 0.28), 0.40, 4000, (0.87, 1.35, 1.17),
+                (0.80, 0.58, 0.28), 0.40, 4000, (0.87, 1.35, 1.17, 1.0, 1.0),
                 (1.00, 1.03, 1.00), (-0.5, 0.0, 1.5)),
     MachineKind("kestrow-looms", "lom", 14, 62, 92, 34, 4, 1.9, 21, 3,
-                (0.68, 0.66, 0.62), 0.70, 6240, (0.80, 1.05, 0.85),
+                (0.68, 0.66, 0.62), 0.70, 6240, (0.80, 1.05, 0.85, 1.0, 1.0),
                 (1.00, 0.99, 0.99), (0.0, 0.0, 0.0)),
     MachineKind("larkmoor-robots", "rob", 14, 64, 94, 35, 4, 2.0, 21, 3,
-                (0.70, 0.68, 0.55), 0.50, 5740, (0.76, 1.00, 0.85),
+                (0.70, 0.68, 0.55), 0.50, 5740, (0.76, 1.00, 0.85, 1.0, 1.0),
                 (1.01, 1.00, 1.02), (1.0, 0.05, 0.0)),
     MachineKind("marrowby-mixers", "mix", 16, 80, 98, 38, 7, 2.2, 17, 7,
-                (0.76, 0.62, 0.25), 0.35, 4490, (0.78, 1.24, 0.96),
+                (0.76, 0.62, 0.25), 0.35, 4490, (0.78, 1.24, 0.96, 1.0, 1.0),
                 (0.99, 1.01, 1.00), (0.0, 0.0, -1.0)),
 )  # fmt: skip
 
@@ -139,6 +139,8 @@ DECIMALS = {
     "bearing_temp_c": 1,
     "vibration_mm_s": 3,
     "current_a": 1,
+    "oil_pressure_bar": 2,
+    "imbalance_percent": 2,
     "energy_kwh": 1,
 }
 """Digits after the point in the file."""
@@ -190,6 +192,18 @@ def true_current_a(kind: MachineKind, load: Floats, wear: Floats) -> Floats:
     return current
 
 
+def true_oil_pressure_bar(load: Floats, wear: Floats) -> Floats:
+    """Return the oil pressure that a perfect sensor would read; a worn seal loses it at load."""
+    pressure: Floats = (2.0 + 2.0 * load) * (1.0 - 0.35 * load * wear[3] ** 3) * (load > 0)
+    return pressure
+
+
+def true_imbalance_percent(load: Floats, wear: Floats) -> Floats:
+    """Return the imbalance of the phase currents that a perfect sensor would read."""
+    imbalance: Floats = (1.2 - 0.5 * load + 2.5 * load**2 * wear[4] ** 3) * (load > 0)
+    return imbalance
+
+
 def power_kw(kind: MachineKind, load: Floats, wear: Floats) -> Floats:
     """Return the mean power drawn while running."""
     losses = 1.0 + 0.04 * wear[0] ** 3 + 0.03 * wear[1] ** 3 + 0.12 * wear[2] ** 3
@@ -224,6 +238,9 @@ def simulate_fleet(
         "bearing_temp_c": gain[0] * temp + bias[0] + spread["temp_k"] + rng.normal(0.0, 1.5, shape),
         "vibration_mm_s": gain[1] * vibration * np.exp(rng.normal(0.0, 0.08, shape)) + bias[1],
         "current_a": gain[2] * current * np.exp(rng.normal(0.0, 0.04, shape)) + bias[2],
+        "oil_pressure_bar": true_oil_pressure_bar(load, wear) * spread["pressure"]
+        + rng.normal(0.0, 0.08, shape),
+        "imbalance_percent": true_imbalance_percent(load, wear) + rng.normal(0.0, 0.25, shape),
         "starts": starts,
         "energy_kwh": power_kw(kind, load, wear) * hours * np.exp(rng.normal(0.0, 0.05, shape)),
     }
@@ -289,43 +306,6 @@ def operating_point(
     )
 
 
-def operating_points(
-    kinds: NDArray[np.int64],
-    *,
-    load: Floats,
-    ambient_c: Floats,
-    on_share: Floats,
-    ageing: Floats,
-) -> OperatingPoint:
-    """Return `operating_point` for machines of mixed kinds; `kinds` are indices into `KINDS`."""
-    columns = {field.name: np.zeros(kinds.shape) for field in fields(OperatingPoint)}
-    for index, kind in enumerate(KINDS):
-        own = kinds == index
-        point = operating_point(
-            kind,
-            load=load[own],
-            ambient_c=ambient_c[own],
-            on_share=on_share[own],
-            ageing=ageing[own],
-        )
-        for name, values in columns.items():
-            values[own] = getattr(point, name)
-    return OperatingPoint(**columns)
-
-
-def usual_use(kind: MachineKind) -> tuple[float, float]:
-    """Return the load while on (cubic mean, as the bearing feels it) and the share of hours on.
-
-    Both follow from the shifts and the weekends alone: full order books, no noise, no repairs.
-    """
-    week = np.array([[share * 1.0 for share in kind.shift_load]] * 7)
-    week[5:] *= kind.weekend_factor
-    load = np.where(week < IDLE_LOAD, 0.0, week)
-    hours = hours_in_step(load)
-    mean_cube = float((load**3 * hours).sum() / hours.sum())
-    return mean_cube ** (1 / 3), float(hours.mean() / STEP_H)
-
-
 @dataclass(frozen=True)
 class _State:
     load: Floats
@@ -377,6 +357,7 @@ def _machine_spread(machines: int, rng: np.random.Generator) -> dict[str, Floats
         "vibration": np.exp(rng.normal(0.0, 0.10, machines)),
         "current": np.exp(rng.normal(0.0, 0.03, machines)),
         "temp_k": rng.normal(0.0, 1.0, machines),
+        "pressure": np.exp(rng.normal(0.0, 0.03, machines)),
         "hours_before": rng.uniform(500.0, 9000.0, machines),
     }
 
