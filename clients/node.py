@@ -230,10 +230,12 @@ class Node:
         session.training = work.training_examples(training, session.released)
         if len(session.training) == 0:
             raise RefusedError("This member has no training examples; its rows are too few.")
-        if len(watching):
+        if session.spec.validation_share > 0:
+            # a small member may have no validation unit; then it adds nothing to the tally
             session.watching = work.watch_examples(watching, session.released)
         else:
-            session.watching = session.training.take(np.arange(min(WATCH_ROWS, len(training))))
+            count = min(WATCH_ROWS, len(session.training))
+            session.watching = session.training.take(np.arange(count))
         session.test = work.test_examples(session.rows.test, session.released)
         model = to_vector(work.network)
         reply = InitialModel(

@@ -7,6 +7,7 @@ moments of each summary, so that the model's inputs are of one scale.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -185,9 +186,9 @@ class WindowFeatures:
         series: list[NDArray[np.float32]] = []
         age: list[Floats] = []
         last: list[NDArray[np.int64]] = []
-        starts = np.flatnonzero(np.r_[True, unit[1:] != unit[:-1]]) if len(rows) else np.array([])
-        stops = np.r_[starts[1:], len(rows)]
-        for start, stop in zip(starts.astype(int), stops.astype(int), strict=True):
+        edges = np.flatnonzero(np.diff(unit)) + 1
+        bounds = np.r_[0, edges, len(rows)] if len(rows) else np.zeros(0, dtype=np.int64)
+        for start, stop in pairwise(bounds.tolist()):
             own = readings[start:stop]
             if stop - start < length:
                 if not last_only:
