@@ -1,309 +1,297 @@
-"""What a member's data look like against their contract: problems, warnings, and how much there is.
+"""Whether a table keeps its contract, and what a person should look at before training."""
 
-The report is for whoever owns the data and stays with them: it tells counts and shares by column
-and member, never a row's value.
-"""
-
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from clients.contract import Column, Count, DataContract, FoldSplit
-from clients.labels import KNOWN, Y
-from clients.members import Assignment, MemberRows, Table, assign, read_assigned, tables
-from clients.source import UNIT, Chunk, read_counted
+from clients.contract import Binary, Column, DataContract, FoldSplit, WithinHorizon
+from clients.labels import Y, label_rows
+from clients.members import Assignment, Table, assign, tables
+from clients.source import LIFE, ROW, UNIT, Chunk, read_counted, unit_names
 from privacy.errors import TacitError
 
-OUTSIDE_SHARE: Final = 0.01
-"""Above it, cells outside a range, or of an unlisted level, are worth a warning."""
-MISSING_SHARE: Final = 0.5
-"""Above it, empty cells are worth a warning."""
+NOTED_SHARE: Final = 0.01  # of cells; above it a column is worth a warning
+_MEMBER: Final = "__member"
+_TEST: Final = "__test"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnCheck:
-    """One column over all rows.
+    """Shares of one column's cells, in [0, 1]."""
 
-    Attributes:
-        column: The contract's name of it.
-        missing_share: Empty cells, of all.
-        outside_share: Numbers outside the range, of those present; None without a range.
-        unlisted_share: Levels not listed, of those present; None where levels are not listed.
-    """
-
-    column: str
+    name: str
     missing_share: float
-    outside_share: float | None
-    unlisted_share: float | None
+    out_of_range_share: float
+    unlisted_share: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemberCheck:
-    """One member.
+    """One member's rows.
 
     Attributes:
-        member: Its name.
-        train_rows: Rows that train.
-        test_rows: Rows that test.
-        train_units: Units with rows that train.
-        test_units: Units with rows that test.
-        label_mean: Mean of the training label where it is known; None without such rows.
+        name: The member.
+        train_rows: Its training rows.
+        test_rows: Its test rows.
+        units: Different units; for telemetry those of the training part and of the test part.
+        label_mean: Mean label, capped where the contract caps it, except for remaining life, which
+            is as recorded; None for `within_horizon`.
     """
 
-    member: str
+    name: str
     train_rows: int
     test_rows: int
-    train_units: int
-    test_units: int
+    units: int
     label_mean: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckReport:
-    """What was found.
+    """What was found. It says things about single members, so it stays on the node.
 
     Attributes:
-        contract: The contract's name.
-        rows: Rows that could be read.
-        units: Units by member; one of the same name in a train and in a test source counts twice.
-        columns: The contract's loaded columns that files hold, in its order.
-        members: In the order of names; empty where rows could not be read.
-        problems: Sentences; with any, training would fail or mean nothing.
-        warnings: Sentences; worth a look.
+        rows: Rows of all sources.
+        units: Sum over members; each row is one where the contract names none.
+        members: One entry a member, by name.
+        columns: One entry a column that was read.
+        problems: Sentences; training cannot begin before they are dealt with.
+        warnings: Sentences that a person should know.
     """
 
-    contract: str
     rows: int
     units: int
-    columns: tuple[ColumnCheck, ...]
     members: tuple[MemberCheck, ...]
+    columns: tuple[ColumnCheck, ...]
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
 
     @property
-    def ok(self) -> bool:
+    def passed(self) -> bool:
         """Whether there is no problem."""
         return not self.problems
 
-    def to_json(self) -> dict[str, object]:
-        """The report as mappings, lists, texts and numbers."""
-        return {"ok": self.ok, **asdict(self)}
 
+def check_data(
+    contract: DataContract, data_root: Path, *, sole_member: str | None = None
+) -> CheckReport:
+    """Read everything and report; errors of reading become problems, and the first one ends it.
 
-def check_data(contract: DataContract, data_root: Path) -> CheckReport:
-    """Read everything once as training would, and say what is wrong with it.
-
-    What stops one file's reading becomes a problem, and other files are read on. A contract that
-    splits into folds is checked by its first fold.
-
-    Raises:
-        InputError: The members' folder is missing or empty.
+    Memory: a chunk, a few bytes a row (member, part, for telemetry a fingerprint of 8), and what
+    is kept for each unit. Of several folds the first is checked.
     """
-    found = _Findings()
-    tally = _Tally(contract)
-    for table in tables(contract, data_root):
-        if not tally.read(table, found):
-            continue
-        try:
-            _check_table(contract, table, found)
-        except TacitError as fault:
-            found.problems.append(_of_member(table, str(fault)))
-    if not found.problems and not any(one.test_rows for one in found.members):
-        found.problems.append(
-            f"{contract.name} has no test rows at all; check the contract's split and sources."
-        )
-    found.check_labels(contract)
-    found.warnings += _column_warnings(tally.columns)
-    return CheckReport(
-        contract=contract.name,
-        rows=tally.rows,
-        units=found.units,
-        columns=tally.columns,
-        members=tuple(sorted(found.members, key=lambda one: one.member)),
-        problems=tuple(dict.fromkeys(found.problems)),
-        warnings=tuple(dict.fromkeys(found.warnings)),
-    )
+    seen = _Seen(contract)
+    try:
+        for table in tables(contract, data_root, sole_member):
+            fold = 0 if isinstance(contract.split, FoldSplit) else None
+            seen.read(table, assign(contract, table, fold=fold))
+        if contract.members is not None and contract.members.file is not None:
+            for name in contract.members.file.members:
+                seen.members.setdefault(name, _Member())
+    except TacitError as failure:
+        seen.problems.append(str(failure))
+    return seen.report()
 
 
 @dataclass(slots=True)
-class _Findings:
-    """What is known so far."""
+class _Member:
+    """What was seen of one member."""
 
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    members: list[MemberCheck] = field(default_factory=list)
-    labels: set[float] = field(default_factory=set)
-    units: int = 0
-
-    def check_labels(self, contract: DataContract) -> None:
-        """Refuse labels that leave nothing to learn."""
-        if not self.members:
-            return
-        if contract.label.kind in {"binary", "within_horizon"} and len(self.labels) == 1:
-            self.problems.append(
-                f"All training labels of {contract.name} are of one class, so nothing can be "
-                f"learnt; check the contract's label."
-            )
-        if isinstance(contract.label, Count) and self.labels == {0.0}:
-            self.problems.append(
-                f"All training counts of {contract.name} are 0, so nothing can be learnt; check "
-                f"the contract's label."
-            )
+    train_rows: int = 0
+    test_rows: int = 0
+    units: set[str] = field(default_factory=set)
+    label_sum: float = 0.0
+    classes: set[float] = field(default_factory=set)
 
 
 @dataclass(slots=True)
-class _Cells:
-    """Cells of one column."""
+class _Record:
+    """One unit's rows of one part: what the mean remaining life is made of."""
 
     rows: int = 0
-    missing: int = 0
-    outside: int = 0
-    unlisted: int = 0
+    time_sum: float = 0.0
+    end: float = -math.inf
+
+    def add(self, times: NDArray[np.float64], life: float) -> None:
+        self.rows += times.size
+        self.time_sum += float(times.sum())
+        self.end = max(self.end, float(times.max()) + life)
 
 
-class _Tally:
-    """Counts of cells over all tables, chunk by chunk."""
+class _Seen:
+    """What was seen so far."""
 
     def __init__(self, contract: DataContract) -> None:
+        self.contract = contract
         self.rows = 0
-        self._contract = contract
-        self._cells: dict[str, _Cells] = {}
+        self.cells: Counter[str] = Counter()
+        self.missing: Counter[str] = Counter()
+        self.unlisted: Counter[str] = Counter()
+        self.outside: Counter[str] = Counter()
+        self.members: dict[str, _Member] = {}
+        self.records: dict[tuple[str, bool, str], _Record] = {}
+        self.readings: list[NDArray[np.uint64]] = []
+        self.events = 0
+        self.problems: list[str] = []
 
-    def read(self, table: Table, found: _Findings) -> bool:
-        """Count a table's cells; False, with its problems told, where it cannot be read whole."""
-        before = len(found.problems)
-        for source in self._contract.sources:
-            try:
-                for chunk in read_counted(self._contract, table.root, source):
-                    self._add(chunk)
-            except TacitError as fault:
-                found.problems.append(_of_member(table, str(fault)))
-        return len(found.problems) == before
+    def read(self, table: Table, assignment: Assignment) -> None:
+        """Read one table."""
+        start = 0
+        for source in self.contract.sources:
+            for chunk in read_counted(self.contract, table.root, source):
+                rows = slice(start, start + len(chunk.frame))
+                self._count(chunk)
+                frame = chunk.frame.copy(deep=False)
+                frame[ROW] = np.arange(rows.start, rows.stop)
+                frame[_MEMBER] = assignment.member[rows]
+                frame[_TEST] = assignment.test[rows]
+                self._count_members(frame, assignment.names)
+                start = rows.stop
 
-    def _add(self, chunk: Chunk) -> None:
-        self.rows += len(chunk.frame)
+    def _count(self, chunk: Chunk) -> None:
+        rows = len(chunk.frame)
+        self.rows += rows
         for name, missing in chunk.missing.items():
-            cells = self._cells.setdefault(name, _Cells())
-            cells.rows += len(chunk.frame)
-            cells.missing += missing
-            cells.unlisted += chunk.unlisted.get(name, 0)
-            cells.outside += _outside(chunk.frame, self._contract.column(name))
+            self.cells[name] += rows
+            self.missing[name] += missing
+            self.unlisted[name] += chunk.unlisted.get(name, 0)
+            self.outside[name] += _outside(self.contract.column(name), chunk.frame)
 
-    @property
-    def columns(self) -> tuple[ColumnCheck, ...]:
-        """One entry a column that files hold."""
-        checks = []
-        for column in self._contract.columns:
-            cells = self._cells.get(column.name)
-            if cells is None or cells.rows == 0:
-                continue
-            present = max(1, cells.rows - cells.missing)
-            ranged = column.is_numeric and column.range is not None
-            listed = column.levels is not None and bool(column.categories)
-            checks.append(
-                ColumnCheck(
-                    column=column.name,
-                    missing_share=cells.missing / cells.rows,
-                    outside_share=cells.outside / present if ranged else None,
-                    unlisted_share=cells.unlisted / present if listed else None,
-                )
-            )
-        return tuple(checks)
+    def _count_members(self, frame: pd.DataFrame, names: Sequence[str]) -> None:
+        contract = self.contract
+        if contract.unit_columns:
+            frame[UNIT] = unit_names(frame, contract)
+        if contract.is_telemetry:
+            self._add_readings(frame, names)
+        else:
+            frame = label_rows(frame, contract)
+        for code in frame[_MEMBER].unique():
+            rows = frame[frame[_MEMBER] == code]
+            own = self.members.setdefault(names[code], _Member())
+            test = int(rows[_TEST].sum())
+            own.test_rows += test
+            own.train_rows += len(rows) - test
+            if contract.unit_columns:
+                own.units.update(rows[UNIT].unique())
+            if not contract.is_telemetry:
+                own.label_sum += float(rows[Y].sum())
+            if isinstance(contract.label, Binary):
+                own.classes.update(rows[Y].unique())
 
+    def _add_readings(self, frame: pd.DataFrame, names: Sequence[str]) -> None:
+        time = self.contract.time_column
+        if time is None:
+            raise ValueError("a telemetry contract has a time column")
+        for event in self.contract.by_role("event"):
+            self.events += int((frame[event.name] == 1).sum())
+        # units of one name are different devices in the training and in the test part
+        whose = [_MEMBER, _TEST, UNIT]
+        key = pd.util.hash_pandas_object(frame[[*whose, time.name]], index=False)
+        self.readings.append(np.asarray(key, dtype=np.uint64))
+        for (code, test, unit), rows in frame.groupby(whose, sort=False):
+            whole = (names[int(str(code))], bool(test), str(unit))
+            record = self.records.setdefault(whole, _Record())
+            life = float(rows[LIFE].iloc[0]) if LIFE in rows else 0.0
+            record.add(rows[time.name].to_numpy(dtype=np.float64), life)
 
-def _outside(frame: pd.DataFrame, column: Column) -> int:
-    if column.range is None or not column.is_numeric:
-        return 0
-    low, high = column.range
-    values = frame[column.name].to_numpy(dtype=np.float64)
-    # NaN compares false, and is missing
-    return int(((values < low) | (values > high)).sum())
-
-
-def _of_member(table: Table, sentence: str) -> str:
-    return sentence if table.member is None else f"Member {table.member}: {sentence}"
-
-
-def _check_table(contract: DataContract, table: Table, found: _Findings) -> None:
-    fold = 0 if isinstance(contract.split, FoldSplit) else None
-    assignment = assign(contract, table, fold=fold)
-    for member, rows in _rows_by_member(contract, table, assignment):
-        if rows.train.empty:
-            found.problems.append(
-                f"Member {member} of {contract.name} has no training rows; check the contract's "
-                f"members and split."
-            )
-        train = _units(rows.train)
-        test = _units(rows.test)
-        shared = train & test if contract.split is not None else set()
-        found.units += len(train) + len(test) - len(shared)
-        if shared:
-            found.warnings.append(
-                f"Member {member}: {len(shared)} units have training and test rows, so the test "
-                f"flatters; use split kind units."
-            )
-        labels = _known_labels(rows.train)
-        found.labels.update(np.unique(labels)[:3].tolist())
-        binary = contract.label.kind in {"binary", "within_horizon"}
-        if binary and np.unique(labels).size == 1:
-            found.warnings.append(
-                f"Member {member}: all training labels are of one class; it cannot learn alone."
-            )
-        found.warnings += _repeated(rows, contract)
-        found.members.append(
-            MemberCheck(
-                member=member,
-                train_rows=len(rows.train),
-                test_rows=len(rows.test),
-                train_units=len(train),
-                test_units=len(test),
-                label_mean=float(labels.mean()) if labels.size else None,
-            )
+    def report(self) -> CheckReport:
+        """Sum up."""
+        for (name, _, _), record in self.records.items():
+            self.members[name].label_sum += record.rows * record.end - record.time_sum
+        members = tuple(self._member(name, own) for name, own in sorted(self.members.items()))
+        columns = tuple(self._column(name) for name in self.cells)
+        problems = self.problems or self._problems(members)
+        return CheckReport(
+            rows=self.rows,
+            units=sum(one.units for one in members),
+            members=members,
+            columns=columns,
+            problems=tuple(problems),
+            warnings=tuple(self._warnings(columns)),
         )
 
+    def _member(self, name: str, own: _Member) -> MemberCheck:
+        rows = own.train_rows + own.test_rows
+        known = rows > 0 and not isinstance(self.contract.label, WithinHorizon)
+        return MemberCheck(
+            name=name,
+            train_rows=own.train_rows,
+            test_rows=own.test_rows,
+            units=self._units(name, own) if self.contract.unit_columns else rows,
+            label_mean=own.label_sum / rows if known else None,
+        )
 
-def _rows_by_member(
-    contract: DataContract, table: Table, assignment: Assignment
-) -> Iterable[tuple[str, MemberRows]]:
-    return read_assigned(contract, table, assignment, assignment.names).items()
+    def _units(self, name: str, own: _Member) -> int:
+        if not self.contract.is_telemetry:
+            return len(own.units)
+        return sum(member == name for member, _, _ in self.records)
 
+    def _column(self, name: str) -> ColumnCheck:
+        cells = max(self.cells[name], 1)
+        return ColumnCheck(
+            name=name,
+            missing_share=self.missing[name] / cells,
+            out_of_range_share=self.outside[name] / cells,
+            unlisted_share=self.unlisted[name] / cells,
+        )
 
-def _units(rows: pd.DataFrame) -> set[str]:
-    return set(rows[UNIT].unique())
-
-
-def _known_labels(rows: pd.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    labels = rows[Y].to_numpy(dtype=np.float64)
-    return labels[rows[KNOWN].to_numpy(dtype=bool)] if KNOWN in rows else labels
-
-
-def _repeated(rows: MemberRows, contract: DataContract) -> list[str]:
-    time = contract.time_column
-    if not contract.is_telemetry or time is None:
-        return []
-    count = sum(int(part.duplicated([UNIT, time.name]).sum()) for part in (rows.train, rows.test))
-    if not count:
-        return []
-    return [f"Member {rows.member}: {count} rows repeat a unit's time; keep one row a time."]
-
-
-def _column_warnings(columns: Iterable[ColumnCheck]) -> list[str]:
-    warnings = []
-    for one in columns:
-        if one.missing_share > MISSING_SHARE:
-            warnings.append(f"Column {one.column}: {one.missing_share:.0%} of cells are empty.")
-        if (one.outside_share or 0) > OUTSIDE_SHARE:
-            warnings.append(
-                f"Column {one.column}: {one.outside_share:.1%} of values are outside the range and "
-                f"will be held at its ends; check the range and the unit."
+    def _problems(self, members: Sequence[MemberCheck]) -> list[str]:
+        found = [
+            f"Member {one.name} has no training rows; check the contract's members and split."
+            for one in members
+            if one.train_rows == 0
+        ]
+        if members and all(one.test_rows == 0 for one in members):
+            found.append("There are no test rows at all; check the contract's split and sources.")
+        classes = {value for own in self.members.values() for value in own.classes}
+        if isinstance(self.contract.label, Binary) and len(classes) == 1:
+            found.append(
+                f"Column {self.contract.label.column} has one class only over the whole table; "
+                f"check label.positive in the contract."
             )
-        if (one.unlisted_share or 0) > OUTSIDE_SHARE:
-            warnings.append(
-                f"Column {one.column}: {one.unlisted_share:.1%} of values are of levels that the "
-                f"contract does not list, and count as other; list them."
-            )
-    return warnings
+        if self.contract.by_role("event") and self.events == 0:
+            name = self.contract.by_role("event")[0].name
+            found.append(f"Column {name} holds no event (1) at all; check the contract.")
+        return found
+
+    def _warnings(self, columns: Sequence[ColumnCheck]) -> list[str]:
+        found = []
+        if isinstance(self.contract.label, Binary):
+            found += [
+                f"Member {name} has labels of one class only; it cannot train alone."
+                for name, own in sorted(self.members.items())
+                if len(own.classes) == 1
+            ]
+        if self.readings:
+            readings = np.concatenate(self.readings)
+            again = readings.size - np.unique(readings).size
+            if again:
+                found.append(
+                    f"{again} rows repeat the unit and time of another row; keep one each."
+                )
+        for one in columns:
+            if one.out_of_range_share > NOTED_SHARE:
+                found.append(
+                    f"Column {one.name} lies outside its range in {one.out_of_range_share:.1%} of "
+                    f"cells; they are held at the bounds."
+                )
+            if one.unlisted_share > NOTED_SHARE:
+                found.append(
+                    f"Column {one.name} shows levels that the contract does not list in "
+                    f"{one.unlisted_share:.1%} of cells; they count as other."
+                )
+        return found
+
+
+def _outside(column: Column, frame: pd.DataFrame) -> int:
+    if column.range is None or not column.is_numeric:
+        return 0
+    values = frame[column.name].to_numpy(dtype=np.float64)
+    low, high = column.range
+    return int(((values < low) | (values > high)).sum())

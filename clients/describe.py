@@ -27,6 +27,7 @@ DISTINCT_LIMIT: Final = 200
 FEW_ROWS: Final = 10  # a level of fewer rows is not named in a draft
 MANY_LEVELS: Final = 50
 FEW_CODES: Final = 12
+LONGEST_NAME: Final = 100
 HASH_LEVELS: Final = 64
 TOP: Final = 10
 
@@ -194,6 +195,8 @@ def draft_contract(
         *(
             f"  - {_column(one, roles.get(one.name, 'sensor' if telemetry else 'feature'), kind)}"
             for one in summary.columns
+            # what a contract does not name is not loaded, so an unnamed index can stay out
+            if _can_be_named(one.name)
         ),
     ]
     if members is not None:
@@ -315,6 +318,10 @@ def _rounded(value: float, how: Callable[[float], int]) -> float:
     return float(f"{how(round(value / step, 9)) * step:.6g}")
 
 
+def _can_be_named(text: str) -> bool:
+    return 0 < len(text) <= LONGEST_NAME and text.isprintable()
+
+
 def _quoted(text: str) -> str:
     return (
         text
@@ -354,18 +361,20 @@ def _keys(column: ColumnSummary, role: str, kind: str) -> tuple[str, str]:
         return _order_keys(column, role)
     if role in {"label", "exposure", "event"}:
         return _label_keys(column, role, kind), ""
-    if column.guess == "empty":
-        return "type: text, role: ignore", "no cell is filled"
+    if numeric:
+        return _input_keys(column, role)
+    if role == "sensor" or column.guess == "empty":
+        return "type: text, role: ignore", "no cell holds a number"
+    return _category(column)
+
+
+def _input_keys(column: ColumnSummary, role: str) -> tuple[str, str]:
     if column.running and role != "sensor":
         return f"type: {_number_type(column)}, role: ignore", "REVIEW: a running number"
-    if numeric:
-        remark = "REVIEW: constant" if column.low == column.high else ""
-        if column.guess == "integer" and 2 < column.distinct <= FEW_CODES:  # noqa: PLR2004 - a flag is a number as well
-            remark = "REVIEW: if its numbers are codes, make it a category with levels"
-        return f"type: {_number_type(column)}, role: {role}, range: {_range(column)}", remark
-    if role == "sensor":
-        return "type: text, role: ignore", "a sensor is a number"
-    return _category(column)
+    remark = "REVIEW: constant" if column.low == column.high else ""
+    if column.guess == "integer" and 2 < column.distinct <= FEW_CODES:  # noqa: PLR2004 - flags are numbers too
+        remark = "REVIEW: if its numbers are codes, make it a category with levels"
+    return f"type: {_number_type(column)}, role: {role}, range: {_range(column)}", remark
 
 
 def _order_keys(column: ColumnSummary, role: str) -> tuple[str, str]:

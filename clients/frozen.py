@@ -174,7 +174,7 @@ def _path(at: Iterable[Key]) -> str:
 def _sentence(model: type[BaseModel], failure: ValidationError, value: object, where: str) -> str:
     error = failure.errors(include_url=False, include_input=False)[0]
     kind, context = error["type"], error.get("ctx", {})
-    at = _within(error["loc"], value)
+    at = _within(error["loc"], value, missing=kind == "missing")
     if kind == "extra_forbidden":
         key = str(at[-1])
         known = sorted(_known_keys(model, error["loc"][:-1]))
@@ -207,14 +207,17 @@ def _sentence(model: type[BaseModel], failure: ValidationError, value: object, w
     return f"{where}: {_path(at)}{expected}."
 
 
-def _within(loc: tuple[Key, ...], value: object) -> tuple[Key, ...]:
-    """The places of `loc` that the file has; pydantic mixes the names of union branches in."""
+def _within(loc: tuple[Key, ...], value: object, *, missing: bool) -> tuple[Key, ...]:
+    """The places of `loc` that the file has; pydantic mixes the names of union branches in.
+
+    Where a key is missing, the last place is kept although the file does not have it.
+    """
     kept: list[Key] = []
     here = value
     for place, key in enumerate(loc):
         if _has(here, key):
             here = here[key]  # type: ignore[index]  # `_has` says so
-        elif place < len(loc) - 1 or not isinstance(here, (Mapping, tuple)):
+        elif not missing or place < len(loc) - 1:
             continue
         kept.append(key)
     return tuple(kept)

@@ -93,6 +93,7 @@ class _Session:
     learner: Learner
     roster: Roster | None = None
     sealer: Sealer | None = None
+    tallied: list[int] = field(default_factory=list)
     released: list[NDArray[np.float64]] = field(default_factory=list)
     training: Examples | None = None
     watching: Examples | None = None
@@ -201,11 +202,13 @@ class Node:
         self, session: _Session, request: StatisticsRequest, vector: Vector | None
     ) -> tuple[Reply, Vector]:
         started = time.perf_counter()
-        if request.stage != len(session.released) + (request.stage > 0):
+        # each stage is asked for once, in order, and follows on the opened sum of the one before
+        if request.stage != len(session.tallied) or request.stage >= session.learner.stages:
             raise ProtocolError("The statistics are asked for out of order.")
         if request.stage > 0:
-            session.released.append(_statistics_vector(vector))
+            session.released.append(_released(vector, session.tallied[-1]))
         values = session.learner.tally_statistics(session.rows.train, session.released)
+        session.tallied.append(values.size)
         encoding = fixed_point.wide(len(_roster(session).members))
         return self._seal(
             session,
@@ -220,10 +223,9 @@ class Node:
     def _initial_model(
         self, session: _Session, request: InitialModelRequest, vector: Vector | None
     ) -> tuple[Reply, Vector | None]:
-        if len(session.released) == session.learner.stages - 1:
-            session.released.append(_statistics_vector(vector))
-        if len(session.released) != session.learner.stages:
-            raise ProtocolError("The model is asked for before the statistics are complete.")
+        if len(session.tallied) != session.learner.stages or session.training is not None:
+            raise ProtocolError("The model is asked for once, after the statistics.")
+        session.released.append(_released(vector, session.tallied[-1]))
         work = session.learner
         work.start(session.released)
         training, watching = split_validation(session.rows.train, session.spec)
@@ -386,9 +388,14 @@ class Node:
         return reply, np.frombuffer(sealed.payload, dtype="<u8")
 
 
-def _statistics_vector(vector: Vector | None) -> NDArray[np.float64]:
-    if vector is None or vector.dtype != np.float64 or not np.isfinite(vector).all():
-        raise ProtocolError("The released statistics are missing or not finite.")
+def _released(vector: Vector | None, length: int) -> NDArray[np.float64]:
+    if (
+        vector is None
+        or vector.dtype != np.float64
+        or vector.shape != (length,)
+        or not np.isfinite(vector).all()
+    ):
+        raise ProtocolError("The released statistics have another shape, or are not finite.")
     return np.asarray(vector, dtype=np.float64)
 
 

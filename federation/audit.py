@@ -7,6 +7,7 @@ from typing import Any
 from federation.home import Home, read_json
 from privacy.errors import InputError, TacitError
 from privacy.ledger import LedgerHead
+from privacy.ledger.store import LedgerStore
 from privacy.verify import Verdict, verify_ledger
 
 
@@ -58,13 +59,15 @@ def verify_home(home: Home) -> Audit:
                 continue
             if isinstance(kept, dict):
                 heads.append(LedgerHead(leaves=kept["leaves"], root=kept["root"]))
-    return Audit(verify_ledger(_read(home.ledger), heads=heads), len(heads))
+    if not home.ledger.exists():
+        raise InputError(f"{home.ledger}: there is no ledger yet; launch a run first.")
+    # a last line that a crash tore off was never acknowledged, so it is no entry
+    data = LedgerStore(home.ledger).read()
+    return Audit(verify_ledger(data, heads=heads), len(heads))
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no ledger yet; launch a run first.") from None
     except OSError as failure:
         raise InputError(f"{path}: cannot be read ({failure.strerror}).") from None

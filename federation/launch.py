@@ -239,7 +239,7 @@ class _Launch:
         for run in self.open_runs:
             with suppress(TacitError, ValueError):
                 LedgerRecorder(self.ledger).record(
-                    "run.stopped", {"run": run, "reason": reason[:500]}
+                    "run.stopped", {"run": run, "reason": " ".join(reason.split())[:500]}
                 )
         with suppress(TacitError, OSError):
             self.folder.state(

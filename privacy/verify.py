@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 
 from privacy.errors import NotVerifiedError
 from privacy.ledger.chain import LedgerHead, head_of, replay
-from privacy.ledger.entry import Entry, parse_line
+from privacy.ledger.entry import STATISTICS, UPDATE, Entry, parse_line
+
+# With one member the sum is that member's vector.
+_SMALLEST_SUM = 2
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,11 @@ def verify_ledger(data: bytes, *, heads: Sequence[LedgerHead] = ()) -> Verdict:
         3. Closed kinds: each entry is of a known kind, with exactly that kind's fields.
         4. Chain: indices count from 0, each entry holds the digest of the one before, and time
            never goes back.
-        5. Grammar of runs: started once and first; rounds count from 1, each one with a sum,
-           following on the model before; each sum that was opened has its own receipt, with the
-           same members, before a round is committed or its run finishes; nothing after the end.
+        5. Grammar of runs: started once and first; statistics in stages from 0, then rounds from
+           1, each with one sum of updates and following on the model before, and evaluations
+           between rounds and after the last; all sums of a run over the same two members or
+           more; each sum followed by its own receipt before anything else of its run, unless
+           that breaks off; nothing after the end.
         6. Heads: each head that somebody remembered is found at its size. A chain alone cannot
            show that its end was cut off.
 
@@ -79,9 +84,11 @@ def verify_ledger(data: bytes, *, heads: Sequence[LedgerHead] = ()) -> Verdict:
     except NotVerifiedError as error:
         raise NotVerifiedError(f"step 4 (chain): {error}") from None
 
-    # Step 5. Grammar of runs: started once and first; rounds count from 1, each one with a sum,
-    # following on the model before; each sum that was opened has its own receipt, with the same
-    # members, before a round is committed or its run finishes; nothing after the end.
+    # Step 5. Grammar of runs: started once and first; statistics in stages from 0, then rounds from
+    # 1, each with one sum of updates and following on the model before, and evaluations between
+    # rounds and after the last; all sums of a run over the same two members or more; each sum
+    # followed by its own receipt before anything else of its run, unless that breaks off; nothing
+    # after the end.
     runs: dict[str, _Run] = {}
     for entry in entries:
         try:
@@ -99,24 +106,33 @@ def verify_ledger(data: bytes, *, heads: Sequence[LedgerHead] = ()) -> Verdict:
         root=end.root,
         runs=len(runs),
         rounds=sum(run.committed for run in runs.values()),
-        receipts=sum(len(run.opened) - len(run.pending) for run in runs.values()),
+        receipts=sum(len(run.opened) - (run.pending is not None) for run in runs.values()),
         unfinished=tuple(name for name, run in runs.items() if not run.ended),
-        without_receipt=tuple(name for name, run in runs.items() if run.pending),
+        without_receipt=tuple(name for name, run in runs.items() if run.pending is not None),
     )
 
 
 @dataclass
 class _Run:
-    """How far a run has come while its entries are read."""
+    """How far a run has come while its entries are read.
+
+    Attributes:
+        members: Who may take part; from the first sum on, who does.
+        protection: Of every sum.
+        committed: Rounds so far.
+        model: What the last of them ended with.
+        ended: Whether it finished or was stopped.
+        opened: Step and round of each sum.
+        pending: Step and round of the sum that waits for its receipt.
+    """
 
     members: frozenset[str]
     protection: object
     committed: int = 0
     model: object = None
     ended: bool = False
-    # (step, round) -> members
-    opened: dict[tuple[object, object], frozenset[str]] = field(default_factory=dict)
-    pending: set[tuple[object, object]] = field(default_factory=set)
+    opened: set[tuple[object, object]] = field(default_factory=set)
+    pending: tuple[object, object] | None = None
 
 
 def _entries(lines: Sequence[bytes]) -> list[Entry]:
@@ -172,29 +188,47 @@ def _follow(runs: dict[str, _Run], entry: Entry) -> None:
 
 
 def _open(run: _Run, entry: Entry) -> None:
-    key = (entry.body["step"], entry.body["round"])
-    # Statistics come in round 0, before the first one; an evaluation may follow its round.
-    in_time = entry.body["round"] in (run.committed, run.committed + 1)
-    _require(in_time, f"a sum of round {key[1]} when {run.committed} rounds were committed")
-    _require(key not in run.opened, f"step {key[0]} of round {key[1]} was opened before")
-    _require(_members(entry) <= run.members, "the sum has members that the run has not")
-    run.opened[key] = _members(entry)
-    run.pending.add(key)
+    step, number = entry.body["step"], entry.body["round"]
+    members = _members(entry)
+    _require(run.pending is None, "the sum before it has no receipt")
+    _require((step, number) not in run.opened, f"step {step} of round {number} was opened before")
+    _require(
+        number == _due(run, step),
+        f"step {step} of round {number} is out of place when {run.committed} rounds were committed",
+    )
+    _require(members <= run.members, "the sum has members that the run has not")
+    _require(len(members) >= _SMALLEST_SUM, "the sum has one member, whose own vector it shows")
+    # Two sums that differ by one member would show that member as their difference.
+    _require(members == run.members or not run.opened, "the sum has not the members of the first")
+    run.members = members
+    run.opened.add((step, number))
+    run.pending = (step, number)
+
+
+def _due(run: _Run, step: object) -> int | None:
+    """Return the round that a sum of `step` may have now; None if it may not be opened."""
+    training = (UPDATE, run.committed + 1) in run.opened
+    if step == STATISTICS:
+        begun = training or run.committed > 0
+        return None if begun else sum(opened == STATISTICS for opened, _ in run.opened)
+    if step == UPDATE:
+        return run.committed + 1
+    return None if training else run.committed
 
 
 def _receive(run: _Run, entry: Entry) -> None:
     key = (entry.body["step"], entry.body["round"])
-    _require(key in run.pending, "the receipt belongs to no sum that waits for one")
-    _require(_members(entry) == run.opened[key], "the receipt has other members than its sum")
+    _require(key == run.pending, "the receipt belongs to no sum that waits for one")
+    _require(_members(entry) == run.members, "the receipt has other members than its sum")
     _require(entry.body["protection"] == run.protection, "the receipt has another protection")
-    run.pending.remove(key)
+    run.pending = None
 
 
 def _commit(run: _Run, entry: Entry) -> None:
     number = entry.body["round"]
+    _require(run.pending is None, "a sum that was opened has no receipt")
     _require(number == run.committed + 1, f"round {number} follows on round {run.committed}")
-    _require(not run.pending, "a sum that was opened has no receipt")
-    _require(any(opened == number for _, opened in run.opened), f"round {number} opened no sum")
+    _require((UPDATE, number) in run.opened, f"round {number} opened no sum of updates")
     _require(
         run.model is None or entry.body["model_before"] == run.model,
         f"round {number} starts from another model than the round before ended with",
@@ -207,6 +241,8 @@ def _end(run: _Run, entry: Entry) -> None:
     # A run may be stopped between a sum and its receipt (the verdict names it), not finished. The
     # model of a finished run is not compared: it may be a mean over the last rounds' models.
     if entry.kind == "run.finished":
-        _require(not run.pending, "a sum that was opened has no receipt")
+        _require(run.pending is None, "a sum that was opened has no receipt")
+        training = (UPDATE, run.committed + 1) in run.opened
+        _require(not training, f"round {run.committed + 1} was summed and not committed")
         _require(entry.body["rounds"] == run.committed, "the run ends with another round")
     run.ended = True

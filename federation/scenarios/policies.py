@@ -19,11 +19,8 @@ Floats: TypeAlias = NDArray[np.float64]
 USES = ("own", "shared", "rental", "seasonal", "training")
 USE_SHARE = (0.55, 0.20, 0.15, 0.07, 0.03)
 USE_EFFECT = (0.0, 0.25, 0.55, -0.35, 0.75)
-REGION_EFFECT = (
-    0.00, -0.30, 0.25, -0.15, 0.45, -0.50, 0.30, -0.35, 0.55, -0.20, 0.40, -0.60, 0.65, -0.45, 0.15,
-    -0.25,
-)  # fmt: skip
-MAKER_EFFECT = (0.30, -0.25, 0.15, -0.35, 0.25, 0.40, -0.15, -0.30, 0.45, -0.20, 0.10, -0.40)
+REGION_EFFECT = (0.00, -0.40, 0.35, -0.20, 0.65, -0.70, 0.40, -0.50, 0.75, -0.30, 0.55, -0.85, 0.90, -0.65, 0.20, -0.35)  # fmt: skip
+MAKER_EFFECT = (0.45, -0.40, 0.20, -0.50, 0.40, 0.60, -0.20, -0.45, 0.70, -0.30, 0.15, -0.60)
 DEDUCTIBLES_EUR = (500, 1000, 2500, 5000, 10000)
 
 
@@ -38,13 +35,13 @@ class Insurer:
 
 
 INSURERS: tuple[Insurer, ...] = (
-    Insurer("oakmere-assurance", 9000, (0, 8, 11), 0.65),
-    Insurer("sunderfold-cover", 11000, (3, 4, 10), 0.65),
-    Insurer("tarnbrook-mutual", 9500, (1, 5, 6), 0.65),
-    Insurer("veldhaven-insurance", 10500, (2, 7, 9), 0.65),
+    Insurer("oakmere-assurance", 9000, (0, 8, 11), 0.8),
+    Insurer("sunderfold-cover", 11000, (3, 4, 10), 0.8),
+    Insurer("tarnbrook-mutual", 9500, (1, 5, 6), 0.8),
+    Insurer("veldhaven-insurance", 10500, (2, 7, 9), 0.8),
 )
 
-INTERCEPT = -2.47
+INTERCEPT = -2.65
 
 DECIMALS = {
     "exposure_years": 3,

@@ -54,6 +54,11 @@ def _one_of(*names: str) -> _Check:
 _PROTECTION = _one_of("clear", "masked")
 # "none": released as it is, without noise.
 _MECHANISM = _one_of("none")
+# What a run may sum. `privacy.verify` says when each of them has its place.
+STATISTICS = "statistics"
+UPDATE = "update"
+EVALUATIONS = ("evaluate watch", "evaluate test", "evaluate personal")
+_STEP = _one_of(STATISTICS, UPDATE, *EVALUATIONS)
 
 KINDS: Mapping[str, Mapping[str, _Check]] = MappingProxyType(
     {
@@ -67,7 +72,7 @@ KINDS: Mapping[str, Mapping[str, _Check]] = MappingProxyType(
         },
         "sum.opened": {
             "run": _is_text,
-            "step": _is_text,
+            "step": _STEP,
             "round": is_natural,
             "context": is_hex64,
             "members": _is_members,
@@ -75,7 +80,7 @@ KINDS: Mapping[str, Mapping[str, _Check]] = MappingProxyType(
         },
         "receipt": {
             "run": _is_text,
-            "step": _is_text,
+            "step": _STEP,
             "round": is_natural,
             "unit": _is_text,
             "mechanism": _MECHANISM,

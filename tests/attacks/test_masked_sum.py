@@ -283,3 +283,24 @@ def test_a_member_that_sends_what_it_likes_cannot_pass_the_range_check_unseen() 
     vectors["mill"] = keystream_words(system_bytes(32), LENGTH // 3)
     sealed = [group.sealers[name].seal(vectors[name], context=context) for name in NAMES]
     assert_garbage(MaskedOpener(group.roster).open_sum(sealed, context=context))
+
+
+def test_a_pair_secret_serves_one_pair_one_run_and_one_roster() -> None:
+    group = federation()
+    key, other = group.keys["bank"], group.offers["mill"].exchange
+    part = replace(group.roster, offers=group.roster.offers[:3])
+    later = replace(group.roster, run=b"run-2")
+    secrets = {
+        _pair_secret(key, other, member, peer, roster)
+        for member, peer in (("bank", "mill"), ("bank", "maker"))
+        for roster in (group.roster, part, later)
+    }
+    assert len(secrets) == 6
+    # The salt alone tells runs apart as well, should a roster ever not.
+    later.__dict__["digest"] = group.roster.digest
+    own = _pair_secret(key, other, "bank", "mill", group.roster)
+    assert _pair_secret(key, other, "bank", "mill", later) != own
+    mirrored = _pair_secret(
+        group.keys["mill"], group.offers["bank"].exchange, "mill", "bank", group.roster
+    )
+    assert mirrored == own

@@ -1,0 +1,168 @@
+import json
+from dataclasses import fields, replace
+
+import pytest
+
+from privacy.canonical import canonical_json
+from privacy.errors import ProtocolError
+from privacy.identity import Identity, verify_signature
+from privacy.manifest import PROTECTIONS, SIGNING_DOMAIN, Manifest
+from privacy.randomness import system_bytes
+
+MANIFEST = Manifest(
+    run="20260102-demo-1a2b",
+    name="demo",
+    task="credit",
+    unit="borrower",
+    contract="c" * 64,
+    directory={"mill": "02" * 32, "bank": "01" * 32, "Île": "03" * 32},
+    minimum_cohort=3,
+    protection="masked",
+    node_settings={"seed": 1, "training": {"rate": 0.5, "layers": [8, 4]}, "fold": None},
+    coordinator_settings={"rounds": 5, "watch": True},
+)
+DATA = MANIFEST.to_bytes()
+
+
+def body() -> dict[str, object]:
+    parsed: dict[str, object] = json.loads(DATA)
+    return parsed
+
+
+def test_a_manifest_comes_back_as_it_was() -> None:
+    again = Manifest.from_bytes(DATA)
+    assert again == MANIFEST
+    assert again.to_bytes() == DATA
+    assert again.digest() == MANIFEST.digest()
+    assert MANIFEST.members == ("bank", "mill", "Île")
+
+
+def test_the_order_in_which_it_was_written_does_not_matter() -> None:
+    shuffled = replace(
+        MANIFEST,
+        directory=dict(sorted(MANIFEST.directory.items(), reverse=True)),
+        node_settings=dict(sorted(MANIFEST.node_settings.items())),
+    )
+    assert shuffled.to_bytes() == DATA
+
+
+def test_every_field_is_bound_by_the_digest() -> None:
+    changes: dict[str, object] = {
+        "run": "r",
+        "name": "n",
+        "task": "claims",
+        "unit": "device",
+        "contract": "d" * 64,
+        "directory": {"bank": "01" * 32},
+        "minimum_cohort": 2,
+        "protection": "clear",
+        "node_settings": {},
+        "coordinator_settings": {},
+    }
+    assert set(changes) == {field.name for field in fields(Manifest)}
+    digests = {
+        Manifest.from_bytes(canonical_json({**body(), name: value})).digest()
+        for name, value in changes.items()
+    }
+    assert len({MANIFEST.digest(), *digests}) == len(changes) + 1
+    assert MANIFEST.digest() != replace(MANIFEST, name=MANIFEST.task, task=MANIFEST.name).digest()
+
+
+def test_a_signature_is_over_exactly_these_bytes() -> None:
+    launcher = Identity.create(system_bytes)
+    signature = launcher.sign(SIGNING_DOMAIN, DATA)
+    verify_signature(launcher.public, SIGNING_DOMAIN, DATA, signature)
+    weaker = replace(MANIFEST, minimum_cohort=2).to_bytes()
+    with pytest.raises(ProtocolError):
+        verify_signature(launcher.public, SIGNING_DOMAIN, weaker, signature)
+    with pytest.raises(ProtocolError):
+        verify_signature(launcher.public, "key-offer", DATA, signature)
+
+
+@pytest.mark.parametrize("name", ["format", *(field.name for field in fields(Manifest))])
+def test_a_missing_field_is_refused(name: str) -> None:
+    rest = {key: value for key, value in body().items() if key != name}
+    with pytest.raises(ProtocolError, match=name):
+        Manifest.from_bytes(canonical_json(rest))
+
+
+@pytest.mark.parametrize("name", ["more", "Run", "__class__", ""])
+def test_an_unknown_field_is_refused(name: str) -> None:
+    with pytest.raises(ProtocolError, match=f"unknown keys: {name}"):
+        Manifest.from_bytes(canonical_json({**body(), name: 1}))
+
+
+WRONG: tuple[object, ...] = (None, True, 1, 1.5, "text", [], ["a"], {}, {"a": 1}, {"a": None})
+
+
+def _wrong_values() -> list[tuple[str, object]]:
+    return [
+        (name, wrong)
+        for name, value in body().items()
+        for wrong in WRONG
+        if type(wrong) is not type(value) and wrong != value
+    ]
+
+
+@pytest.mark.parametrize(("name", "wrong"), _wrong_values())
+def test_a_value_of_another_type_is_refused(name: str, wrong: object) -> None:
+    with pytest.raises(ProtocolError, match=r"wrong type|format"):
+        Manifest.from_bytes(canonical_json({**body(), name: wrong}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 0},
+        {"format": 2},
+        {"protection": "none"},
+        {"protection": "Masked"},
+        {"protection": ""},
+        {"directory": {"bank": None}},
+        {"directory": {"bank": 1}},
+    ],
+)
+def test_a_value_outside_its_table_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ProtocolError):
+        Manifest.from_bytes(canonical_json({**body(), **change}))
+    assert set(PROTECTIONS) == {"masked", "clear"}
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"1", b"null", b'"manifest"', b"\xff", b"{"])
+def test_what_is_no_manifest_is_refused(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        Manifest.from_bytes(data)
+
+
+def test_every_cut_is_refused() -> None:
+    for length in range(len(DATA)):
+        with pytest.raises(ProtocolError):
+            Manifest.from_bytes(DATA[:length])
+    for more in (b" ", b"\n", b"\0", DATA):
+        with pytest.raises(ProtocolError):
+            Manifest.from_bytes(DATA + more)
+
+
+def test_every_flipped_bit_is_refused_or_makes_another_run() -> None:
+    refused = 0
+    for bit in range(8 * len(DATA)):
+        changed = bytearray(DATA)
+        changed[bit // 8] ^= 1 << bit % 8
+        try:
+            other = Manifest.from_bytes(bytes(changed))
+        except ProtocolError:
+            refused += 1
+            continue
+        assert other.to_bytes() == changed
+        assert other.digest() != MANIFEST.digest()
+    assert refused > len(DATA)
+
+
+def test_keys_of_the_directory_are_read() -> None:
+    assert MANIFEST.directory_keys()["mill"] == b"\x02" * 32
+
+
+@pytest.mark.parametrize("key", ["", "01" * 31, "01" * 33, "0" * 63, "g" * 64, "é" * 64])
+def test_a_key_that_is_none_is_refused_with_its_member(key: str) -> None:
+    with pytest.raises(ProtocolError, match="bank"):
+        replace(MANIFEST, directory={"bank": key}).directory_keys()
