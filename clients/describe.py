@@ -9,8 +9,8 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 from typing import Final, Literal
 
@@ -303,19 +303,19 @@ def _width(file: TableFile, separator: str) -> int:
 
 
 def outward(low: float, high: float) -> tuple[float, float]:
-    """A range that holds [low, high], its ends of two significant digits or fewer."""
+    """A range that holds [low, high], low < high, its ends of two significant digits or fewer."""
     if not low < high:
-        low, high = low - 1, high + 1
-    return _rounded(low, math.floor), _rounded(high, math.ceil)
+        margin = max(1.0, abs(low) / 10)
+        low, high = low - margin, high + margin
+    return _rounded(low, ROUND_FLOOR), _rounded(high, ROUND_CEILING)
 
 
-def _rounded(value: float, how: Callable[[float], int]) -> float:
-    if value == 0:
+def _rounded(value: float, how: str) -> float:
+    # the shortest decimal that is this float: its binary digits would turn 3.8 into 3.7
+    exact = Decimal(repr(value))
+    if exact == 0:
         return 0.0
-    digits = math.floor(math.log10(abs(value))) - 1
-    step = 10.0**digits
-    # a value of two digits already must not move by a hair of floating point
-    return float(f"{how(round(value / step, 9)) * step:.6g}")
+    return float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - 1), rounding=how))
 
 
 def _can_be_named(text: str) -> bool:

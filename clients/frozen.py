@@ -2,7 +2,8 @@
 
 A settings file comes from a person, or from another institution, so it is read as hostile text:
 YAML's safe subset, no aliases (they can grow without bound), no repeated keys, at most
-`MAX_FILE_BYTES`. What is wrong with it is told in one sentence that names the file and the key.
+`MAX_FILE_BYTES` and `MAX_DEPTH` levels. What is wrong with it is told in one sentence that names
+the file and the key.
 """
 
 import difflib
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from privacy.errors import InputError
 
 MAX_FILE_BYTES: Final = 2**20
+MAX_DEPTH: Final = 32
 
 Settings = TypeVar("Settings", bound=BaseModel)
 Key = str | int
@@ -72,7 +74,12 @@ def parse_yaml(model: type[Settings], text: str, where: str) -> Settings:
     if len(text.encode(errors="replace")) > MAX_FILE_BYTES:
         raise _too_large(where)
     try:
+        depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise InputError(f"{where}: is nested too deeply; make it flatter.")
             if isinstance(event, yaml.AliasEvent):
                 raise InputError(
                     f"{where}: {_line(event.start_mark)}aliases (*name) are not read here; write "
@@ -89,8 +96,6 @@ def parse_yaml(model: type[Settings], text: str, where: str) -> Settings:
     except (yaml.YAMLError, ValueError):
         # also raised for a well-formed impossible date such as 2024-13-01
         raise InputError(f"{where}: is not YAML that can be read; correct the file.") from None
-    except RecursionError:
-        raise InputError(f"{where}: is nested too deeply; make it flatter.") from None
     return parse_settings(model, value, where)
 
 

@@ -62,6 +62,8 @@ class RunConfig(Frozen):
         watch_every: Rounds between validations.
         deadline_s: Seconds that a step waits for the slowest member.
         personal: Fine-tuning at each member after the last round.
+        baseline_learning_rate: For `--baselines`: averaging steadies a federation, so a member
+            alone often learns best at a lower rate; default: training.learning_rate.
     """
 
     name: Name
@@ -80,12 +82,20 @@ class RunConfig(Frozen):
     watch_every: Annotated[int, Field(ge=1, le=10_000)] = 1
     deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 3_600.0
     personal: PersonalSpec | None = None
+    baseline_learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
 
     @model_validator(mode="after")
     def _average_what_there_is(self) -> "RunConfig":
         if self.average_last > self.training.rounds:
             raise ValueError("average_last: there are fewer rounds; lower it")
         return self
+
+    def baseline_settings(self, *, seed: int, fold: int | None) -> dict[str, Any]:
+        """The node's half of a manifest, as baselines are trained."""
+        settings = self.node_settings(seed=seed, fold=fold)
+        if self.baseline_learning_rate is not None:
+            settings["training"]["learning_rate"] = self.baseline_learning_rate
+        return settings
 
     def node_settings(self, *, seed: int, fold: int | None) -> dict[str, Any]:
         """The node's half of a manifest."""

@@ -354,7 +354,7 @@ class _Launch:
             task = BaselineTask(
                 contract=self.project.contract_path,
                 data_root=self.options.data_root,
-                settings=config.node_settings(seed=self.options.seed, fold=fold),
+                settings=config.baseline_settings(seed=self.options.seed, fold=fold),
                 average_last=config.average_last,
                 device=self.options.device,
                 member=POOLED,

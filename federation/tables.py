@@ -31,7 +31,12 @@ def contract_table(contract: DataContract) -> RenderableType:
             bounds = ", ".join(column.levels or ())
         shown = column.transform if column.is_numeric and column.is_input else ""
         table.add_row(
-            column.name, column.data_class, column.role, column.type, column.unit or "", bounds,
+            column.name,
+            column.data_class,
+            column.role,
+            column.type,
+            column.unit or "",
+            bounds,
             shown,
         )
     protects = Text(

@@ -96,7 +96,7 @@ class FixedPoint:
         """
         rounding = parties * self.step
         exact = parties * self.levels <= 2**53
-        return rounding if exact else rounding + parties * self.clip * 2.0**-53
+        return rounding if exact else rounding * (1 + self.levels * 2.0**-53)
 
     def digest(self) -> bytes:
         """Return 32 bytes that differ wherever two members would write differently."""

@@ -55,7 +55,7 @@ class Identity:
         return cls(private)
 
     def save(self, path: Path) -> None:
-        """Write the key durably, readable by its owner alone; an existing file is never replaced.
+        """Write the key, readable by its owner alone; an existing file is never replaced.
 
         Raises:
             InputError: the file exists, or its folder cannot be written.
@@ -67,10 +67,14 @@ class Identity:
         )
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError:
+                path.unlink()  # half a key would stand in the way of a whole one
+                raise
         except FileExistsError:
             raise InputError(f"an identity is already in {path}; keep it, or move it") from None
         except OSError as error:

@@ -28,9 +28,7 @@ def describe(
         str | None, typer.Option("--id", help="Draft: the column that names the unit.")
     ] = None,
     time: Annotated[str | None, typer.Option(help="Draft: the time column of telemetry.")] = None,
-    task: Annotated[
-        str | None, typer.Option(help="Draft: failure, claims or credit.")
-    ] = None,
+    task: Annotated[str | None, typer.Option(help="Draft: failure, claims or credit.")] = None,
     exposure: Annotated[
         str | None, typer.Option(help="Draft: the exposure column of counts.")
     ] = None,

@@ -20,12 +20,15 @@ app.add_typer(data.app, name="data", help="Describe and check a member's data.")
 app.add_typer(audit.app, name="audit", help="Verify what was recorded.")
 
 STOPPED = 1
+INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 refused or not verified, 2 wrong usage."""
     try:
         result = app(standalone_mode=False)
+        if result == INTERRUPTED:
+            raise KeyboardInterrupt
     except TacitError as failure:
         _say(str(failure))
         sys.exit(failure.exit_code)
@@ -44,3 +47,7 @@ def main() -> None:
 def _say(sentence: str) -> None:
     text = " ".join(sentence.split())
     sys.stderr.write(f"tacit: {text}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -79,8 +79,9 @@ def train_baselines(
     alone: dict[str, Floats] = {}
     pooled: dict[str, Floats] = {}
     reasons: dict[str, str] = {}
+    alive, ours = multiprocessing.Pipe(duplex=False)
     pool = ProcessPoolExecutor(
-        count, mp_context=context, initializer=worker.start, initargs=({}, 1)
+        count, mp_context=context, initializer=worker.start, initargs=({}, 1, alive)
     )
     try:
         # the longest first
@@ -114,6 +115,7 @@ def train_baselines(
         pool.shutdown(wait=False, cancel_futures=True)  # a worker in the middle of a task
         for process in processes:
             process.terminate()
+        ours.close()
     return Baselines(alone, pooled, reasons)
 
 

@@ -48,9 +48,13 @@ class LocalGrid(Grid):
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["federation.engine.preload"])
         threads = max(1, (os.cpu_count() or 1) // count)
+        alive, self._alive = multiprocessing.Pipe(duplex=False)
         self._workers = [
             ProcessPoolExecutor(
-                1, mp_context=context, initializer=worker.start, initargs=(mine, threads)
+                1,
+                mp_context=context,
+                initializer=worker.start,
+                initargs=(mine, threads, alive),
             )
             for mine in placed
         ]

@@ -8,9 +8,12 @@ members' rows lie in one file, the file is read once and each node is given its 
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,14 +52,28 @@ _APPS: dict[int, "ClientApp"] = {}
 _HELD: dict[int, LocalNode] = {}
 
 
-def start(nodes: dict[int, LocalNode], threads: int) -> None:
-    """Make this process the home of some nodes. Runs once, in the worker."""
+def start(nodes: dict[int, LocalNode], threads: int, coordinator: Connection) -> None:
+    """Make this process the home of some nodes. Runs once, in the worker.
+
+    Args:
+        nodes: Address -> node.
+        threads: For torch.
+        coordinator: A pipe that closes when the coordinator's process is gone, however it went.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator decides how a run ends
+    threading.Thread(target=_end_with, args=(coordinator,), daemon=True).start()
     os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
     import torch
 
     torch.set_num_threads(threads)
     _HELD.update(nodes)
+
+
+def _end_with(coordinator: Connection) -> None:
+    """Leave when the coordinator was killed: nobody else would end its workers then."""
+    with suppress(EOFError, OSError):
+        coordinator.recv_bytes()
+    os._exit(1)
 
 
 def join() -> tuple[str, ...]:

@@ -194,9 +194,9 @@ _PARTS: Final[dict[Scenario, _Part]] = {
         tuple(
             (
                 one.name,
-                lambda rng, size, one=one: draw_policies(
-                    one, count=_scaled(one.policies, size), rng=rng
-                ).policies,
+                lambda rng, size, one=one: (
+                    draw_policies(one, count=_scaled(one.policies, size), rng=rng).policies
+                ),
             )
             for one in INSURERS
         ),
@@ -210,9 +210,9 @@ _PARTS: Final[dict[Scenario, _Part]] = {
         tuple(
             (
                 one.name,
-                lambda rng, size, one=one: draw_leases(
-                    one, count=_scaled(one.leases, size), rng=rng
-                ).leases,
+                lambda rng, size, one=one: (
+                    draw_leases(one, count=_scaled(one.leases, size), rng=rng).leases
+                ),
             )
             for one in BANKS
         ),

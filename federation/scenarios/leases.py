@@ -4,21 +4,24 @@ A bank never sees a reading. What it knows of the machines are indicators, and t
 `machines.operating_point`, the closed form of the wear model. Formulas: docs/generated-data.md.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from federation.scenarios.machines import KINDS, operating_point
+from federation.scenarios.machines import KINDS, OperatingPoint, operating_point
 
 Floats: TypeAlias = NDArray[np.float64]
 
 MAKERS = tuple(kind.name for kind in KINDS)
 REGIONS = tuple(f"R{number:02d}" for number in range(1, 17))
 """Region codes, common ones first: the i-th is drawn with weight 1 / (i + 4)."""
-REGION_EFFECT = (0.00, 0.50, -0.55, 0.20, -0.75, 0.85, -0.30, 0.65, -0.90, 0.35, 1.00, -0.50, -0.15, 1.10, -1.05, 0.70)  # fmt: skip
+REGION_EFFECT = (
+    0.00, 0.50, -0.55, 0.20, -0.75, 0.85, -0.30, 0.65, -0.90, 0.35, 1.00, -0.50,
+    -0.15, 1.10, -1.05, 0.70,
+)  # fmt: skip
 REGION_TEMP_C = (
     14.0, 17.0, 12.0, 19.0, 15.0, 21.0, 11.0, 16.0, 13.0, 18.0, 22.0, 10.0, 15.0, 20.0, 12.0, 17.0,
 )  # fmt: skip
@@ -54,23 +57,27 @@ SECTORS: tuple[Sector, ...] = (
 
 @dataclass(frozen=True)
 class Bank:
-    """A bank, the sectors that it knows, and how large its deals are."""
+    """A bank, the sectors that it knows, and how large its deals are.
+
+    `home_share` of its leases are in `home_sectors`, the rest in all others; `machine_price_eur`
+    is the median amount for one machine, `fleet_mean` the mean number of machines in a lease.
+    """
 
     name: str
     leases: int
     home_sectors: tuple[int, ...]
     home_share: float
-    median_amount_eur: float
+    machine_price_eur: float
     fleet_mean: float
 
 
 BANKS: tuple[Bank, ...] = (
-    Bank("corvane-bank", 4000, (0, 1, 2, 3), 0.78, 90_000.0, 3.0),
-    Bank("lindmark-leasing", 4000, (4, 5, 6, 7), 0.78, 65_000.0, 2.0),
-    Bank("pellworth-credit", 4000, (8, 9, 10, 11), 0.78, 75_000.0, 2.5),
+    Bank("corvane-bank", 4000, (0, 1, 2, 3), 0.78, 40_000.0, 3.0),
+    Bank("lindmark-leasing", 4000, (4, 5, 6, 7), 0.78, 30_000.0, 2.0),
+    Bank("pellworth-credit", 4000, (8, 9, 10, 11), 0.78, 34_000.0, 2.5),
 )
 
-INTERCEPT = -3.72
+INTERCEPT = -3.66
 HIDDEN_SHARE = {"downtime_share": 0.06, "failure_risk": 0.06, "company_age_years": 0.03}
 """How often a value is missing from the file, whatever it is."""
 
@@ -169,6 +176,25 @@ def region_weights() -> Floats:
     return shares
 
 
+def operating_points(
+    maker: NDArray[np.int64], *, load: Floats, ambient_c: Floats, on_share: Floats, ageing: Floats
+) -> OperatingPoint:
+    """Return `machines.operating_point` for machines of mixed makers, given as indices."""
+    columns = {field.name: np.zeros(maker.shape) for field in fields(OperatingPoint)}
+    for index, kind in enumerate(KINDS):
+        own = maker == index
+        point = operating_point(
+            kind,
+            load=load[own],
+            ambient_c=ambient_c[own],
+            on_share=on_share[own],
+            ageing=ageing[own],
+        )
+        for name, values in columns.items():
+            values[own] = getattr(point, name)
+    return OperatingPoint(**columns)
+
+
 def _terms(bank: Bank, count: int, rng: np.random.Generator) -> pd.DataFrame:
     """Who leases what on which terms."""
     home = rng.random(count) < bank.home_share
@@ -186,7 +212,7 @@ def _terms(bank: Bank, count: int, rng: np.random.Generator) -> pd.DataFrame:
     usual = np.array([s.usual_utilisation for s in SECTORS])[sector]
     machines = 1 + rng.poisson(bank.fleet_mean - 1.0, count)
     company_age = rng.gamma(1.6, 7.0, count)
-    per_machine = 0.45 * bank.median_amount_eur * np.exp(rng.normal(0.0, 0.65, count))
+    per_machine = bank.machine_price_eur * np.exp(rng.normal(0.0, 0.65, count))
     down_payment = rng.beta(1.8, 7.0, count)
     return pd.DataFrame(
         {
@@ -218,21 +244,20 @@ def _machine_indicators(terms: pd.DataFrame, rng: np.random.Generator) -> pd.Dat
     on_share = 0.15 + 0.75 * terms["utilisation"].to_numpy()
     region = terms["region"].map({code: i for i, code in enumerate(REGIONS)}).to_numpy()
     ambient = np.array(REGION_TEMP_C)[region]
-    out = {name: np.zeros(count) for name in ("hours", "down", "fail", "energy")}
-    for kind in KINDS:
-        at = (terms["maker"] == kind.name).to_numpy()
-        point = operating_point(
-            kind, load=load[at], ambient_c=ambient[at], on_share=on_share[at], ageing=ageing[at]
-        )
-        out["hours"][at] = point.hours_per_month
-        out["down"][at] = point.downtime_share
-        out["fail"][at] = point.failures_per_year
-        out["energy"][at] = point.energy_kwh_per_h
+    maker = terms["maker"].map({name: i for i, name in enumerate(MAKERS)})
+    point = operating_points(
+        np.asarray(maker, dtype=np.int64),
+        load=load,
+        ambient_c=ambient,
+        on_share=on_share,
+        ageing=ageing,
+    )
+    downtime = point.downtime_share * np.exp(rng.normal(0.0, 0.35, count))
     return pd.DataFrame(
         {
-            "hours_per_month": out["hours"],
-            "downtime_share": np.clip(out["down"] * np.exp(rng.normal(0, 0.35, count)), 0, 0.5),
-            "failure_risk": 1.0 - np.exp(-out["fail"] / 12.0),
-            "energy_kwh_per_h": out["energy"],
+            "hours_per_month": point.hours_per_month,
+            "downtime_share": np.clip(downtime, 0.0, 0.5),
+            "failure_risk": 1.0 - np.exp(-point.failures_per_year / 12.0),
+            "energy_kwh_per_h": point.energy_kwh_per_h,
         }
     )

@@ -35,7 +35,7 @@ HAZARD_SHAPE = 18.0
 """Hazard grows with wear to this power: Weibull with shape 19 at a constant wear rate."""
 HAZARD_PER_H = 0.006
 """Failures per running hour of one mode at wear 1."""
-SUDDEN_PER_H = 1.0e-5
+SUDDEN_PER_H = 1.0e-6
 """Failures per running hour that no wear announces."""
 REPAIR_STEPS = (2, 9)
 """A repair takes from 2 to 9 shifts, each equally likely."""
@@ -80,40 +80,40 @@ class MachineKind:
 
 
 KINDS: tuple[MachineKind, ...] = (
-    MachineKind("aldermoor-excavators", "exc", 18, 110, 102, 41, 9, 2.2, 14, 9,
+    MachineKind("aldermoor-excavators", "exc", 18, 110, 100, 40, 9, 2.16, 14, 9,
                 (0.80, 0.55, 0.25), 0.40, 3620, (0.80, 1.19, 1.02, 1.20, 0.86),
                 (1.01, 1.02, 1.00), (1.0, 0.10, 0.0)),
-    MachineKind("brightmere-pumps", "pmp", 18, 75, 96, 37, 6, 2.0, 15, 7,
+    MachineKind("brightmere-pumps", "pmp", 18, 75, 97, 38, 6, 2.04, 15, 7,
                 (0.66, 0.64, 0.60), 0.95, 8540, (0.73, 1.10, 1.00, 1.29, 0.97),
                 (0.99, 0.98, 1.01), (0.0, 0.05, 1.0)),
-    MachineKind("calderay-compressors", "cmp", 18, 90, 101, 42, 7, 2.2, 18, 6,
+    MachineKind("calderay-compressors", "cmp", 18, 90, 100, 40, 7, 2.16, 18, 6,
                 (0.78, 0.66, 0.40), 0.60, 6280, (0.82, 1.22, 1.13, 1.15, 0.77),
                 (1.00, 1.00, 0.99), (-1.0, 0.0, 0.0)),
-    MachineKind("dunsel-cnc", "cnc", 24, 60, 94, 36, 4, 2.0, 20, 4,
+    MachineKind("dunsel-cnc", "cnc", 24, 60, 96, 38, 4, 2.04, 20, 4,
                 (0.72, 0.62, 0.30), 0.30, 5470, (0.86, 1.10, 1.03, 1.13, 0.91),
                 (1.01, 0.98, 1.00), (0.5, 0.0, -1.0)),
-    MachineKind("eastfold-presses", "prs", 16, 100, 103, 40, 10, 2.3, 18, 4,
+    MachineKind("eastfold-presses", "prs", 16, 100, 101, 40, 10, 2.22, 18, 4,
                 (0.78, 0.66, 0.30), 0.35, 4980, (0.74, 1.15, 1.08, 1.29, 0.84),
                 (0.99, 1.03, 1.01), (0.0, 0.0, 2.0)),
-    MachineKind("fennick-forklifts", "flt", 20, 66, 93, 36, 5, 2.1, 15, 8,
+    MachineKind("fennick-forklifts", "flt", 20, 66, 95, 38, 5, 2.1, 15, 8,
                 (0.70, 0.58, 0.35), 0.40, 4550, (0.76, 1.09, 1.08, 1.12, 1.00),
                 (1.00, 1.01, 0.98), (1.5, 0.0, 0.0)),
-    MachineKind("gransby-generators", "gen", 18, 104, 104, 43, 8, 2.2, 14, 10,
+    MachineKind("gransby-generators", "gen", 18, 104, 102, 41, 8, 2.16, 14, 10,
                 (0.60, 0.55, 0.45), 0.80, 6170, (0.86, 1.14, 1.03, 1.02, 0.97),
                 (1.02, 1.00, 1.00), (0.0, -0.1, 0.0)),
-    MachineKind("hollinger-conveyors", "cnv", 18, 70, 96, 35, 5, 2.1, 16, 6,
+    MachineKind("hollinger-conveyors", "cnv", 18, 70, 97, 37, 5, 2.1, 16, 6,
                 (0.74, 0.70, 0.50), 0.55, 5980, (0.79, 1.12, 0.99, 1.28, 0.89),
                 (0.98, 1.00, 1.02), (0.0, 0.10, 0.0)),
-    MachineKind("ironbeck-crushers", "crs", 16, 106, 102, 41, 9, 2.2, 15, 8,
+    MachineKind("ironbeck-crushers", "crs", 16, 106, 100, 40, 9, 2.16, 15, 8,
                 (0.80, 0.58, 0.28), 0.40, 3960, (0.81, 1.13, 1.08, 1.18, 0.85),
                 (1.00, 1.03, 1.00), (-0.5, 0.0, 1.5)),
-    MachineKind("kestrow-looms", "lom", 18, 62, 92, 34, 4, 1.9, 21, 3,
+    MachineKind("kestrow-looms", "lom", 18, 62, 94, 36, 4, 1.98, 21, 3,
                 (0.68, 0.66, 0.62), 0.70, 8030, (0.78, 1.19, 1.10, 1.14, 0.87),
                 (1.00, 0.99, 0.99), (0.0, 0.0, 0.0)),
-    MachineKind("larkmoor-robots", "rob", 18, 64, 94, 35, 4, 2.0, 21, 3,
+    MachineKind("larkmoor-robots", "rob", 18, 64, 96, 37, 4, 2.04, 21, 3,
                 (0.70, 0.68, 0.55), 0.50, 7270, (0.86, 1.11, 1.01, 1.13, 0.92),
                 (1.01, 1.00, 1.02), (1.0, 0.05, 0.0)),
-    MachineKind("marrowby-mixers", "mix", 18, 80, 98, 38, 7, 2.2, 17, 7,
+    MachineKind("marrowby-mixers", "mix", 18, 80, 98, 38, 7, 2.16, 17, 7,
                 (0.76, 0.62, 0.25), 0.35, 4830, (0.74, 1.22, 1.01, 1.28, 0.86),
                 (0.99, 1.01, 1.00), (0.0, 0.0, -1.0)),
 )  # fmt: skip
@@ -354,10 +354,10 @@ def _machine_spread(machines: int, rng: np.random.Generator) -> dict[str, Floats
     """How single machines differ from their kind."""
     return {
         "ageing": np.exp(rng.normal(0.0, 0.25, machines)),
-        "vibration": np.exp(rng.normal(0.0, 0.10, machines)),
-        "current": np.exp(rng.normal(0.0, 0.03, machines)),
-        "temp_k": rng.normal(0.0, 1.0, machines),
-        "pressure": np.exp(rng.normal(0.0, 0.03, machines)),
+        "vibration": np.exp(rng.normal(0.0, 0.05, machines)),
+        "current": np.exp(rng.normal(0.0, 0.015, machines)),
+        "temp_k": rng.normal(0.0, 0.6, machines),
+        "pressure": np.exp(rng.normal(0.0, 0.015, machines)),
         "hours_before": rng.uniform(500.0, 9000.0, machines),
     }
 

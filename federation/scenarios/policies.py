@@ -11,15 +11,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from federation.scenarios.leases import MAKERS, REGION_TEMP_C, REGIONS, region_weights
-from federation.scenarios.machines import KINDS, operating_point
+from federation.scenarios.leases import (
+    MAKERS,
+    REGION_TEMP_C,
+    REGIONS,
+    operating_points,
+    region_weights,
+)
 
 Floats: TypeAlias = NDArray[np.float64]
 
 USES = ("own", "shared", "rental", "seasonal", "training")
 USE_SHARE = (0.55, 0.20, 0.15, 0.07, 0.03)
 USE_EFFECT = (0.0, 0.25, 0.55, -0.35, 0.75)
-REGION_EFFECT = (0.00, -0.40, 0.35, -0.20, 0.65, -0.70, 0.40, -0.50, 0.75, -0.30, 0.55, -0.85, 0.90, -0.65, 0.20, -0.35)  # fmt: skip
+REGION_EFFECT = (
+    0.00, -0.40, 0.35, -0.20, 0.65, -0.70, 0.40, -0.50, 0.75, -0.30, 0.55, -0.85,
+    0.90, -0.65, 0.20, -0.35,
+)  # fmt: skip
 MAKER_EFFECT = (0.45, -0.40, 0.20, -0.50, 0.40, 0.60, -0.20, -0.45, 0.70, -0.30, 0.15, -0.60)
 DEDUCTIBLES_EUR = (500, 1000, 2500, 5000, 10000)
 
@@ -55,7 +63,7 @@ DECIMALS = {
 
 @dataclass(frozen=True)
 class PolicyBook:
-    """An insurer's book: the file's rows, and each policy's claims a year that they were drawn from.
+    """An insurer's book: the file's rows, and the claims a year that each was drawn from.
 
     `failures_per_year` is the machine's breakdown rate, which no file holds.
     """
@@ -77,17 +85,12 @@ def draw_policies(insurer: Insurer, *, count: int, rng: np.random.Generator) -> 
     maker = np.where(home, rng.choice(insurer.home_makers, count), rng.choice(others, count))
     region = rng.choice(len(REGIONS), count, p=region_weights())
     age = np.minimum(rng.gamma(1.6, 3.4, count), 30.0)
-    load = np.round(np.clip(rng.normal(0.58, 0.13, count), 0.2, 1.0), 3)
+    load = rng.normal(0.58, 0.13, count).clip(0.2, 1.0).round(3)
     on_share = np.clip(rng.beta(4.0, 3.5, count), 0.05, 0.98)
     ageing = np.exp(rng.normal(0.0, 0.15, count))
     ambient = np.array(REGION_TEMP_C)[region] + rng.normal(0.0, 3.0, count)
-    temp, failures = np.zeros(count), np.zeros(count)
-    for index, kind in enumerate(KINDS):
-        at = maker == index
-        point = operating_point(
-            kind, load=load[at], ambient_c=ambient[at], on_share=on_share[at], ageing=ageing[at]
-        )
-        temp[at], failures[at] = point.bearing_temp_c, point.failures_per_year
+    point = operating_points(maker, load=load, ambient_c=ambient, on_share=on_share, ageing=ageing)
+    temp, failures = point.bearing_temp_c, point.failures_per_year
     full_year = rng.random(count) < 0.4  # noqa: PLR2004 - policies in force all year
     policies = pd.DataFrame(
         {

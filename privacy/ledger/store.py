@@ -1,8 +1,8 @@
 """A ledger in a file: one line an entry, appended under a lock, durable before it is said to be.
 
-An entry counts once `append` has returned. A crash before that leaves at most one line without its
-end, which nobody was told of and the next append cuts off; anything else that is broken stays as
-it is, for a person to look at.
+An entry counts once `append` has returned. A crash before that leaves at most that one entry,
+whole, or as a line without its end that the next append cuts off; anything else that is broken
+stays as it is, for a person to look at.
 """
 
 import errno
@@ -19,6 +19,7 @@ from privacy.ledger.entry import LINE_BYTES_MAX, Body, Entry, parse_line
 
 LOCK_TIMEOUT_S = 60.0
 _TAIL_BYTES = 1 << 12
+_LINE_START = b'{"body":{'
 
 
 class LedgerStore:
@@ -138,6 +139,8 @@ def _last_entry(descriptor: int, path: Path) -> tuple[Entry | None, int]:
         if reach_bytes > 2 * LINE_BYTES_MAX:
             raise NotVerifiedError(f"the end of {path} is no ledger; restore it from a copy")
         reach_bytes *= 4
+    if not _is_torn_line(tail[stop:]):
+        raise NotVerifiedError(f"the end of {path} is no ledger; restore it from a copy")
     size_bytes = start_bytes + stop
     if stop == 0:
         return None, 0
@@ -147,6 +150,14 @@ def _last_entry(descriptor: int, path: Path) -> tuple[Entry | None, int]:
         raise NotVerifiedError(
             f"the last entry of {path} is broken ({error}); restore it from a copy"
         ) from None
+
+
+def _is_torn_line(rest: bytes) -> bool:
+    """Whether a crash can have left `rest`, or nothing; a foreign file is never cut."""
+    # A file system may have made room for a line, filled with zeros, before it held the line.
+    written = rest.strip(b"\0")
+    begun = written.startswith(_LINE_START) or _LINE_START.startswith(written)
+    return begun and len(rest) <= LINE_BYTES_MAX
 
 
 def _read_at(descriptor: int, start_bytes: int, count_bytes: int) -> bytes:

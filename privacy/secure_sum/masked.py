@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from privacy.canonical import framed
-from privacy.errors import ProtocolError
+from privacy.errors import CohortError, ProtocolError
 from privacy.identity import Identity
 from privacy.keystream import KEY_BYTES, Words, shift_by_keystream
 from privacy.secure_sum import SealedVector, SumContext, UnmaskAnswer
-from privacy.secure_sum.keys import ExchangeKey, Roster
+from privacy.secure_sum.keys import SMALLEST_ROSTER, ExchangeKey, Roster
 from privacy.secure_sum.signed import require_own, sign_payload, sum_signed, words_digest
 
 _PURPOSE = "sealed-vector/masked"
@@ -40,9 +40,12 @@ class MaskedSealer:
         """Agree on a secret with each other member of the roster.
 
         Raises:
+            CohortError: there is no other member, so nothing would hide this one's vectors.
             ProtocolError: the roster does not hold this member with this identity and this key,
                 or the key serves another roster.
         """
+        if len(roster.offers) < SMALLEST_ROSTER:
+            raise CohortError("a sum over one member hides nothing; wait for others to join")
         if roster.exchange_of(member) != key.public:
             raise ProtocolError(f"the roster holds another exchange key for {member}; offer anew")
         if roster.directory[member] != identity.public:
@@ -71,8 +74,9 @@ class MaskedSealer:
         """
         require_own(context, self._roster)
         digest = context.digest()
-        self._key.remember(digest, words_digest(words))
         masked = words.copy()
+        # What is remembered is what is masked, even if the caller's array changes meanwhile.
+        self._key.remember(digest, words_digest(masked))
         for peer, secret in self._pairs.items():
             # The one whose name comes first adds, the other subtracts.
             shift_by_keystream(masked, _mask_key(secret, digest), subtract=peer < self.member)

@@ -12,7 +12,7 @@ import numpy as np
 from privacy.canonical import framed
 from privacy.errors import CohortError, ProtocolError
 from privacy.identity import Identity, verify_signature
-from privacy.keystream import Words
+from privacy.keystream import WORD_BYTES, Words
 from privacy.secure_sum import SealedVector, SumContext
 from privacy.secure_sum.keys import Roster
 
@@ -57,8 +57,8 @@ def sum_signed(
 
     Raises:
         CohortError: a member is missing.
-        ProtocolError: a vector is from outside the roster, repeated, of another context or
-            length, or its signature does not verify.
+        ProtocolError: a vector is from outside the roster, repeated, malformed, of another
+            context or length, or its signature does not verify.
     """
     require_own(context, roster)
     digest = context.digest()
@@ -70,6 +70,8 @@ def sum_signed(
             known = sender in roster.members
             fault = "sent two vectors" if known else "is not in the roster"
             raise ProtocolError(f"{sender} {fault}; discard this sum")
+        if not vector.payload or len(vector.payload) % WORD_BYTES:
+            raise ProtocolError(f"the payload of {sender} is no vector of words; ask it again")
         if vector.context != digest:
             raise ProtocolError(f"{sender} sealed its vector for another sum; ask it again")
         try:

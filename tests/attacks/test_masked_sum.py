@@ -163,6 +163,43 @@ def test_a_repeated_mask_would_show_the_difference() -> None:
     np.testing.assert_array_equal(words_of(first) - words_of(second), vectors["mill"] - other)
 
 
+@pytest.mark.parametrize("minimum", [0, 1, 2, 3])
+def test_a_member_is_never_alone_in_a_roster(minimum: int) -> None:
+    group = federation()
+    with pytest.raises(CohortError, match="1 members offered"):
+        admit([group.offers["bank"]], run=RUN, directory=group.directory, minimum=minimum)
+    # Nor if somebody made the roster without admitting anyone.
+    alone = Roster(RUN, group.directory, (group.offers["bank"],))
+    key, _ = offer_key(
+        group.identities["bank"], "bank", run=RUN, directory=group.directory, entropy=system_bytes
+    )
+    for own in (group.keys["bank"], key):
+        with pytest.raises(CohortError, match="one member"):
+            MaskedSealer("bank", group.identities["bank"], own, alone)
+
+
+def test_members_that_were_shown_different_keys_of_one_member_cancel_nothing() -> None:
+    group = federation()
+    # The mill restarted and offered anew; the coordinator shows the bank its old offer.
+    mill, anew = offer_key(
+        group.identities["mill"], "mill", run=RUN, directory=group.directory, entropy=system_bytes
+    )
+    offers = {**group.offers, "mill": anew}
+    fresh = admit(offers.values(), run=RUN, directory=group.directory, minimum=3)
+    keys = {**group.keys, "mill": mill}
+    for key in keys.values():
+        key._roster.clear()
+    vectors = updates()
+    sealed = []
+    for name in NAMES:
+        roster = group.roster if name == "bank" else fresh
+        sealer = MaskedSealer(name, group.identities[name], keys[name], roster)
+        sealed.append(sealer.seal(vectors[name], context=context_of(roster)))
+    with pytest.raises(ProtocolError, match="bank sealed its vector for another sum"):
+        MaskedOpener(fresh).open_sum(sealed, context=context_of(fresh))
+    assert_garbage(added(sealed))
+
+
 def test_a_key_does_not_serve_a_second_roster_without_one_member() -> None:
     group = federation()
     part = admit(

@@ -165,6 +165,18 @@ def test_a_forged_vector_is_refused(pair: Pair, part: str) -> None:
     assert not isinstance(caught.value, CohortError)
 
 
+@pytest.mark.parametrize("payload", [b"", b"1234567", b"123456789"])
+def test_bytes_that_are_no_words_are_refused(pair: Pair, payload: bytes) -> None:
+    group = cohort(pair)
+    context = group.context()
+    sealed = list(sealed_by_all(group, context).values())
+    for place in range(len(sealed)):
+        wrong = list(sealed)
+        wrong[place] = replace(sealed[place], payload=payload)
+        with pytest.raises(ProtocolError, match=f"payload of member {place}"):
+            group.opener.open_sum(wrong, context=context)
+
+
 def test_another_length_is_refused(pair: Pair) -> None:
     group = cohort(pair)
     context = group.context()

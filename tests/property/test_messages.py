@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from privacy import messages
@@ -33,6 +33,7 @@ from privacy.messages import (
     vector_digest,
 )
 
+UNHURRIED = settings(deadline=None)  # a busy machine is no failure
 TEXTS = st.text(max_size=20)
 BYTES = st.binary(max_size=40)
 NUMBERS = st.integers(0, 2**40)
@@ -86,6 +87,7 @@ def assert_refused_or_canonical(data: bytes) -> None:
     assert pack(message, None).message == data
 
 
+@UNHURRIED
 @given(REQUESTS)
 def test_a_request_comes_back_as_it_was(request: Request) -> None:
     parcel = pack(request, None)
@@ -94,6 +96,7 @@ def test_a_request_comes_back_as_it_was(request: Request) -> None:
         unpack_reply(parcel)
 
 
+@UNHURRIED
 @given(REPLIES)
 def test_a_reply_comes_back_as_it_was(reply: Reply) -> None:
     parcel = pack(reply, None)
@@ -156,6 +159,7 @@ def test_missing_unknown_and_wrong_fields_are_refused(message: Request | Reply) 
         read(msgspec.msgpack.encode(backwards))
 
 
+@UNHURRIED
 @given(st.binary(max_size=200))
 @example(b"")
 @example(b"\x91" * 5000)
@@ -164,6 +168,7 @@ def test_no_bytes_do_anything_but_mean_or_be_refused(data: bytes) -> None:
     assert_refused_or_canonical(data)
 
 
+@UNHURRIED
 @given(st.recursive(st.none() | st.booleans() | NUMBERS | TEXTS | BYTES, st.lists, max_leaves=8))
 def test_other_values_are_refused(value: object) -> None:
     with pytest.raises(ProtocolError):
@@ -181,6 +186,7 @@ def vector_of(values: list[float], kind: str) -> Vector:
     return vector
 
 
+@UNHURRIED
 @given(st.lists(st.integers(0, 1000), max_size=20), st.sampled_from(VECTOR_TYPES))
 def test_a_vector_travels_beside_its_message(values: list[float], kind: str) -> None:
     vector = vector_of(values, kind)

@@ -229,11 +229,12 @@ def test_telemetry_needs_its_roles(role: str) -> None:
         ("a: !!python/object/apply:os.getcwd []\n", "is not YAML"),
         ("", "x.yaml: expected `key: value` lines at the top."),
         ("- a\n", "x.yaml: expected `key: value` lines at the top."),
-        ("[" * 5000 + "]" * 5000, "x.yaml: is nested too deeply"),
+        ("[" * MAX_FILE_BYTES, "x.yaml: is nested too deeply"),
+        ("[" * 33 + "]" * 33, "x.yaml: is nested too deeply; make it flatter."),
         ("a: " + "x" * MAX_FILE_BYTES, "x.yaml: is larger than 1 MiB; make it smaller."),
         ("a: \x00\n", "x.yaml: is not YAML"),
     ],
-    ids=range(14),
+    ids=range(15),
 )
 def test_hostile_yaml_is_refused_in_one_sentence(text: str, sentence: str) -> None:
     with pytest.raises(InputError) as failure:

@@ -8,7 +8,6 @@ import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,15 +15,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from clients import source as source_module
 from clients.contract import DataContract
 from clients.frozen import parse_settings
 from clients.source import LIFE, Chunk, read_chunks, read_counted, unit_names
 from privacy.errors import DataError, InputError, TacitError
 
-SECRET = "83517"  # planted in bad cells; no sentence may repeat it
+PLANTED = "83517"  # planted in bad cells; no sentence may repeat it
 
 
-def contract(**source: Any) -> DataContract:
+def contract(*, hash_levels: int | None = None, **source: object) -> DataContract:
+    open_or_not = {"levels": [-2, 0, "B1"]} if hash_levels is None else {"hash_levels": hash_levels}
     return parse_settings(
         DataContract,
         {
@@ -42,7 +43,7 @@ def contract(**source: Any) -> DataContract:
                     "range": [0, 100],
                 },
                 {"name": "kids", "type": "integer", "class": "L3", "range": [0, 9]},
-                {"name": "pay", "type": "category", "class": "L2", "levels": [-2, 0, "B1"]},
+                {"name": "pay", "type": "category", "class": "L2", **open_or_not},
                 {"name": "note", "type": "text", "role": "ignore", "class": "L4"},
                 {"name": "late", "type": "integer", "role": "label", "class": "L3"},
             ],
@@ -57,11 +58,17 @@ HEADER = "who,yearly income [k],kids,pay,note,late,extra\n"
 GOOD = HEADER + "1,2.5,0,-2,secret,0,9\n2,,3,-2.0,,1,\n3,4,NA,B1,x,0,9\n4,5,1,zzz,x,0,9\n"
 
 
-def read(root: Path, what: DataContract | None = None, **options: Any) -> pd.DataFrame:
+def read(
+    root: Path,
+    what: DataContract | None = None,
+    *,
+    columns: frozenset[str] | None = None,
+    chunk_rows: int = 50_000,
+) -> pd.DataFrame:
     what = what or contract()
-    return pd.concat(
-        [c for s in what.sources for c in read_chunks(what, root, s, **options)], ignore_index=True
-    )
+    (source,) = what.sources
+    chunks = read_chunks(what, root, source, columns=columns, chunk_rows=chunk_rows)
+    return pd.concat(list(chunks), ignore_index=True)
 
 
 def counted(root: Path, what: DataContract) -> list[Chunk]:
@@ -73,7 +80,7 @@ def one_sentence(failure: pytest.ExceptionInfo[TacitError]) -> str:
     assert text[-1] in ".?"
     assert "\n" not in text
     assert ". " not in text
-    assert SECRET not in text
+    assert PLANTED not in text
     return text
 
 
@@ -196,9 +203,7 @@ def test_folders_and_globs_are_read_in_the_order_of_names(tmp_path: Path) -> Non
 
 
 def test_a_hashed_category_is_the_code_of_its_text(tmp_path: Path) -> None:
-    value = contract().model_dump(mode="python", by_alias=True)
-    value["columns"][3] |= {"levels": None, "hash_levels": 4}
-    what = parse_settings(DataContract, value, "x")
+    what = contract(hash_levels=4)
     (tmp_path / "rows.csv").write_text(HEADER + "1,1,1,abc,x,0,\n2,1,1,-2.0,x,0,\n3,1,1,,x,0,\n")
     rows = read(tmp_path, what)
     column = what.column("pay")
@@ -225,30 +230,30 @@ def row(
         ("", "rows.csv: is empty"),
         (HEADER, "rows.csv: has no rows"),
         (
-            GOOD + row(income=SECRET + "x"),
+            GOOD + row(income=PLANTED + "x"),
             "rows.csv: column yearly income [k], line 6: a number belongs there",
         ),
-        (GOOD + "\n\n" + row(kids="x" + SECRET), "column kids, line 8: a number belongs there"),
+        (GOOD + "\n\n" + row(kids="x" + PLANTED), "column kids, line 8: a number belongs there"),
         (
-            GOOD + '5,1,1,0,"two\nlines",0,9\n' + row(income="?" + SECRET),
+            GOOD + '5,1,1,0,"two\nlines",0,9\n' + row(income="?" + PLANTED),
             "column yearly income [k], line 8: a number",
         ),
         (GOOD + row(income="1,5"), "rows.csv: line 6 has 8 fields where 7 belong"),
         (GOOD + "5,1\n", "rows.csv: line 6 has 2 fields where 7 belong"),
-        (GOOD + row(income="inf"), "column yearly income [k], line 6: a number belongs there"),
+        (GOOD + row(income="inf"), "column yearly income [k], line 6: the number is not finite"),
         (GOOD + row(income="1e999"), "column yearly income [k], line 6: the number is not finite"),
-        (GOOD + row(kids=SECRET + ".5"), "column kids, line 6: a whole number belongs there"),
-        (GOOD + row(who=SECRET + ".5"), "column who, line 6: a whole number belongs there"),
-        (GOOD + row(who="A" + SECRET), "column who, line 6: a whole number belongs there"),
+        (GOOD + row(kids=PLANTED + ".5"), "column kids, line 6: a whole number belongs there"),
+        (GOOD + row(who=PLANTED + ".5"), "column who, line 6: a whole number belongs there"),
+        (GOOD + row(who="A" + PLANTED), "column who, line 6: a whole number belongs there"),
         (GOOD + row(who=""), "column who, line 6: the cell is empty"),
         (GOOD + row(late="NA"), "column late, line 6: the cell is empty"),
-        (GOOD + row(pay='"' + SECRET), "a quote may not be closed"),
+        (GOOD + row(pay='"' + PLANTED), "a quote may not be closed"),
         (
             GOOD.replace("[k]", "[kk]"),
             "rows.csv: has no column yearly income [k]; did you mean yearly income [kk]?",
         ),
         (
-            SECRET + ",5,6,7,8,9\n" + SECRET + ",5,6,7,8,9\n",
+            PLANTED + ",5,6,7,8,9\n" + PLANTED + ",5,6,7,8,9\n",
             "rows.csv: has no column who; check the contract's header and separator.",
         ),
         (GOOD.replace(",", ";"), "rows.csv: has no column who; check the contract's header and"),
@@ -270,11 +275,11 @@ def test_a_bad_cell_in_a_late_chunk_has_its_own_line(tmp_path: Path) -> None:
 
 
 def test_whitespace_rows_are_named_too(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text(f"1 2 3 0 x 1\n\n2 2 {SECRET}x 0 x 1\n")
+    (tmp_path / "rows.csv").write_text(f"1 2 3 0 x 1\n\n2 2 {PLANTED}x 0 x 1\n")
     with pytest.raises(DataError) as failure:
         read(tmp_path, contract(header=False, separator="whitespace"))
     assert "column kids, line 3: a number belongs there" in one_sentence(failure)
-    (tmp_path / "rows.csv").write_text(f"1 2 3 0 x 1\n2 2 {SECRET}\n")
+    (tmp_path / "rows.csv").write_text(f"1 2 3 0 x 1\n2 2 {PLANTED}\n")
     with pytest.raises(DataError, match="line 2 has 3 fields where 6 belong"):
         read(tmp_path, contract(header=False, separator="whitespace"))
 
@@ -282,7 +287,7 @@ def test_whitespace_rows_are_named_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "values", "sentence"),
     [
-        ("kids", pa.array(["1", "q" + SECRET]), "column kids, row 2: a number belongs there"),
+        ("kids", pa.array(["1", "q" + PLANTED]), "column kids, row 2: a number belongs there"),
         ("kids", pa.array([1.0, 2.5]), "column kids, row 2: a whole number belongs there"),
         ("kids", pa.array([1.0, float("inf")]), "column kids, row 2: the number is not finite"),
         ("kids", pa.array([[1], [2]]), "column kids holds list<"),
@@ -322,8 +327,7 @@ LONG = (HEADER + "".join(row(who=str(n * 7919 % 10007)) for n in range(60_000)))
 def test_a_file_that_ends_too_early_is_to_be_fetched_again(
     tmp_path: Path, ending: str, kept: float
 ) -> None:
-    pack = gzip.compress if ending == ".gz" else lzma.compress
-    data = pack(LONG)
+    data = gzip.compress(LONG) if ending == ".gz" else lzma.compress(LONG)
     (tmp_path / f"rows.csv{ending}").write_bytes(data[: int(len(data) * kept)])
     with pytest.raises(InputError) as failure:
         read(tmp_path, contract(path=f"rows.csv{ending}"))
@@ -332,8 +336,8 @@ def test_a_file_that_ends_too_early_is_to_be_fetched_again(
 
 @pytest.mark.parametrize("ending", [".gz", ".xz", ".zip"])
 def test_a_file_that_is_damaged_is_to_be_fetched_again(tmp_path: Path, ending: str) -> None:
-    pack = {".gz": gzip.compress, ".xz": lzma.compress, ".zip": packed_zip}[ending]
-    data = bytearray(pack(LONG))
+    packed = {".gz": gzip.compress(LONG), ".xz": lzma.compress(LONG), ".zip": packed_zip(LONG)}
+    data = bytearray(packed[ending])
     for place in range(len(data) // 2, len(data) // 2 + 40):
         data[place] ^= 0xFF
     (tmp_path / f"rows.csv{ending}").write_bytes(bytes(data))
@@ -408,7 +412,11 @@ def test_text_that_is_not_utf8_is_told(tmp_path: Path) -> None:
         assert one_sentence(failure) == "rows.csv: is not UTF-8 text; save it as UTF-8."
 
 
-def test_memory_follows_the_chunk_not_the_file(tmp_path: Path) -> None:
+def test_memory_follows_the_chunk_not_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "_BLOCK_BYTES", 2**16)
+
     def peak_bytes(rows: int) -> int:
         path = tmp_path / f"{rows}.csv.gz"
         path.write_bytes(gzip.compress(LONG[: len(HEADER)] + row().encode() * rows, 1))
@@ -422,7 +430,8 @@ def test_memory_follows_the_chunk_not_the_file(tmp_path: Path) -> None:
         tracemalloc.stop()
         return most + python
 
-    small, large = peak_bytes(400_000), peak_bytes(1_600_000)
+    # both are far beyond what is read ahead, so a reader that keeps rows needs three times as much
+    small, large = peak_bytes(400_000), peak_bytes(1_200_000)
     assert large < 1.5 * small
 
 
@@ -473,7 +482,13 @@ def test_lives_fall_to_units_by_first_appearance(tmp_path: Path) -> None:
     for chunk_rows in (1, 2, 50):
         rows = read(tmp_path, what, chunk_rows=chunk_rows)
         assert rows[LIFE].tolist() == [112, 112, 7.5, 112, 7.5]
-    assert unit_names(rows, what).tolist() == ["s1|9", "s1|9", "s1|4", "s1|9", "s1|4"]
+    assert unit_names(read(tmp_path, what), what).tolist() == [
+        "s1|9",
+        "s1|9",
+        "s1|4",
+        "s1|9",
+        "s1|4",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -482,7 +497,7 @@ def test_lives_fall_to_units_by_first_appearance(tmp_path: Path) -> None:
         ("112\n", "life.txt: has fewer lines than there are units"),
         ("112\n7\n8\n", "life.txt: has more lines than there are units"),
         ("112\n-7\n", "life.txt: holds a life below 0"),
-        (f"112\nx{SECRET}\n", "life.txt: column life, line 2: a number belongs there"),
+        (f"112\nx{PLANTED}\n", "life.txt: column life, line 2: a number belongs there"),
         ("112 3\n7 3\n", "life.txt: line 1 has 2 fields where 1 belong"),
     ],
 )

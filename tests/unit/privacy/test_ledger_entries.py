@@ -70,6 +70,7 @@ def _wrong_bodies() -> list[tuple[str, dict[str, object]]]:
     cases: list[tuple[str, dict[str, object]]] = []
     wrong: Mapping[str, tuple[object, ...]] = {
         "members": ([], ["a", "a"], ["a", 1], "ab", [""], ["a\nb"], ("a", "b")),
+        "step": ("", "Update", "evaluate", "evaluate train", None, 1, ["update"]),
         "round": (-1, 1.0, True, "1", 2**53, None),
         "rounds": (-1, False),
         "values": (1.5, -3),

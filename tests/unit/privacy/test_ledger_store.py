@@ -75,11 +75,35 @@ def test_a_broken_end_is_left_for_a_person(tmp_path: Path, end: bytes) -> None:
     assert path.read_bytes() == data
 
 
-def test_a_file_that_is_no_ledger_is_not_swallowed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"x" * (1 << 24) + b"\n",
+        b"x" * (1 << 24),
+        b"a letter without an end",
+        b"#!/bin/sh\nexit",
+        b'{"body":{' + b"x" * (1 << 20),
+    ],
+)
+def test_a_file_that_is_no_ledger_is_not_swallowed(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "ledger"
-    path.write_bytes(b"x" * (1 << 24) + b"\n")
-    with pytest.raises(NotVerifiedError, match=r"no ledger|broken"):
-        LedgerStore(path).head()
+    path.write_bytes(data)
+    store = LedgerStore(path)
+    for act in (lambda: store.append("run.stopped", BODY, time_ms=0), store.head):
+        with pytest.raises(NotVerifiedError, match=r"no ledger|broken"):
+            act()
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("torn", [b"\0" * 100, b'{"body":{"rea\0\0\0'])
+def test_room_that_a_crash_left_without_a_line_is_cut_off(tmp_path: Path, torn: bytes) -> None:
+    path = tmp_path / "ledger"
+    store = LedgerStore(path)
+    first = store.append("run.stopped", BODY, time_ms=0)
+    path.write_bytes(first.line() + torn)
+    assert store.head() == LedgerHead(1, first.digest)
+    second = store.append("run.stopped", BODY, time_ms=1)
+    assert path.read_bytes() == first.line() + second.line()
 
 
 def test_an_edited_last_line_is_not_built_upon(tmp_path: Path) -> None:

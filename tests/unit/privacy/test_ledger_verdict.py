@@ -82,8 +82,28 @@ def ledger(*lines: Line) -> tuple[bytes, list[Entry]]:
     return b"".join(entry.line() for entry in entries), entries
 
 
-ROUND = (opened(), receipt(), committed())
+def release(number: int = 1, step: str = "update", **changes: object) -> tuple[Line, Line]:
+    return opened(number, step, **changes), receipt(number, step, **changes)
+
+
+def trained(number: int) -> tuple[Line, ...]:
+    return (*release(number), committed(number))
+
+
+ROUND = trained(1)
 RUN = (started(), *ROUND, finished())
+TWO_ROUNDS = (
+    started(),
+    *release(0, "statistics"),
+    *release(1, "statistics"),
+    *trained(1),
+    *release(1, "evaluate watch"),
+    *trained(2),
+    *release(2, "evaluate watch"),
+    *release(2, "evaluate test"),
+    *release(2, "evaluate personal"),
+    finished(2),
+)
 
 
 def test_the_empty_ledger_holds() -> None:
@@ -92,71 +112,107 @@ def test_the_empty_ledger_holds() -> None:
 
 
 def test_a_whole_run_is_counted() -> None:
-    data, entries = ledger(
-        started(),
-        opened(0, "statistics"),
-        receipt(0, "statistics"),
-        opened(1, "statistics"),
-        receipt(1, "statistics"),
-        *ROUND,
-        opened(1, "evaluate"),
-        receipt(1, "evaluate"),
-        opened(2),
-        receipt(2),
-        committed(2),
-        finished(2),
-        started("s"),
-    )
-    verdict = verify_ledger(data)
-    assert verdict == Verdict(
-        leaves=15,
+    data, entries = ledger(*TWO_ROUNDS, started("s"))
+    assert verify_ledger(data) == Verdict(
+        leaves=21,
         root=entries[-1].digest,
         runs=2,
         rounds=2,
-        receipts=5,
+        receipts=8,
         unfinished=("s",),
         without_receipt=(),
     )
 
 
-def test_a_run_that_broke_off_before_a_receipt_is_named() -> None:
-    for lines in ((started(), opened()), (started(), opened(), stopped())):
-        assert verify_ledger(ledger(*lines)[0]).without_receipt == ("r",)
+def of_run(run: str, lines: tuple[Line, ...]) -> list[Line]:
+    return [(kind, {**body, "run": run}) for kind, body in lines]
 
 
-BROKEN: dict[str, tuple[Line, ...]] = {
-    "never started": ROUND,
-    "was started before": (*RUN, started()),
-    "had ended": (*RUN, opened(2)),
-    "had ended ": (started(), stopped(), stopped()),
-    "rounds were committed": (started(), opened(2)),
-    "rounds were committed ": (*RUN[:-1], opened(2), receipt(2), committed(2), opened(1, "late")),
-    "was opened before": (started(), opened(), receipt(), opened()),
-    "members that the run has not": (started(), opened(members=["a", "b", "spy"])),
-    "belongs to no sum": (started(), receipt()),
-    "belongs to no sum ": (started(), opened(), receipt(), receipt()),
-    "belongs to no sum  ": (started(), opened(), receipt(step="other")),
-    "other members than its sum": (started(), opened(), receipt(members=["a", "b"])),
-    "another protection": (started(), opened(), receipt(protection="clear")),
-    "follows on round": (started(), opened(), receipt(), committed(2)),
-    "follows on round ": (*RUN[:-1], opened(2), receipt(2), committed(1)),
-    "has no receipt": (started(), opened(), committed()),
-    "has no receipt ": (*RUN[:-1], opened(1, "evaluate"), finished()),
-    "opened no sum": (*RUN[:-1], committed(2)),
-    "opened no sum ": (started(), opened(0, "statistics"), receipt(0, "statistics"), committed()),
-    "another model": (*RUN[:-1], opened(2), receipt(2), committed(2, model_before=model(7))),
-    "another round": (*RUN[:-1], finished(2)),
-}
+def test_runs_may_follow_each_other_or_be_interleaved() -> None:
+    first, second = of_run("p", TWO_ROUNDS), of_run("q", TWO_ROUNDS)
+    third = [*of_run("r", TWO_ROUNDS[:8]), stopped("r")]
+    mixed = [line for lines in zip(first, second, strict=True) for line in lines]
+    for lines in ([*first, *second, *third], [*mixed[:7], *third, *mixed[7:]]):
+        verdict = verify_ledger(ledger(*lines)[0])
+        assert (verdict.runs, verdict.rounds, verdict.receipts) == (3, 5, 19)
+        assert verdict.unfinished == verdict.without_receipt == ()
 
 
-@pytest.mark.parametrize("sentence", BROKEN)
-def test_a_run_against_the_grammar_is_refused_at_its_entry(sentence: str) -> None:
-    lines = BROKEN[sentence]
+@pytest.mark.parametrize("length", range(1, len(TWO_ROUNDS)))
+def test_a_run_may_be_stopped_or_killed_at_any_entry(length: int) -> None:
+    lines = TWO_ROUNDS[:length]
+    waiting = ("r",) if lines[-1][0] == "sum.opened" else ()
+    killed = verify_ledger(ledger(*lines)[0])
+    assert (killed.unfinished, killed.without_receipt) == (("r",), waiting)
+    ended = verify_ledger(ledger(*lines, stopped())[0])
+    assert (ended.unfinished, ended.without_receipt) == ((), waiting)
+    assert ended.receipts == sum(kind == "receipt" for kind, _ in lines)
+
+
+PAIR = ["a", "b"]
+BROKEN: list[tuple[str, tuple[Line, ...]]] = [
+    ("never started", ROUND),
+    ("was started before", (*RUN, started())),
+    ("was started before", (*RUN[:-1], stopped(), started())),
+    ("had ended", (*RUN, opened(2))),
+    ("had ended", (started(), stopped(), stopped())),
+    ("had ended", (started(), opened(), stopped(), receipt())),
+    ("out of place", (started(), opened(2))),
+    ("out of place", (started(), opened(0))),
+    ("out of place", (started(), opened(1, "statistics"))),
+    ("out of place", (*RUN[:-1], opened(0, "statistics"))),
+    ("out of place", (started(), *release(), opened(0, "statistics"))),
+    ("out of place", (started(), opened(1, "evaluate watch"))),
+    ("out of place", (*RUN[:-1], *trained(2), opened(1, "evaluate watch"))),
+    ("out of place", (*RUN[:-1], *release(2), opened(1, "evaluate test"))),
+    ("was opened before", (started(), *release(), opened())),
+    ("was opened before", (*RUN[:-1], *release(1, "evaluate test"), opened(1, "evaluate test"))),
+    ("members that the run has not", (started(), opened(members=["a", "b", "spy"]))),
+    ("one member", (started(), opened(members=["a"]))),
+    (
+        "not the members of the first",
+        (
+            started(),
+            *release(0, "statistics"),
+            opened(members=PAIR),
+        ),
+    ),
+    ("belongs to no sum", (started(), receipt())),
+    ("belongs to no sum", (started(), *release(), receipt())),
+    ("belongs to no sum", (started(), opened(), receipt(1, "evaluate test"))),
+    ("belongs to no sum", (started(), opened(), receipt(2))),
+    ("other members than its sum", (started(), opened(), receipt(members=PAIR))),
+    ("other members than its sum", (started(), opened(members=PAIR), receipt())),
+    ("another protection", (started(), opened(), receipt(protection="clear"))),
+    ("follows on round", (started(), *release(), committed(2))),
+    ("follows on round", (*RUN[:-1], *release(2), committed(1))),
+    ("has no receipt", (started(), opened(), committed())),
+    ("has no receipt", (*RUN[:-1], opened(1, "evaluate test"), finished())),
+    ("has no receipt", (started(), opened(0, "statistics"), opened(1, "statistics"))),
+    ("opened no sum", (*RUN[:-1], committed(2))),
+    ("opened no sum", (started(), *release(0, "statistics"), committed())),
+    (
+        "opened no sum",
+        (
+            started(),
+            *release(0, "statistics"),
+            *release(1, "statistics"),
+            committed(),
+        ),
+    ),
+    ("another model", (*RUN[:-1], *release(2), committed(2, model_before=model(7)))),
+    ("another round", (*RUN[:-1], finished(2))),
+    ("not committed", (*RUN[:-1], *release(2), finished(1))),
+]
+
+
+@pytest.mark.parametrize(("sentence", "lines"), BROKEN)
+def test_a_run_against_the_grammar_is_refused_at_its_entry(
+    sentence: str, lines: tuple[Line, ...]
+) -> None:
     data, _ = ledger(*lines)
     at = 0 if sentence == "never started" else len(lines) - 1
-    with pytest.raises(
-        NotVerifiedError, match=rf"^step 5 \(runs\), entry {at}: .*{sentence.strip()}"
-    ):
+    with pytest.raises(NotVerifiedError, match=rf"^step 5 \(runs\), entry {at}: .*{sentence}"):
         verify_ledger(data)
     if at:
         verify_ledger(ledger(*lines[:-1])[0])  # it is the last entry that breaks it

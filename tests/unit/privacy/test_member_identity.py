@@ -65,6 +65,24 @@ def test_a_saved_identity_is_its_owners_alone_and_never_replaced(tmp_path: Path)
     assert path.read_bytes() == before
 
 
+def test_a_key_that_did_not_reach_the_disk_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "identity.pem"
+    identity = Identity.create(system_bytes)
+
+    def failing(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing)
+        with pytest.raises(InputError, match="No space left"):
+            identity.save(path)
+    assert not path.exists()
+    identity.save(path)
+    assert Identity.load(path).public == identity.public
+
+
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "identity.pem"
     Identity.create(system_bytes).save(path)

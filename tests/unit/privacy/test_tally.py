@@ -171,6 +171,8 @@ def test_errors_of_remaining_life_are_those_of_the_pooled_rows(seed: int) -> Non
     assert found["rmse_cap"] == pytest.approx(mean_squared_error(held, score) ** 0.5, rel=1e-8)
     assert found["rmse"] == pytest.approx(mean_squared_error(raw, score) ** 0.5, rel=1e-8)
     assert found["mae_cap"] == pytest.approx(mean_absolute_error(held, score), rel=1e-8)
+    uncapped = federated("life", generator, score, raw, raw)
+    assert uncapped["rmse_cap"] == pytest.approx(found["rmse_cap"], rel=1e-9)
     # Saxena et al. 2008, equation 1: early is cheaper than late
     distance = score - raw
     penalty = np.where(distance < 0, np.exp(-distance / 13), np.exp(distance / 10)) - 1

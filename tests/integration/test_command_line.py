@@ -1,0 +1,250 @@
+"""The embedded engine and the verbs, as a user runs them."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import tables
+from support.cli import assert_one_sentence, start, tacit
+
+from federation.record import load_model
+
+SLOW_TRAINING = {
+    "rounds": 400,
+    "local_epochs": 20,
+    "batch_rows": 8,
+    "learning_rate": 0.001,
+}
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
+    """One launch with baselines and personal models, and its home."""
+    root = tmp_path_factory.mktemp("launched")
+    changes = {"personal": {"epochs": 1}, "average_last": 2}
+    where = tables.write(root / "data", "binary", config_changes=changes)
+    found = tacit(
+        "run", "launch", str(where.config), "--local", "--data", str(where.root), "--baselines",
+        "--json", home=root / "home",
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    return root / "home", json.loads(found.stdout)
+
+
+def test_launch_prints_one_object_with_what_was_promised(
+    launched: tuple[Path, dict[str, object]],
+) -> None:
+    _, result = launched
+    promised = {
+        "run", "task", "members", "rounds", "protection", "metrics", "baselines", "privacy",
+        "bytes_per_round", "seconds", "model", "ledger",
+    }  # fmt: skip
+    assert promised <= set(result)
+    metrics = result["metrics"]
+    baselines = result["baselines"]
+    assert isinstance(metrics, dict)
+    assert isinstance(baselines, dict)
+    assert metrics["auc"] > 0.7
+    assert set(baselines["local_only"]["by_member"]) == set(tables.MEMBERS)
+    assert baselines["pooled"]["metrics"]["auc"] > 0.7
+    personal = result["personal"]
+    assert isinstance(personal, dict)
+    assert set(personal["by_member"]) == set(tables.MEMBERS)
+
+
+def test_a_runs_folder_holds_what_it_should(launched: tuple[Path, dict[str, object]]) -> None:
+    home, result = launched
+    folder = home / "runs" / str(result["run"])
+    names = {path.name for path in folder.iterdir()}
+    assert {
+        "config.yaml", "contract.yaml", "manifest.json", "manifest.sig", "rounds.jsonl",
+        "result.json", "state.json", "model.safetensors", "curve.png",
+    } == names  # fmt: skip
+    model = load_model(folder / "model.safetensors")
+    assert model.dtype == np.float32
+    assert model.size == result["model_values"]
+    keys = list((home / "nodes").rglob("identity.pem"))
+    assert len(keys) == len(tables.MEMBERS)
+    assert all(key.stat().st_mode & 0o077 == 0 for key in keys)
+
+
+def test_list_show_and_verify_agree_on_the_run(launched: tuple[Path, dict[str, object]]) -> None:
+    home, result = launched
+    listed = json.loads(tacit("run", "list", "--json", home=home).stdout)
+    assert [one["run"] for one in listed["runs"]] == [result["run"]]
+    assert listed["runs"][0]["state"] == "finished"
+    shown = json.loads(tacit("run", "show", "last", "--json", home=home).stdout)
+    assert shown["result"] == result
+    assert Path(shown["curve"]).exists()
+    page = tacit("run", "show", home=home).stdout
+    assert "validation rows" in page
+    assert any(bar in page for bar in "▂▃▄▅▆▇█")
+    verdict = json.loads(tacit("audit", "verify", "--json", home=home).stdout)
+    assert verdict["verified"] is True
+    assert verdict["runs"] == 1
+    assert verdict["rounds"] == 3
+    assert verdict["root"] == result["ledger"]["root"]  # type: ignore[index]
+
+
+def test_a_changed_ledger_is_not_verified(
+    launched: tuple[Path, dict[str, object]], tmp_path: Path
+) -> None:
+    home, _ = launched
+    data = (home / "ledger.jsonl").read_bytes()
+    changed = tmp_path / "ledger.jsonl"
+    changed.write_bytes(data.replace(b'"round":2', b'"round":3', 1))
+    assert "entry" in assert_one_sentence(
+        tacit("audit", "verify", str(changed), home=home), 1
+    )
+
+
+def test_a_cut_off_ledger_is_found_by_the_heads_that_runs_remember(
+    launched: tuple[Path, dict[str, object]], tmp_path: Path
+) -> None:
+    import shutil
+
+    home, _ = launched
+    copy = tmp_path / "home"
+    shutil.copytree(home, copy)
+    lines = (copy / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    (copy / "ledger.jsonl").write_bytes(b"".join(lines[:-1]))
+    assert_one_sentence(tacit("audit", "verify", home=copy), 1)
+
+
+def test_plan_says_size_and_who_would_refuse(tmp_path: Path) -> None:
+    where = tables.write(tmp_path, "binary", config_changes={"minimum_cohort": 2})
+    words = ("run", "plan", str(where.config), "--data", str(where.root))
+    plan = json.loads(tacit(*words, "--json", home=tmp_path / "home").stdout)
+    assert plan["feasible"] is False
+    assert all("at least 3" in one["would_refuse"][0] for one in plan["members"].values())
+    where = tables.write(tmp_path, "binary")
+    plan = json.loads(tacit(*words, "--json", home=tmp_path / "home").stdout)
+    assert plan["feasible"] is True
+    assert plan["bytes_per_round"]["up_per_member"] == 8 * -(-(plan["model_values"] + 1) // 3)
+    assert plan["privacy"]["unit"] == "customer"
+    assert "It can run." in tacit(*words, home=tmp_path / "home").stdout
+
+
+def test_folds_and_fine_tuning_report_means(tmp_path: Path) -> None:
+    where = tables.write(
+        tmp_path, "binary", contract_changes={"split": {"kind": "folds", "seed": 1, "folds": 2}}
+    )
+    found = tacit(
+        "run", "launch", str(where.config), "--local", "--data", str(where.root), "--json",
+        home=tmp_path / "home",
+    )  # fmt: skip
+    result = json.loads(found.stdout)
+    folds = [one["auc"] for one in result["folds"]]
+    assert len(folds) == 2
+    assert result["metrics"]["auc"] == pytest.approx(sum(folds) / 2)
+    assert json.loads(tacit("audit", "verify", "--json", home=tmp_path / "home").stdout)["runs"] == 2
+
+
+def test_members_as_folders_each_read_their_own(tmp_path: Path) -> None:
+    rows = tables.table("binary")
+    changes = {
+        "members": {"folder": "banks"},
+        "columns": [c for c in tables.columns("binary") if c["name"] != "member"],
+    }
+    where = tables.write(tmp_path, "binary", rows=rows, contract_changes=changes)
+    for member, own in rows.groupby("member"):
+        folder = tmp_path / "banks" / str(member)
+        folder.mkdir(parents=True)
+        own.drop(columns="member").to_csv(folder / "table.csv", index=False)
+    found = tacit(
+        "run", "launch", str(where.config), "--local", "--data", str(where.root), "--json",
+        home=tmp_path / "home",
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["members"] == sorted(tables.MEMBERS)
+
+
+def _wait_for_round(home: Path, process: "object", timeout_s: float = 60) -> Path:
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        for path in home.glob("runs/*/rounds.jsonl"):
+            if path.stat().st_size:
+                return path.parent
+        time.sleep(0.05)
+    raise AssertionError("no round was committed in time")
+
+
+def test_ctrl_c_in_mid_round_ends_in_one_sentence_and_nothing_half_written(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    where = tables.write(tmp_path, "binary", config_changes={"training": SLOW_TRAINING})
+    words = ("run", "launch", str(where.config), "--local", "--data", str(where.root), "--json")
+    process = start(*words, home=home)
+    folder = _wait_for_round(home, process)
+    second = tacit(*words, home=home)
+    assert "Another run is using" in assert_one_sentence(second, 1)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert out == ""
+    assert "Traceback" not in err
+    assert "Stopped by hand" in err
+    assert json.loads((folder / "state.json").read_text())["state"] == "stopped"
+    assert not (folder / "model.safetensors").exists()
+    assert not (folder / "result.json").exists()
+    assert not list(home.rglob("*.part"))
+    verdict = json.loads(tacit("audit", "verify", "--json", home=home).stdout)
+    assert verdict["verified"] is True
+    assert verdict["unfinished"] == []
+    listed = json.loads(tacit("run", "list", "--json", home=home).stdout)
+    assert [one["state"] for one in listed["runs"]] == ["stopped"]
+
+
+def test_kill_9_leaves_a_home_that_still_works(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    where = tables.write(tmp_path, "binary", config_changes={"training": SLOW_TRAINING})
+    process = start(
+        "run", "launch", str(where.config), "--local", "--data", str(where.root), home=home
+    )
+    _wait_for_round(home, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+    listed = json.loads(tacit("run", "list", "--json", home=home).stdout)
+    assert [one["state"] for one in listed["runs"]] == ["interrupted"]
+    verdict = json.loads(tacit("audit", "verify", "--json", home=home).stdout)
+    assert len(verdict["unfinished"]) == 1
+    tables.write(tmp_path, "binary")
+    again = tacit(
+        "run", "launch", str(where.config), "--local", "--data", str(where.root), "--json",
+        home=home,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+
+
+def test_describe_drafts_a_contract_that_runs_without_edits(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    tables.table("binary").to_csv(tmp_path / "table.csv", index=False)
+    drafted = tacit(
+        "data", "describe", str(tmp_path / "table.csv"), "--draft", "--label", "label", "--id",
+        "id", "--members", "member", "--task", "credit", home=home,
+    )  # fmt: skip
+    assert drafted.returncode == 0, drafted.stderr
+    (tmp_path / "contract.yaml").write_text(drafted.stdout)
+    (tmp_path / "config.yaml").write_text(json.dumps(tables.config("binary")))
+    checked = tacit(
+        "data", "check", str(tmp_path / "contract.yaml"), "--data", str(tmp_path), "--json",
+        home=home,
+    )  # fmt: skip
+    assert json.loads(checked.stdout)["passed"] is True
+    found = tacit(
+        "run", "launch", str(tmp_path / "config.yaml"), "--local", "--data", str(tmp_path),
+        "--json", home=home,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["metrics"]["auc"] > 0.7
+
+
+def test_help_fits_one_screen_and_names_every_verb() -> None:
+    found = tacit("--help", home=Path("unused"))
+    assert found.returncode == 0
+    assert len(found.stdout.splitlines()) <= 24
+    for verb in ("demo", "run", "data", "audit"):
+        assert verb in found.stdout

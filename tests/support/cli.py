@@ -1,0 +1,61 @@
+"""The command that a user types, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def environment(home: Path) -> dict[str, str]:
+    """This environment with another home, and warnings as errors stay in our own tests."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("TACIT_")}
+    return {
+        **kept,
+        "TACIT_HOME": str(home),
+        "OMP_NUM_THREADS": "1",
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": "160",
+    }
+
+
+def command(*words: str) -> list[str]:
+    """`tacit WORDS`, run by this interpreter."""
+    return [sys.executable, "-m", "federation.cli.main", *words]
+
+
+def tacit(*words: str, home: Path, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
+    return subprocess.run(
+        command(*words),
+        cwd=ROOT,
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def start(*words: str, home: Path) -> "subprocess.Popen[str]":
+    """Start it, in a process group of its own."""
+    return subprocess.Popen(
+        command(*words),
+        cwd=ROOT,
+        env=environment(home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def assert_one_sentence(found: "subprocess.CompletedProcess[str]", code: int) -> str:
+    """It failed with that code, one sentence, no traceback; returns the sentence."""
+    lines = [line for line in found.stderr.splitlines() if line.startswith("tacit: ")]
+    assert found.returncode == code, found.stderr
+    assert "Traceback" not in found.stderr + found.stdout
+    assert len(lines) == 1, found.stderr
+    return lines[0]
