@@ -43,7 +43,7 @@ from privacy.secure_sum import Opener, SealedVector, SumContext
 from privacy.secure_sum.clear import ClearOpener
 from privacy.secure_sum.keys import KeyOffer, Roster, admit
 from privacy.secure_sum.masked import MaskedOpener
-from privacy.tally import metrics, tally_length
+from privacy.tally import TALLY_CLIP, metrics, tally_length
 
 Floats = NDArray[np.float64]
 AnyReply = TypeVar("AnyReply", Joined, Ready, InitialModel, Sealed)
@@ -309,7 +309,7 @@ def _evaluate(
         model,
         step_name=f"evaluate {part}",
         round_index=round_index,
-        encoding=fixed_point.wide(len(work.members)),
+        encoding=fixed_point.wide(len(work.members), clip=TALLY_CLIP),
         length=tally_length(plan.tally, plan.groups),
         kind="evaluate",
     )

@@ -6,6 +6,7 @@ What leaves it are sums' parts under masks and, once, the initial model that its
 """
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ from privacy.secure_sum import Sealer, SumContext
 from privacy.secure_sum.clear import ClearSealer
 from privacy.secure_sum.keys import ExchangeKey, KeyOffer, Roster, admit, offer_key
 from privacy.secure_sum.masked import MaskedSealer
-from privacy.tally import metrics
+from privacy.tally import TALLY_CLIP, metrics
 
 Part = Literal["watch", "test", "personal"]
 
@@ -157,8 +158,9 @@ class Node:
         check_manifest(manifest, settings.policy, settings.contract)
         spec = parse_node_spec(dict(manifest.node_settings))
         run = manifest.digest()
-        if run in self._sessions:
-            raise ProtocolError("This node has joined that run already.")
+        # (4) it is new here, also after a restart: a run that is set up twice, each time with
+        # other members, would show the difference of two sums
+        self._remember(run)
         key, offer = offer_key(
             settings.identity,
             settings.member,
@@ -178,6 +180,21 @@ class Node:
         )
         return Joined(member=settings.member, offer=offer.to_bytes())
 
+    def _remember(self, run: bytes) -> None:
+        folder = self._settings.home / "joined"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / run.hex()).open("xb") as file:
+                os.fsync(file.fileno())
+        except FileExistsError:
+            raise ProtocolError(
+                "This node has joined that run already; launch a new one."
+            ) from None
+        except OSError:
+            raise RefusedError(
+                "This node cannot write its own folder, and so joins no run."
+            ) from None
+
     def _accept_roster(self, session: _Session, request: RosterNotice) -> Ready:
         if session.roster is not None:
             raise ProtocolError("The members' keys of a run are agreed on once.")
@@ -188,8 +205,8 @@ class Node:
             directory=manifest.directory_keys(),
             minimum=max(manifest.minimum_cohort, self._settings.policy.minimum_cohort),
         )
-        if self.member not in roster.members:
-            raise ProtocolError("The members' keys do not include this node's own.")
+        if roster.members != manifest.members:
+            raise ProtocolError("The run's keys are not those of all its members.")
         session.roster = roster
         session.sealer = (
             MaskedSealer(self.member, self._settings.identity, session.key, roster)
@@ -285,6 +302,8 @@ class Node:
         self, session: _Session, request: EvaluateRequest, vector: Vector | None
     ) -> tuple[Reply, Vector]:
         started = time.perf_counter()
+        if request.round != session.round:
+            raise ProtocolError("A model is evaluated after the round that made it.")
         model = _model(session, vector)
         work = session.learner
         from_vector(work.network, model)
@@ -302,7 +321,7 @@ class Node:
             session.own[request.part] = metrics(
                 work.kind, values, work.groups, target_unit=work.target_unit
             )
-        encoding = fixed_point.wide(len(_roster(session).members))
+        encoding = fixed_point.wide(len(_roster(session).members), clip=TALLY_CLIP)
         return self._seal(
             session,
             values,

@@ -75,12 +75,13 @@ def to_unit_interval(values: Floats, low: float, high: float, transform: Transfo
         low: Lower end of the contract's range.
         high: Upper end, above `low`.
         transform: `log1p` counts from the range's lower end; `signed_log` is
-            sign(v) log(1 + |v|); `quantile` is linear here, its curve comes from the histogram.
+            sign(v) log(1 + |v|); `quantile` is laid out the same way, so that the histogram which
+            gives it its curve resolves small amounts as well as large ones.
     """
     held = np.clip(values, low, high)
     if transform == "log1p":
         return np.asarray(np.log1p(held - low) / np.log1p(high - low))
-    if transform == "signed_log":
+    if transform in {"signed_log", "quantile"}:
         ends = np.sign([low, high]) * np.log1p(np.abs([low, high]))
         return np.asarray((np.sign(held) * np.log1p(np.abs(held)) - ends[0]) / (ends[1] - ends[0]))
     return np.asarray((held - low) / (high - low))

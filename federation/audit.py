@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from federation.home import Home, read_json
-from privacy.errors import InputError, TacitError
+from privacy.errors import InputError, NotVerifiedError, TacitError
 from privacy.ledger import LedgerHead
 from privacy.ledger.store import LedgerStore
 from privacy.verify import Verdict, verify_ledger
@@ -26,10 +26,16 @@ class Audit:
         """For people."""
         found = self.verdict
         open_ones = f" Not finished: {', '.join(found.unfinished)}." if found.unfinished else ""
+        broken = (
+            f" Broken off between a sum and its receipt, which counts as released: "
+            f"{', '.join(found.without_receipt)}."
+            if found.without_receipt
+            else ""
+        )
         return (
             f"Ledger verified: {found.leaves} entries, {found.runs} runs, {found.rounds} rounds, "
             f"{found.receipts} receipts, held against {self.heads} remembered heads; root "
-            f"{found.root[:16]}...{open_ones}"
+            f"{found.root[:16]}...{open_ones}{broken}"
         )
 
 
@@ -58,12 +64,19 @@ def verify_home(home: Home) -> Audit:
             except TacitError:
                 continue
             if isinstance(kept, dict):
-                heads.append(LedgerHead(leaves=kept["leaves"], root=kept["root"]))
+                heads.append(_head(kept, home.runs / run / name))
     if not home.ledger.exists():
         raise InputError(f"{home.ledger}: there is no ledger yet; launch a run first.")
     # a last line that a crash tore off was never acknowledged, so it is no entry
     data = LedgerStore(home.ledger).read()
     return Audit(verify_ledger(data, heads=heads), len(heads))
+
+
+def _head(kept: dict[str, Any], path: Path) -> LedgerHead:
+    leaves, root = kept.get("leaves"), kept.get("root")
+    if type(leaves) is not int or not isinstance(root, str):
+        raise NotVerifiedError(f"{path}: what it remembers of the ledger was changed.")
+    return LedgerHead(leaves=leaves, root=root)
 
 
 def _read(path: Path) -> bytes:

@@ -72,7 +72,8 @@ class Manifest:
         """
         value = parse_canonical(data)
         names = {field.name for field in fields(cls)}
-        if not isinstance(value, dict) or value.pop("format", None) != FORMAT:
+        form = value.pop("format", None) if isinstance(value, dict) else None
+        if not isinstance(value, dict) or type(form) is not int or form != FORMAT:
             raise ProtocolError(f"This is no run manifest of format {FORMAT}; update tacit.")
         if set(value) != names:
             wrong = ", ".join(sorted(set(value) ^ names))
@@ -83,6 +84,7 @@ class Manifest:
             not all(isinstance(value[key], str) for key in texts)
             or not all(isinstance(value[key], dict) for key in tables)
             or type(value["minimum_cohort"]) is not int
+            or value["minimum_cohort"] < 1
             or value["protection"] not in PROTECTIONS
             or not all(isinstance(key, str) for key in value["directory"].values())
         ):
@@ -101,6 +103,7 @@ class Manifest:
                 keys[member] = bytes.fromhex(text)
             except ValueError:
                 keys[member] = b""
-            if len(keys[member]) != 32:  # noqa: PLR2004 - the length of an Ed25519 public key
+            # one key has one spelling: fromhex would also take spaces and capitals
+            if keys[member].hex() != text or len(keys[member]) != 32:  # noqa: PLR2004 - the length of an Ed25519 public key
                 raise ProtocolError(f"The run manifest has no usable key for member {member}.")
         return keys

@@ -6,7 +6,7 @@ cut it into chunks. Decoding re-encodes and compares, so one meaning has one enc
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -94,8 +94,8 @@ class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="seale
 
     member: str
     header: bytes
-    length: int
-    seconds: float
+    length: Annotated[int, msgspec.Meta(ge=1)]
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
 
 class Refused(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="refused"):

@@ -21,6 +21,7 @@ TallyKind = Literal["life", "value", "binary", "count"]
 BINS: Final = 2048
 LOGIT_LIMIT: Final = 12.0
 CALIBRATION_BINS: Final = 10
+TALLY_CLIP: Final = 2.0**40  # what any entry of a tally may reach; its sum's number format
 SCORE_CEILING: Final = 1e6  # keeps one wild prediction inside the sum's range
 _LIFE: Final = ("rows", "squared_raw", "squared_cap", "absolute_cap", "nasa")
 _VALUE: Final = ("rows", "squared", "absolute", "target", "target_squared")
@@ -149,8 +150,9 @@ def _read_life(total: Floats) -> dict[str, float]:
 
 
 def _value(score: Floats, target: Floats) -> Floats:
-    error = np.clip(score - target, -1e4, 1e4)
-    held = np.clip(target, -1e4, 1e4)
+    # in target units labels lie in [-1, 1]; a diverged model shows as bad, and stays in range
+    error = np.clip(score - target, -100, 100)
+    held = np.clip(target, -100, 100)
     return np.array(
         [
             error.size,

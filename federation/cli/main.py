@@ -27,8 +27,6 @@ def main() -> None:
     """Run the command line and exit: 0 done, 1 refused or not verified, 2 wrong usage."""
     try:
         result = app(standalone_mode=False)
-        if result == INTERRUPTED:
-            raise KeyboardInterrupt
     except TacitError as failure:
         _say(str(failure))
         sys.exit(failure.exit_code)
@@ -36,10 +34,12 @@ def main() -> None:
         failure.show(sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        _say("Stopped by hand; what was committed is kept, nothing is half written.")
-        sys.exit(STOPPED)
+        result = INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone
+        sys.exit(STOPPED)
+    if result == INTERRUPTED:
+        _say("Stopped by hand; what was committed is kept, nothing is half written.")
         sys.exit(STOPPED)
     sys.exit(result if isinstance(result, int) else 0)
 

@@ -110,7 +110,7 @@ def generate(
         _check_ours(root / _PARTS[one].folder)
     root.mkdir(parents=True, exist_ok=True)
     files: list[GeneratedFile] = []
-    # beside its final place, so that the move cannot leave the disk; hidden, so that nobody reads it
+    # within the root, so that the move stays on one disk; hidden, so that nobody reads it
     with tempfile.TemporaryDirectory(prefix=".generating-", dir=root) as name:
         work = Path(name)
         for one in wanted:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from federation.config import DATA_VARIABLE
 from federation.home import Home
@@ -11,6 +12,9 @@ from federation.home import Home
 FOLDER = Path(__file__).parent
 REAL_FILE = Path("cmapss") / "train_FD001.txt.gz"
 REAL_CONFIG = Path("configs") / "demo_cmapss.yaml"
+
+
+ScenarioName = Literal["failure", "claims", "credit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class Story:
 
 def stories(
     home: Home,
-    scenarios: Sequence[str],
+    scenarios: Sequence[ScenarioName],
     *,
     seed: int,
     generated: bool,

@@ -97,9 +97,7 @@ def test_a_changed_ledger_is_not_verified(
     data = (home / "ledger.jsonl").read_bytes()
     changed = tmp_path / "ledger.jsonl"
     changed.write_bytes(data.replace(b'"round":2', b'"round":3', 1))
-    assert "entry" in assert_one_sentence(
-        tacit("audit", "verify", str(changed), home=home), 1
-    )
+    assert "entry" in assert_one_sentence(tacit("audit", "verify", str(changed), home=home), 1)
 
 
 def test_a_cut_off_ledger_is_found_by_the_heads_that_runs_remember(
@@ -141,7 +139,9 @@ def test_folds_and_fine_tuning_report_means(tmp_path: Path) -> None:
     folds = [one["auc"] for one in result["folds"]]
     assert len(folds) == 2
     assert result["metrics"]["auc"] == pytest.approx(sum(folds) / 2)
-    assert json.loads(tacit("audit", "verify", "--json", home=tmp_path / "home").stdout)["runs"] == 2
+    assert (
+        json.loads(tacit("audit", "verify", "--json", home=tmp_path / "home").stdout)["runs"] == 2
+    )
 
 
 def test_members_as_folders_each_read_their_own(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_members_as_folders_each_read_their_own(tmp_path: Path) -> None:
     assert json.loads(found.stdout)["members"] == sorted(tables.MEMBERS)
 
 
-def _wait_for_round(home: Path, process: "object", timeout_s: float = 60) -> Path:
+def _wait_for_round(home: Path, timeout_s: float = 60) -> Path:
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         for path in home.glob("runs/*/rounds.jsonl"):
@@ -178,7 +178,7 @@ def test_ctrl_c_in_mid_round_ends_in_one_sentence_and_nothing_half_written(tmp_p
     where = tables.write(tmp_path, "binary", config_changes={"training": SLOW_TRAINING})
     words = ("run", "launch", str(where.config), "--local", "--data", str(where.root), "--json")
     process = start(*words, home=home)
-    folder = _wait_for_round(home, process)
+    folder = _wait_for_round(home)
     second = tacit(*words, home=home)
     assert "Another run is using" in assert_one_sentence(second, 1)
     os.killpg(process.pid, signal.SIGINT)
@@ -204,7 +204,7 @@ def test_kill_9_leaves_a_home_that_still_works(tmp_path: Path) -> None:
     process = start(
         "run", "launch", str(where.config), "--local", "--data", str(where.root), home=home
     )
-    _wait_for_round(home, process)
+    _wait_for_round(home)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=30)
     listed = json.loads(tacit("run", "list", "--json", home=home).stdout)

@@ -66,10 +66,12 @@ def test_a_whole_table_passes_and_is_counted(tmp_path: Path) -> None:
 
 
 def test_shares_are_of_all_cells(tmp_path: Path) -> None:
-    report = check(tmp_path, WHOLE.replace("10,a", ",zz").replace("60,b", "101,"))
+    report = check(
+        tmp_path, WHOLE.replace("10,a", ",zz").replace("60,b", "101,").replace("50,a", "-1,a")
+    )
     found = {column.name: column for column in report.columns}
     assert found["income"].missing_share == pytest.approx(1 / 6)
-    assert found["income"].out_of_range_share == pytest.approx(1 / 6)
+    assert found["income"].out_of_range_share == pytest.approx(2 / 6)
     assert found["job"].missing_share == pytest.approx(1 / 6)
     assert found["job"].unlisted_share == pytest.approx(1 / 6)
     assert report.passed

@@ -256,6 +256,10 @@ def row(
             PLANTED + ",5,6,7,8,9\n" + PLANTED + ",5,6,7,8,9\n",
             "rows.csv: has no column who; check the contract's header and separator.",
         ),
+        (
+            "whom,83517,kid,5\nwhom,83517,kid,5\n",
+            "rows.csv: has no column who; check the contract's header and separator.",
+        ),
         (GOOD.replace(",", ";"), "rows.csv: has no column who; check the contract's header and"),
         (GOOD.replace("extra", "late"), "rows.csv: column late is there twice; keep one."),
     ],
@@ -281,6 +285,9 @@ def test_whitespace_rows_are_named_too(tmp_path: Path) -> None:
     assert "column kids, line 3: a number belongs there" in one_sentence(failure)
     (tmp_path / "rows.csv").write_text(f"1 2 3 0 x 1\n2 2 {PLANTED}\n")
     with pytest.raises(DataError, match="line 2 has 3 fields where 6 belong"):
+        read(tmp_path, contract(header=False, separator="whitespace"))
+    (tmp_path / "rows.csv").write_text("1 2 3 0 x 1\n\n2 2 0.5 0 x 1\n3 2 3 0 x 1\n")
+    with pytest.raises(DataError, match="column kids, line 3: a whole number belongs there"):
         read(tmp_path, contract(header=False, separator="whitespace"))
 
 

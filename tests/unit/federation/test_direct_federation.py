@@ -67,15 +67,21 @@ def test_masked_gives_the_model_of_clear_up_to_quantisation(tmp_path: Path) -> N
             tmp_path / protection, "binary", config_changes={"protection": protection}
         )
         policy = NodePolicy(clear_allowed=True)
-        models[protection] = assemble(where.config, tmp_path / protection, policy=policy).run().model
+        models[protection] = (
+            assemble(where.config, tmp_path / protection, policy=policy).run().model
+        )
     difference = np.abs(models["masked"] - models["clear"]).max()
     # three rounds, three members: each rounding is below a step of 2^-17, and training on
     # slightly different models moves them apart a little further
     assert difference < 2e-3
     # the twin: another seed is another model by far more than that
     other = tables.write(tmp_path / "other", "binary")
-    assert np.abs(models["masked"] - assemble(other.config, tmp_path / "other", seed=1).run().model
-                  ).max() > 0.05
+    assert (
+        np.abs(
+            models["masked"] - assemble(other.config, tmp_path / "other", seed=1).run().model
+        ).max()
+        > 0.05
+    )
 
 
 def test_one_member_alone_knows_statistics_only_as_sums(tmp_path: Path) -> None:
@@ -193,7 +199,7 @@ def test_rounds_cannot_be_repeated(tmp_path: Path) -> None:
     where = tables.write(tmp_path, "binary")
     direct = assemble(where.config, tmp_path)
 
-    def again(member: str, request: Request, parcel: Parcel) -> Parcel:
+    def again(_: str, request: Request, parcel: Parcel) -> Parcel:
         if isinstance(request, TrainRequest) and request.round > 1:
             model = np.frombuffer(parcel.data, dtype="<f4")
             return pack(TrainRequest(run=request.run, round=1), model)
@@ -208,7 +214,7 @@ def test_statistics_cannot_be_asked_for_out_of_order(tmp_path: Path) -> None:
     where = tables.write(tmp_path, "binary")
     direct = assemble(where.config, tmp_path)
 
-    def later(member: str, request: Request, parcel: Parcel) -> Parcel:
+    def later(_: str, request: Request, parcel: Parcel) -> Parcel:
         if isinstance(request, StatisticsRequest):
             return pack(StatisticsRequest(run=request.run, stage=1), np.zeros(3))
         return parcel
@@ -269,8 +275,11 @@ def test_what_leaves_a_node_never_repeats_and_looks_like_noise(tmp_path: Path) -
     where = tables.write(tmp_path, "binary")
     direct = assemble(where.config, tmp_path)
     direct.run()
-    sealed = [p.data for _, r, p in direct.transport.seen
-              if isinstance(unpack_reply(p)[0], Sealed) and isinstance(r, TrainRequest)]
+    sealed = [
+        p.data
+        for _, r, p in direct.transport.seen
+        if isinstance(unpack_reply(p)[0], Sealed) and isinstance(r, TrainRequest)
+    ]
     assert len(set(sealed)) == len(sealed)
     bits = np.unpackbits(np.frombuffer(b"".join(sealed), dtype=np.uint8))
     assert abs(bits.mean() - 0.5) < 0.02

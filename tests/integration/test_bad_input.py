@@ -1,0 +1,204 @@
+"""Wrong input: one clear sentence, an exit code, nothing half-written, no value of a row."""
+
+import gzip
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from support import tables
+from support.cli import assert_one_sentence, tacit
+
+SECRET = "9077.25"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A small federation with one thing wrong."""
+
+    says: str
+    code: int
+    kind: str = "binary"
+    contract: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    rows: Callable[[pd.DataFrame], pd.DataFrame] | None = None
+    after: Callable[[tables.SmallFederation], None] | None = None
+
+
+def _text_in_numbers(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(load=rows["load"].astype(str).where(rows.index != 7, f"x{SECRET}"))
+
+
+def _gap_in_label(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(label=rows["label"].astype(float).where(rows.index != 5))
+
+
+def _column_gone(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.rename(columns={"amount": "amonut"})
+
+
+def _cut_plain(where: tables.SmallFederation) -> None:
+    data = where.table.read_bytes()
+    where.table.write_bytes(data[: data.rfind(b"\n", 0, -1) + 8])
+
+
+def _cut_packed(where: tables.SmallFederation) -> None:
+    packed = gzip.compress(where.table.read_bytes())
+    (where.root / "table.csv.gz").write_bytes(packed[: len(packed) // 2])
+
+
+def _drop_table(where: tables.SmallFederation) -> None:
+    where.table.unlink()
+
+
+def _empty_table(where: tables.SmallFederation) -> None:
+    where.table.write_text("")
+
+
+def _broken_yaml(where: tables.SmallFederation) -> None:
+    where.config.write_text("name: [1, 2\n")
+
+
+CASES = {
+    "unknown key in the contract": Case("colums", 2, contract={"colums": []}),
+    "unknown key in the config": Case("trainig", 2, config={"trainig": {}}),
+    "missing column": Case("amount", 1, rows=_column_gone),
+    "text in a numeric column": Case("load", 1, rows=_text_in_numbers),
+    "an empty member": Case(
+        "nobody",
+        1,
+        contract={
+            "members": {
+                "file": {
+                    "path": "members.csv",
+                    "key": "id",
+                    "column": "bank",
+                    "members": ["nobody", "north", "south"],
+                }
+            }
+        },
+        after=lambda where: (where.root / "members.csv").write_text(  # type: ignore[arg-type,return-value]
+            "id,bank\n" + "".join(f"{i + 1},{'north' if i % 2 else 'south'}\n" for i in range(600))
+        ),
+    ),
+    "one class only": Case("one class", 1, rows=lambda rows: rows.assign(label=0)),
+    "NaN labels": Case("label", 1, rows=_gap_in_label),
+    "a plain file cut in half": Case("table.csv", 1, after=_cut_plain),
+    "a packed file cut in half": Case(
+        "table.csv.gz", 2, contract={"sources": [{"path": "table.csv.gz"}]}, after=_cut_packed
+    ),
+    "a negative rate": Case(
+        "learning_rate", 2, config={"training": {"rounds": 2, "learning_rate": -0.1}}
+    ),
+    "an infinite rate": Case(
+        "learning_rate", 2, config={"training": {"rounds": 2, "learning_rate": 1e999}}
+    ),
+    "a missing file": Case("table.csv", 2, after=_drop_table),
+    "an empty file": Case("table.csv", 1, after=_empty_table),
+    "no YAML": Case("config.yaml", 2, after=_broken_yaml),
+    "a task that cannot learn the label": Case("task", 2, config={"task": "failure"}, kind="count"),
+    "more averaged models than rounds": Case("average_last", 2, config={"average_last": 9}),
+    "unprotected sums": Case("unprotected", 1, config={"protection": "clear"}),
+    "two members": Case(
+        "2 members", 1, rows=lambda rows: rows[rows["member"] != "west"]
+    ),
+    "an exposure of zero": Case(
+        "exposure", 1, kind="count", rows=lambda rows: rows.assign(exposure=0.0)
+    ),
+    "a negative count": Case("label", 1, kind="count", rows=lambda rows: rows.assign(label=-1)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_wrong_input_ends_in_one_sentence(tmp_path: Path, name: str) -> None:
+    case = CASES[name]
+    rows = tables.table(case.kind)
+    where = tables.write(
+        tmp_path,
+        case.kind,
+        rows=case.rows(rows) if case.rows else rows,
+        contract_changes=case.contract,
+        config_changes=case.config,
+    )
+    if case.after:
+        case.after(where)
+    home = tmp_path / "home"
+    found = tacit(
+        "run", "launch", str(where.config), "--local", "--data", str(where.root), "--json",
+        home=home,
+    )  # fmt: skip
+    sentence = assert_one_sentence(found, case.code)
+    assert case.says in sentence
+    assert SECRET not in found.stderr
+    assert found.stdout == ""
+    assert not list(home.rglob("*.part"))
+    assert not list(home.rglob("model*.safetensors"))
+    for state in home.glob("runs/*/state.json"):
+        assert json.loads(state.read_text())["state"] == "stopped"
+    if (home / "ledger.jsonl").exists():
+        assert tacit("audit", "verify", home=home).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("run", "launch", "nowhere.yaml", "--local"), 2, "nowhere.yaml"),
+        (("run", "launch", "configs/credit_uci.yaml"), 2, "--local"),
+        (("run", "launch", "configs/credit_uci.yaml", "--local", "--data", "nowhere"), 2, "nowhere"),
+        (("run", "show", "nothing"), 2, "no runs"),
+        (("audit", "verify"), 2, "no ledger"),
+        (("audit", "verify", "README.md"), 1, "README.md"),
+        (("data", "check", "README.md"), 2, "README.md"),
+        (("data", "describe", "nowhere.csv"), 2, "nowhere.csv"),
+        (("run", "launch", "configs/credit_uci.yaml", "--local", "--device", "tpu"), 2, "tpu"),
+    ],
+)
+def test_wrong_words_end_in_one_sentence(
+    tmp_path: Path, words: tuple[str, ...], code: int, says: str
+) -> None:
+    sentence = assert_one_sentence(tacit(*words, home=tmp_path / "home"), code)
+    if says != "README.md" or words[0] != "audit":
+        assert says in sentence
+
+
+def test_an_unknown_option_is_wrong_usage(tmp_path: Path) -> None:
+    found = tacit("run", "launch", "--nonsense", home=tmp_path)
+    assert found.returncode == 2
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_path(tmp_path: Path) -> None:
+    where = tables.write(tmp_path)
+    where.table.chmod(0)
+    found = tacit(
+        "run", "launch", str(where.config), "--local", "--data", str(where.root),
+        home=tmp_path / "home",
+    )  # fmt: skip
+    assert "table.csv" in assert_one_sentence(found, 2)
+
+
+def test_a_folder_where_a_file_is_due(tmp_path: Path) -> None:
+    where = tables.write(tmp_path)
+    where.table.unlink()
+    where.table.mkdir()
+    found = tacit(
+        "run", "launch", str(where.config), "--local", "--data", str(where.root),
+        home=tmp_path / "home",
+    )  # fmt: skip
+    assert "table.csv" in assert_one_sentence(found, 2)
+
+
+def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
+    where = tables.write(tmp_path)
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    found = tacit(
+        "run", "launch", str(where.config), "--local", "--data", str(where.root),
+        home=blocked / "home",
+    )  # fmt: skip
+    assert "TACIT_HOME" in assert_one_sentence(found, 2)
