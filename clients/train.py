@@ -13,6 +13,7 @@ from clients.examples import Examples
 from clients.model import Network, tensors
 from clients.spec import PersonalSpec, TrainingSpec
 from clients.statistics import Overview
+from privacy.errors import RefusedError
 from privacy.tally import TallyKind
 
 SCORE_BATCH_ROWS = 65_536
@@ -40,12 +41,12 @@ def choose_device(wanted: str) -> torch.device:
     """`auto` takes a GPU where there is one.
 
     Raises:
-        RuntimeError: `cuda` was asked for and there is none.
+        RefusedError: `cuda` was asked for and there is none.
     """
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError("no CUDA device")
+        raise RefusedError("This node has no CUDA device; launch with --device auto.")
     return torch.device(wanted)
 
 

@@ -96,6 +96,7 @@ class _Watch:
     seconds: list[float] = field(default_factory=list)
 
     def step(self, name: str) -> None:
+        self.folder.log(name)
         self.display.step(name)
 
     def round(self, index: int, metrics: Mapping[str, float], facts: Mapping[str, float]) -> None:
@@ -103,6 +104,8 @@ class _Watch:
         fold = {} if self.fold is None else {"fold": self.fold}
         kept = {"round": index, **fold, "metrics": dict(metrics), **facts}
         self.folder.round(kept)
+        shown = ", ".join(f"{name} {value:.6g}" for name, value in metrics.items())
+        self.folder.log(f"round {index} committed in {facts['seconds']:.2f} s {shown}".rstrip())
         self.display.round(index, self.rounds, metrics, facts)
 
 
@@ -242,6 +245,7 @@ class _Launch:
                     "run.stopped", {"run": run, "reason": " ".join(reason.split())[:500]}
                 )
         with suppress(TacitError, OSError):
+            self.folder.log(f"stopped: {reason}")
             self.folder.state(
                 "stopped",
                 name=self.project.config.name,

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,11 @@ class RunFolder:
         """Keep what was signed."""
         write_bytes(self.path / f"{name}.json", manifest.to_bytes())
         write_bytes(self.path / f"{name}.sig", signature)
+
+    def log(self, line: str) -> None:
+        """Add a line to the run's log, with the time."""
+        with (self.path / "run.log").open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}\n")
 
     def round(self, record: dict[str, Any]) -> None:
         """Append one committed round; a line is there whole or the reader drops it."""

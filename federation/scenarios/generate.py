@@ -8,15 +8,16 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from federation.scenarios.leases import BANKS, draw_leases
-from federation.scenarios.machines import KINDS, simulate_fleet
-from federation.scenarios.policies import INSURERS, draw_policies
+from federation.scenarios.leases import BANKS, Bank, draw_leases
+from federation.scenarios.machines import KINDS, MachineKind, simulate_fleet
+from federation.scenarios.policies import INSURERS, Insurer, draw_policies
 from privacy.errors import InputError
 
 Scenario: TypeAlias = Literal["failure", "claims", "credit"]
@@ -26,6 +27,9 @@ MARK: Final = ".generated.json"
 """A folder with this file was made here, so it may be made again; others are never touched."""
 GZIP_LEVEL: Final = 4
 LARGEST_SIZE: Final = 100.0
+LEAST_MACHINES: Final = 12
+"""A smaller fleet might have all its machines in one part of the contract's split."""
+LEAST_ROWS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,57 +168,48 @@ def _check_ours(folder: Path) -> None:
         )
 
 
-def _scaled(count: int, size: float) -> int:
-    return max(2, round(count * size))
+def _scaled(count: int, size: float, *, least: int) -> int:
+    return max(least, round(count * size))
+
+
+def _fleet(kind: MachineKind, rng: np.random.Generator, size: float) -> pd.DataFrame:
+    machines = _scaled(kind.fleet, size, least=LEAST_MACHINES)
+    return simulate_fleet(kind, machines=machines, rng=rng).telemetry
+
+
+def _policies(insurer: Insurer, rng: np.random.Generator, size: float) -> pd.DataFrame:
+    count = _scaled(insurer.policies, size, least=LEAST_ROWS)
+    return draw_policies(insurer, count=count, rng=rng).policies
+
+
+def _leases(bank: Bank, rng: np.random.Generator, size: float) -> pd.DataFrame:
+    count = _scaled(bank.leases, size, least=LEAST_ROWS)
+    return draw_leases(bank, count=count, rng=rng).leases
 
 
 _PARTS: Final[dict[Scenario, _Part]] = {
     "failure": _Part(
-        "manufacturers",
-        "telemetry.csv.gz",
-        "machine",
-        "failed",
-        "machines.yaml",
-        tuple(
-            (
-                kind.name,
-                lambda rng, size, kind=kind: (
-                    simulate_fleet(kind, machines=_scaled(kind.fleet, size), rng=rng).telemetry
-                ),
-            )
-            for kind in KINDS
-        ),
+        folder="manufacturers",
+        file="telemetry.csv.gz",
+        unit="machine",
+        event="failed",
+        contract="machines.yaml",
+        members=tuple((kind.name, partial(_fleet, kind)) for kind in KINDS),
     ),
     "claims": _Part(
-        "insurers",
-        "policies.csv.gz",
-        "policy",
-        "claims",
-        "policies.yaml",
-        tuple(
-            (
-                one.name,
-                lambda rng, size, one=one: (
-                    draw_policies(one, count=_scaled(one.policies, size), rng=rng).policies
-                ),
-            )
-            for one in INSURERS
-        ),
+        folder="insurers",
+        file="policies.csv.gz",
+        unit="policy",
+        event="claims",
+        contract="policies.yaml",
+        members=tuple((insurer.name, partial(_policies, insurer)) for insurer in INSURERS),
     ),
     "credit": _Part(
-        "banks",
-        "leases.csv.gz",
-        "lease",
-        "default",
-        "leases.yaml",
-        tuple(
-            (
-                one.name,
-                lambda rng, size, one=one: (
-                    draw_leases(one, count=_scaled(one.leases, size), rng=rng).leases
-                ),
-            )
-            for one in BANKS
-        ),
+        folder="banks",
+        file="leases.csv.gz",
+        unit="lease",
+        event="default",
+        contract="leases.yaml",
+        members=tuple((bank.name, partial(_leases, bank)) for bank in BANKS),
     ),
 }

@@ -46,9 +46,6 @@ RESIDUE = 0.15
 WEAR_NOISE_SHAPE = 1.5
 """Wear grows by gamma increments with this shape and mean 1."""
 
-BENIGN_MEMORY_STEPS = 60.0
-"""How long oil, supply, mounting and dust keep their state, in steps (20 days)."""
-
 IDLE_LOAD = 0.05
 """Below this share of rated load a machine is switched off."""
 
@@ -86,40 +83,40 @@ class MachineKind:
 
 KINDS: tuple[MachineKind, ...] = (
     MachineKind("aldermoor-excavators", "exc", 18, 110, 100, 40, 9, 2.16, 14, 9,
-                (0.80, 0.55, 0.25), 0.40, 1910, (0.80, 1.19, 1.02, 1.20, 0.86),
+                (0.80, 0.55, 0.25), 0.40, 3620, (0.80, 1.19, 1.02, 1.20, 0.86),
                 (1.01, 1.02, 1.00), (1.0, 0.10, 0.0)),
     MachineKind("brightmere-pumps", "pmp", 18, 75, 97, 38, 6, 2.04, 15, 7,
-                (0.66, 0.64, 0.60), 0.95, 4490, (0.73, 1.10, 1.00, 1.29, 0.97),
+                (0.66, 0.64, 0.60), 0.95, 8540, (0.73, 1.10, 1.00, 1.29, 0.97),
                 (0.99, 0.98, 1.01), (0.0, 0.05, 1.0)),
     MachineKind("calderay-compressors", "cmp", 18, 90, 100, 40, 7, 2.16, 18, 6,
-                (0.78, 0.66, 0.40), 0.60, 3310, (0.82, 1.22, 1.13, 1.15, 0.77),
+                (0.78, 0.66, 0.40), 0.60, 6280, (0.82, 1.22, 1.13, 1.15, 0.77),
                 (1.00, 1.00, 0.99), (-1.0, 0.0, 0.0)),
     MachineKind("dunsel-cnc", "cnc", 24, 60, 96, 38, 4, 2.04, 20, 4,
-                (0.72, 0.62, 0.30), 0.30, 2880, (0.86, 1.10, 1.03, 1.13, 0.91),
+                (0.72, 0.62, 0.30), 0.30, 5470, (0.86, 1.10, 1.03, 1.13, 0.91),
                 (1.01, 0.98, 1.00), (0.5, 0.0, -1.0)),
     MachineKind("eastfold-presses", "prs", 16, 100, 101, 40, 10, 2.22, 18, 4,
-                (0.78, 0.66, 0.30), 0.35, 2620, (0.74, 1.15, 1.08, 1.29, 0.84),
+                (0.78, 0.66, 0.30), 0.35, 4980, (0.74, 1.15, 1.08, 1.29, 0.84),
                 (0.99, 1.03, 1.01), (0.0, 0.0, 2.0)),
     MachineKind("fennick-forklifts", "flt", 20, 66, 95, 38, 5, 2.1, 15, 8,
-                (0.70, 0.58, 0.35), 0.40, 2390, (0.76, 1.09, 1.08, 1.12, 1.00),
+                (0.70, 0.58, 0.35), 0.40, 4550, (0.76, 1.09, 1.08, 1.12, 1.00),
                 (1.00, 1.01, 0.98), (1.5, 0.0, 0.0)),
     MachineKind("gransby-generators", "gen", 18, 104, 102, 41, 8, 2.16, 14, 10,
-                (0.60, 0.55, 0.45), 0.80, 3250, (0.86, 1.14, 1.03, 1.02, 0.97),
+                (0.60, 0.55, 0.45), 0.80, 6170, (0.86, 1.14, 1.03, 1.02, 0.97),
                 (1.02, 1.00, 1.00), (0.0, -0.1, 0.0)),
     MachineKind("hollinger-conveyors", "cnv", 18, 70, 97, 37, 5, 2.1, 16, 6,
-                (0.74, 0.70, 0.50), 0.55, 3150, (0.79, 1.12, 0.99, 1.28, 0.89),
+                (0.74, 0.70, 0.50), 0.55, 5980, (0.79, 1.12, 0.99, 1.28, 0.89),
                 (0.98, 1.00, 1.02), (0.0, 0.10, 0.0)),
     MachineKind("ironbeck-crushers", "crs", 16, 106, 100, 40, 9, 2.16, 15, 8,
-                (0.80, 0.58, 0.28), 0.40, 2080, (0.81, 1.13, 1.08, 1.18, 0.85),
+                (0.80, 0.58, 0.28), 0.40, 3960, (0.81, 1.13, 1.08, 1.18, 0.85),
                 (1.00, 1.03, 1.00), (-0.5, 0.0, 1.5)),
     MachineKind("kestrow-looms", "lom", 18, 62, 94, 36, 4, 1.98, 21, 3,
-                (0.68, 0.66, 0.62), 0.70, 4230, (0.78, 1.19, 1.10, 1.14, 0.87),
+                (0.68, 0.66, 0.62), 0.70, 8030, (0.78, 1.19, 1.10, 1.14, 0.87),
                 (1.00, 0.99, 0.99), (0.0, 0.0, 0.0)),
     MachineKind("larkmoor-robots", "rob", 18, 64, 96, 37, 4, 2.04, 21, 3,
-                (0.70, 0.68, 0.55), 0.50, 3830, (0.86, 1.11, 1.01, 1.13, 0.92),
+                (0.70, 0.68, 0.55), 0.50, 7270, (0.86, 1.11, 1.01, 1.13, 0.92),
                 (1.01, 1.00, 1.02), (1.0, 0.05, 0.0)),
     MachineKind("marrowby-mixers", "mix", 18, 80, 98, 38, 7, 2.16, 17, 7,
-                (0.76, 0.62, 0.25), 0.35, 2540, (0.74, 1.22, 1.01, 1.28, 0.86),
+                (0.76, 0.62, 0.25), 0.35, 4830, (0.74, 1.22, 1.01, 1.28, 0.86),
                 (0.99, 1.01, 1.00), (0.0, 0.0, -1.0)),
 )  # fmt: skip
 
@@ -236,18 +233,6 @@ def simulate_fleet(
     current = true_current_a(kind, load, wear) * spread["current"]
     gain, bias = kind.sensor_gain, kind.sensor_bias
     starts = rng.poisson((load > 0) * (0.8 + 1.5 * (load < REFERENCE_LOAD) + wear[2] ** 3))
-    # what changes the readings for weeks without any harm, each in its own pattern
-    oil, supply, mounting, dust = (
-        _slow_noise(shape, rng, memory_steps=BENIGN_MEMORY_STEPS) for _ in range(4)
-    )
-    running = (load > 0).astype(np.float64)
-    temp = temp + load * (4.0 * oil + 2.0 * supply + 4.0 * dust)
-    vibration = vibration * np.exp(0.20 * mounting - 0.10 * oil)
-    current = current * np.exp(0.05 * supply + 0.03 * oil + 0.03 * dust)
-    pressure = true_oil_pressure_bar(load, wear) * spread["pressure"]
-    pressure = pressure * np.exp(0.06 * oil - 0.04 * dust)
-    imbalance = true_imbalance_percent(load, wear)
-    imbalance = imbalance + running * (0.35 * supply + 0.15 * mounting)
     columns = {
         "hours_run_h": spread["hours_before"] + np.cumsum(hours, axis=0),
         "load_share": load,
@@ -255,8 +240,9 @@ def simulate_fleet(
         "bearing_temp_c": gain[0] * temp + bias[0] + spread["temp_k"] + rng.normal(0.0, 1.5, shape),
         "vibration_mm_s": gain[1] * vibration * np.exp(rng.normal(0.0, 0.08, shape)) + bias[1],
         "current_a": gain[2] * current * np.exp(rng.normal(0.0, 0.04, shape)) + bias[2],
-        "oil_pressure_bar": pressure + rng.normal(0.0, 0.08, shape),
-        "imbalance_percent": imbalance + rng.normal(0.0, 0.25, shape),
+        "oil_pressure_bar": true_oil_pressure_bar(load, wear) * spread["pressure"]
+        + rng.normal(0.0, 0.08, shape),
+        "imbalance_percent": true_imbalance_percent(load, wear) + rng.normal(0.0, 0.25, shape),
         "starts": starts,
         "energy_kwh": power_kw(kind, load, wear) * hours * np.exp(rng.normal(0.0, 0.05, shape)),
     }
@@ -398,7 +384,8 @@ def _ambient_c(kind: MachineKind, shape: tuple[int, int], rng: np.random.Generat
     shift = np.array([2.0, 0.5, -2.5])[step % STEPS_PER_DAY] * kind.season_k / 10.0
     weather = _slow_noise((shape[0], 1), rng, memory_steps=12.0) * 0.25 * kind.season_k
     site = rng.normal(0.0, 1.0, shape[1])
-    ambient: Floats = (kind.site_temp_c + kind.season_k * season + shift)[:, None] + weather + site
+    seasonal = kind.site_temp_c + kind.season_k * season + shift
+    ambient: Floats = np.asarray(seasonal[:, None] + weather + site, dtype=np.float64)
     return ambient
 
 

@@ -103,9 +103,7 @@ CASES = {
     "a task that cannot learn the label": Case("task", 2, config={"task": "failure"}, kind="count"),
     "more averaged models than rounds": Case("average_last", 2, config={"average_last": 9}),
     "unprotected sums": Case("unprotected", 1, config={"protection": "clear"}),
-    "two members": Case(
-        "2 members", 1, rows=lambda rows: rows[rows["member"] != "west"]
-    ),
+    "two members": Case("2 members", 1, rows=lambda rows: rows[rows["member"] != "west"]),
     "an exposure of zero": Case(
         "exposure", 1, kind="count", rows=lambda rows: rows.assign(exposure=0.0)
     ),
@@ -148,7 +146,11 @@ def test_wrong_input_ends_in_one_sentence(tmp_path: Path, name: str) -> None:
     [
         (("run", "launch", "nowhere.yaml", "--local"), 2, "nowhere.yaml"),
         (("run", "launch", "configs/credit_uci.yaml"), 2, "--local"),
-        (("run", "launch", "configs/credit_uci.yaml", "--local", "--data", "nowhere"), 2, "nowhere"),
+        (
+            ("run", "launch", "configs/credit_uci.yaml", "--local", "--data", "nowhere"),
+            2,
+            "nowhere",
+        ),
         (("run", "show", "nothing"), 2, "no runs"),
         (("audit", "verify"), 2, "no ledger"),
         (("audit", "verify", "README.md"), 1, "README.md"),

@@ -62,7 +62,7 @@ def test_a_runs_folder_holds_what_it_should(launched: tuple[Path, dict[str, obje
     names = {path.name for path in folder.iterdir()}
     assert {
         "config.yaml", "contract.yaml", "manifest.json", "manifest.sig", "rounds.jsonl",
-        "result.json", "state.json", "model.safetensors", "curve.png",
+        "result.json", "state.json", "model.safetensors", "curve.png", "run.log",
     } == names  # fmt: skip
     model = load_model(folder / "model.safetensors")
     assert model.dtype == np.float32

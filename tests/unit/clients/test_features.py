@@ -184,9 +184,7 @@ def test_a_reading_is_standardised_by_its_own_condition(tmp_path: Path) -> None:
     path, _ = _telemetry(tmp_path)
     contract = load_contract(path)
     rows = next(iter(read_members(contract, tmp_path, sole_member="one").values()))
-    spec = _spec(
-        features={"window": {"length": 2}}, model={"kind": "cnn", "hidden": [4]}
-    )
+    spec = _spec(features={"window": {"length": 2}}, model={"kind": "cnn", "hidden": [4]})
     assert spec.features.window is not None
     features = WindowFeatures(contract, spec, spec.features.window)
     released = [features.tally(rows.train, [])]

@@ -381,8 +381,8 @@ def test_claims_follow_the_documented_log_rate() -> None:
         expected[place] = np.exp(
             policy_facts.INTERCEPT
             + 0.5 * np.log(failures)
-            + policy_facts.REGION_EFFECT[policy_facts.REGIONS.index(row["region"])]
-            + policy_facts.MAKER_EFFECT[policy_facts.MAKERS.index(row["maker"])]
+            + policy_facts.REGION_EFFECT[lease_facts.REGIONS.index(row["region"])]
+            + policy_facts.MAKER_EFFECT[lease_facts.MAKERS.index(row["maker"])]
             + policy_facts.USE_EFFECT[policy_facts.USES.index(row["use"])]
             + 0.4 * np.exp(-row["machine_age_years"])
             + 0.07 * min(max(row["machine_age_years"] - 6, 0), 10)
