@@ -140,7 +140,7 @@ def launch_local(
             project.contract_path,
             {"name": project.config.name, "task": project.config.task, "seed": options.seed},
         )
-        ledger = LedgerStore(home.ledger)
+        ledger = LedgerRecorder(LedgerStore(home.ledger))
         work = _Launch(project, home, options, show, run, folder, ledger, launcher)
         try:
             outcome = work.carry_out(nodes, started)
@@ -155,6 +155,11 @@ def launch_local(
             raise
         write_json(folder.path / "result.json", outcome)
         folder.state("finished", name=project.config.name, task=project.config.task)
+        if options.baselines:
+            # the run is complete without them; if they fail, it stays so
+            outcome["baselines"] = work.baselines([node.member for node in nodes])
+            outcome["seconds"]["total"] = round(time.perf_counter() - started, 2)
+            write_json(folder.path / "result.json", outcome)
         return outcome
 
 
@@ -166,11 +171,11 @@ class _Launch:
     display: Display
     run: str
     folder: RunFolder
-    ledger: LedgerStore
+    ledger: LedgerRecorder
     launcher: Identity
-    open_runs: list[str] = field(default_factory=list)
 
     def carry_out(self, nodes: Sequence[LocalNode], started: float) -> dict[str, Any]:
+        """Start the nodes, run every fold, and put together what `--json` prints."""
         # the engine is heavy to import, and a launch that is refused never needs it
         from flwr.app import Context, RecordDict
 
@@ -196,7 +201,6 @@ class _Launch:
                     rounds=config.training.rounds,
                     fold=fold,
                 )
-                self.open_runs.append(run)
 
                 def carry_out(
                     transport: object,
@@ -209,7 +213,7 @@ class _Launch:
                             manifest,
                             signature,
                             transport=transport,  # type: ignore[arg-type] # a GridTransport
-                            ledger=LedgerRecorder(self.ledger),
+                            ledger=self.ledger,
                             observer=watch,
                         )
                     )
@@ -222,26 +226,23 @@ class _Launch:
                     run_config={},
                 )
                 server_app(carry_out)(grid, context)
-                self.open_runs.remove(run)
                 self.folder.model(results[-1], manifest, f"model{suffix}")
                 watches.append(watch)
                 runs.append(run)
         seconds = time.perf_counter() - started
         outcome = self._outcome(results, runs, [node.member for node in nodes])
-        if self.options.baselines:
-            outcome["baselines"] = self._baselines([node.member for node in nodes])
         outcome["seconds"] = {
             "federated": round(seconds, 2),
-            "total": round(time.perf_counter() - started, 2),
+            "total": round(seconds, 2),
             "per_round": round(float(np.mean([s for w in watches for s in w.seconds])), 3),
         }
         return outcome
 
     def stop(self, reason: str) -> None:
         """Record the end of a run that did not finish; nothing here may hide the reason."""
-        for run in self.open_runs:
+        for run in list(self.ledger.unfinished):
             with suppress(TacitError, ValueError):
-                LedgerRecorder(self.ledger).record(
+                self.ledger.record(
                     "run.stopped", {"run": run, "reason": " ".join(reason.split())[:500]}
                 )
         with suppress(TacitError, OSError):
@@ -251,7 +252,7 @@ class _Launch:
                 name=self.project.config.name,
                 task=self.project.config.task,
                 reason=reason,
-                ledger=_head(self.ledger),
+                ledger=_head(self.ledger.store),
             )
 
     def _manifest(self, run: str, nodes: Sequence[LocalNode], fold: int | None) -> Manifest:
@@ -310,7 +311,7 @@ class _Launch:
             "bytes_sent_per_member": sum(result.bytes_total for result in results),
             "model": str(self.folder.path / "model.safetensors"),
             "model_values": int(results[-1].model.size),
-            "ledger": _head(self.ledger),
+            "ledger": _head(self.ledger.store),
         }
         if len(results) > 1:
             reported["folds"] = [dict(result.metrics) for result in results]
@@ -330,7 +331,8 @@ class _Launch:
         folder = self.home.node(self.project.contract.name, member) / "runs"
         return [read_json(folder / f"{run}.json")["own_metrics"] for run in runs]
 
-    def _baselines(self, members: Sequence[str]) -> dict[str, Any]:
+    def baselines(self, members: Sequence[str]) -> dict[str, Any]:
+        """Train each member alone and all pooled, fold by fold."""
         from federation.engine.baselines import POOLED, BaselineTask, train_baselines
 
         config, contract = self.project.config, self.project.contract

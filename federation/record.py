@@ -26,10 +26,15 @@ class LedgerRecorder:
     """`aggregator.ports.Ledger` over a ledger file and this machine's clock."""
 
     store: LedgerStore
+    unfinished: list[str] = field(default_factory=list)
 
     def record(self, kind: str, body: Mapping[str, object]) -> None:
-        """See the port."""
+        """See the port. `unfinished` holds the runs that were started here and have not ended."""
         self.store.append(kind, dict(body), time_ms=time.time_ns() // 1_000_000)
+        if kind == "run.started":
+            self.unfinished.append(str(body["run"]))
+        elif kind in {"run.finished", "run.stopped"}:
+            self.unfinished.remove(str(body["run"]))
 
 
 @dataclass(kw_only=True)

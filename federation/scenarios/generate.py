@@ -27,7 +27,7 @@ MARK: Final = ".generated.json"
 """A folder with this file was made here, so it may be made again; others are never touched."""
 GZIP_LEVEL: Final = 4
 LARGEST_SIZE: Final = 100.0
-LEAST_MACHINES: Final = 12
+LEAST_MACHINES: Final = 6
 """A smaller fleet might have all its machines in one part of the contract's split."""
 LEAST_ROWS: Final = 200
 

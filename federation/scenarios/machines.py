@@ -373,7 +373,8 @@ def _load(kind: MachineKind, shape: tuple[int, int], rng: np.random.Generator) -
     usual = np.where(weekend, usual * kind.weekend_factor, usual)
     orders = _slow_noise(shape, rng, memory_steps=45.0)
     load = usual[:, None] * (1.0 + 0.30 * orders) + rng.normal(0.0, 0.06, (steps, machines))
-    return np.round(np.where(load < IDLE_LOAD, 0.0, np.clip(load, 0.0, 1.1)), 3)
+    held = np.where(load < IDLE_LOAD, 0.0, np.clip(load, 0.0, 1.1))
+    return np.asarray(np.round(held, 3), dtype=np.float64)
 
 
 def _ambient_c(kind: MachineKind, shape: tuple[int, int], rng: np.random.Generator) -> Floats:

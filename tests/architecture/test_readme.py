@@ -3,12 +3,16 @@
 import re
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import pytest
 import typer.main
 
 from federation.cli.main import app
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = sorted(
@@ -58,7 +62,7 @@ def test_every_config_key_is_documented() -> None:
     from federation.config import RunConfig
 
     text = (ROOT / "configs" / "README.md").read_text()
-    sections = [
+    sections: list[type[BaseModel]] = [
         RunConfig, FeatureSpec, WindowSpec, ModelSpec, TrainingSpec, UpdateSpec, PersonalSpec,
         ServerStep,
     ]  # fmt: skip

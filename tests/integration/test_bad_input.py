@@ -13,7 +13,7 @@ import pytest
 from support import tables
 from support.cli import assert_one_sentence, tacit
 
-SECRET = "9077.25"
+SECRET = "9077.25"  # noqa: S105 - a value that must not be shown
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,11 @@ def _broken_yaml(where: tables.SmallFederation) -> None:
     where.config.write_text("name: [1, 2\n")
 
 
+def _two_banks(where: tables.SmallFederation) -> None:
+    lines = [f"{i + 1},{'north' if i % 2 else 'south'}" for i in range(600)]
+    (where.root / "members.csv").write_text("\n".join(["id,bank", *lines, ""]))
+
+
 CASES = {
     "unknown key in the contract": Case("colums", 2, contract={"colums": []}),
     "unknown key in the config": Case("trainig", 2, config={"trainig": {}}),
@@ -81,9 +86,7 @@ CASES = {
                 }
             }
         },
-        after=lambda where: (where.root / "members.csv").write_text(  # type: ignore[arg-type,return-value]
-            "id,bank\n" + "".join(f"{i + 1},{'north' if i % 2 else 'south'}\n" for i in range(600))
-        ),
+        after=_two_banks,
     ),
     "one class only": Case("one class", 1, rows=lambda rows: rows.assign(label=0)),
     "NaN labels": Case("label", 1, rows=_gap_in_label),

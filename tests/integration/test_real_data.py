@@ -21,8 +21,8 @@ pytestmark = [
 
 
 def _launch(
-    tmp_path: Path, config: str, training: dict[str, Any], **changes: Any
-) -> dict[str, Any]:  # noqa: ANN401 - keys of a config
+    tmp_path: Path, config: str, training: dict[str, Any], **changes: int
+) -> dict[str, Any]:
     text = yaml.safe_load((ROOT / "configs" / f"{config}.yaml").read_text())
     text["training"] |= training
     text |= changes

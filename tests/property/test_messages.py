@@ -51,7 +51,7 @@ REPLIES: st.SearchStrategy[Reply] = st.one_of(
     st.builds(Joined, member=TEXTS, offer=BYTES),
     st.builds(Ready, member=TEXTS),
     st.builds(InitialModel, member=TEXTS, architecture=BYTES, digest=BYTES, length=NUMBERS),
-    st.builds(Sealed, member=TEXTS, header=BYTES, length=NUMBERS, seconds=SECONDS),
+    st.builds(Sealed, member=TEXTS, header=BYTES, length=st.integers(1, 2**40), seconds=SECONDS),
     st.builds(Refused, member=TEXTS, reason=TEXTS),
 )
 ONE_OF_EACH: tuple[Request | Reply, ...] = (

@@ -1,5 +1,7 @@
 """What leaves a node is clipped, whatever training made of it."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -47,8 +49,9 @@ def test_a_weight_is_in_the_unit_interval_and_hides_who_is_largest(
     rows: int, total: float, members: int
 ) -> None:
     overview = Overview(total, 1, 0, 0, 1, members)
-    for kind in ("rows", "root_rows", "members"):
-        weight = weight_of(rows, overview, UpdateSpec(weigh_by=kind))  # type: ignore[arg-type]
+    kinds: tuple[Literal["rows", "root_rows", "members"], ...] = ("rows", "root_rows", "members")
+    for kind in kinds:
+        weight = weight_of(rows, overview, UpdateSpec(weigh_by=kind))
         assert 0 < weight <= 1
     cap = UpdateSpec().weight_cap
     if rows > cap * total / members:

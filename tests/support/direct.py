@@ -14,6 +14,7 @@ from clients.members import read_members
 from clients.node import Node, NodeSettings
 from clients.policy import NodePolicy
 from federation.config import Project, load_project
+from privacy.errors import TacitError
 from privacy.identity import Identity
 from privacy.manifest import SIGNING_DOMAIN, Manifest
 from privacy.messages import (
@@ -26,7 +27,6 @@ from privacy.messages import (
     unpack_reply,
     unpack_request,
 )
-from privacy.errors import TacitError
 from privacy.randomness import system_bytes
 
 Tamper = Callable[[str, Request, Parcel], Parcel]

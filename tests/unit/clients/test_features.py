@@ -123,15 +123,15 @@ def _telemetry(tmp_path: Path) -> tuple[Path, pd.DataFrame]:
     for machine in range(9):
         length = 12 + 5 * machine
         wear = np.linspace(0, 1, length) ** 2
-        for step in range(length):
-            rows.append(
-                {
-                    "machine": machine + 1,
-                    "step": step + 1,
-                    "setting": 10.0 * (step % 2),
-                    "heat": 20 + 30 * wear[step] + 50 * (step % 2) + rng.normal(),
-                }
-            )
+        rows += [
+            {
+                "machine": machine + 1,
+                "step": step + 1,
+                "setting": 10.0 * (step % 2),
+                "heat": 20 + 30 * wear[step] + 50 * (step % 2) + rng.normal(),
+            }
+            for step in range(length)
+        ]
     frame = pd.DataFrame(rows)
     frame.to_csv(tmp_path / "telemetry.csv", index=False)
     text = {

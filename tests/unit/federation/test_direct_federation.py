@@ -103,10 +103,11 @@ def _training(direct: Direct) -> list[int]:
 
 
 def test_the_sum_of_statistics_is_that_of_pooled_rows(tmp_path: Path) -> None:
+    import pandas as pd
+
     from clients.members import read_members
     from clients.spec import parse_node_spec
     from clients.table_features import TableFeatures
-    import pandas as pd
 
     where = tables.write(tmp_path, "binary")
     direct = assemble(where.config, tmp_path)
