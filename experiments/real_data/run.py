@@ -23,6 +23,7 @@ CONFIGS = (
     "failure_cmapss_window",
     "failure_cmapss_personal",
     "claims_fremtpl2",
+    "claims_fremtpl2_personal",
     "credit_uci",
     "credit_uci_fate",
     "failure_ai4i",

@@ -19,6 +19,10 @@ app.add_typer(run.app, name="run", help="Plan, launch and look at training runs.
 app.add_typer(data.app, name="data", help="Describe and check a member's data.")
 app.add_typer(audit.app, name="audit", help="Verify what was recorded.")
 
+NODE_PACKAGES = frozenset(
+    {"flwr", "matplotlib", "msgspec", "numpy", "pandas", "pyarrow", "pydantic", "safetensors"}
+    | {"sklearn", "torch", "yaml"}
+)
 STOPPED = 1
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
@@ -30,6 +34,14 @@ def main() -> None:
     except TacitError as failure:
         _say(str(failure))
         sys.exit(failure.exit_code)
+    except ModuleNotFoundError as failure:
+        if (failure.name or "").split(".")[0] not in NODE_PACKAGES:
+            raise
+        _say(
+            "This verb needs what a node has; install it with: pip install 'tacit-fl[node]'. "
+            "(The core alone verifies ledgers.)"
+        )
+        sys.exit(2)
     except click.ClickException as failure:
         failure.show(sys.stderr)
         sys.exit(2)

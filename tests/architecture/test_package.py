@@ -109,3 +109,16 @@ def test_versions_are_pinned_exactly() -> None:
     ]
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9_.]+", line) for line in lines)
     assert "torch==2.13.0" in lines
+
+
+def test_a_core_install_says_what_a_verb_needs() -> None:
+    script = (
+        "import sys; sys.modules['pydantic'] = None; sys.argv = ['tacit', 'run', 'plan', 'x.yaml'];"
+        "from federation.cli.main import main; main()"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 2
+    assert "pip install 'tacit-fl[node]'" in found.stderr
+    assert "Traceback" not in found.stderr
