@@ -88,7 +88,6 @@ class _Run:
     roster: Roster | None = None
     opener: Opener | None = None
     sealed_bytes: int = 0
-    slowest_s: float = 0.0
 
     @property
     def digest(self) -> bytes:
@@ -172,6 +171,8 @@ def _gather(work: _Run, signature: bytes) -> None:
     )
     offers: list[KeyOffer] = []
     for node, (reply, _) in answers.items():
+        if isinstance(reply, Refused) and reply.member not in manifest.directory:
+            continue  # a node that is online, but not asked for
         joined = _expect(reply, Joined)
         offer = KeyOffer.from_bytes(joined.offer)
         if offer.member in work.address:
@@ -270,19 +271,13 @@ def _rounds(
             },
         )
         seconds = time.perf_counter() - started
-        slowest_s = work.slowest_s
         watched: Mapping[str, float] = {}
         if index % plan.watch_every == 0 or index == plan.rounds:
             watched = _evaluate(work, mean_of_last(history, plan.average_last), "watch", index)
         observer.round(
             index,
             watched,
-            {
-                "seconds": seconds,
-                "bytes_up": up,
-                "bytes_down": model.nbytes,
-                "slowest_node_s": slowest_s,
-            },
+            {"seconds": seconds, "bytes_up": up, "bytes_down": model.nbytes},
         )
     return mean_of_last(history, plan.average_last), up
 
@@ -376,7 +371,6 @@ def _sum(
             "members": list(roster.members),
         },
     )
-    work.slowest_s = max(reply.seconds for reply, _ in replies.values())
     sent = max(len(vector.payload) for vector in sealed)
     work.sealed_bytes += sent
     return total, sent

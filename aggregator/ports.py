@@ -55,6 +55,6 @@ class Observer(Protocol):
         Args:
             index: From 1.
             metrics: Of the members' validation parts; empty where the round was not evaluated.
-            facts: `seconds`, `bytes_up` and `bytes_down` per member, `slowest_node_s`.
+            facts: `seconds`, and `bytes_up` and `bytes_down` of one member.
         """
         ...

@@ -10,7 +10,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 
 from clients.node import Node
-from privacy.errors import ProtocolError, TacitError
+from privacy.errors import DataError, InputError, ProtocolError, TacitError
 from privacy.messages import Parcel, Refused, pack, unpack_request
 
 
@@ -32,6 +32,10 @@ def _answer(node: Node, content: RecordDict) -> Parcel:
     try:
         request, vector = unpack_request(_parcel(content))
         return pack(*node.handle(request, vector))
+    except (DataError, InputError) as fault:
+        logging.getLogger(f"tacit.node.{node.member}").info("refused: %s", fault)
+        told = str(fault) if node.tells_data_errors else "Its rows do not keep the contract."
+        return pack(Refused(member=node.member, reason=told), None)
     except TacitError as refusal:
         logging.getLogger(f"tacit.node.{node.member}").info("refused: %s", refusal)
         return pack(Refused(member=node.member, reason=str(refusal)), None)

@@ -1,7 +1,8 @@
 """What a member would get without the federation: the same learning on its own rows alone.
 
-The network, the epochs and the learning rate are the federation's; statistics come from the rows
-themselves. Given all members' rows it is the pooled model, which in life nobody could train.
+The network, the epochs and the training rows are the federation's, and so is the learning rate
+unless the run config gives baselines their own; statistics come from the rows themselves. Given
+all members' rows it is the pooled model, which in life nobody could train.
 """
 
 from collections.abc import Sequence
@@ -11,11 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from clients.contract import DataContract
-from clients.learner import Learner
+from clients.learner import Learner, split_validation
 from clients.members import MemberRows
 from clients.model import from_vector
 from clients.spec import NodeSpec
 from clients.train import local_seed, train
+from privacy.errors import RefusedError
 
 Floats = NDArray[np.float64]
 
@@ -37,12 +39,18 @@ def train_alone(
         RefusedError: The rows cannot train anything, for example for want of a second class.
     """
     work = Learner(contract, spec, device)
-    rows = work.scaled(pd.concat([one.train for one in members], ignore_index=True))
+    # a unit's name may be used by several members; a window must not run from one to the other
+    rows = _joined([(one.member, work.scaled(one.train)) for one in members])
+    training = _joined(
+        [(one.member, split_validation(work.scaled(one.train), spec)[0]) for one in members]
+    )
     released: list[Floats] = []
     for _ in range(work.stages):
         released.append(work.tally_statistics(rows, released))
     work.start(released)
-    examples = work.training_examples(rows, released)
+    examples = work.training_examples(training, released)
+    if len(examples) == 0:
+        raise RefusedError("There are no training examples; the rows are too few.")
     name = "+".join(one.member for one in members)
     history: list[NDArray[np.float32]] = []
     for index in range(1, spec.training.rounds + 1):
@@ -58,6 +66,13 @@ def train_alone(
     mean = np.mean(np.stack(history).astype(np.float64), axis=0)
     from_vector(work.network, mean.astype(np.float32))
     return {
-        one.member: work.tally(work.test_examples(work.scaled(one.test), released))
+        one.member: work.tally(work.test_examples(work.scaled(one.test), released), exact=True)
         for one in members
     }
+
+
+def _joined(parts: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
+    marked = [
+        rows.assign(__unit=member + "|" + rows["__unit"].astype(str)) for member, rows in parts
+    ]
+    return pd.concat(marked, ignore_index=True)

@@ -5,6 +5,7 @@ learnt differs by the rows and sums it is given, by nothing else.
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -138,8 +139,15 @@ class Learner:
             return self._features.watch_examples(rows, released)
         return self._features.examples(rows, released)
 
-    def tally(self, examples: Examples) -> Floats:
-        """Tally the network's scores."""
+    def tally(self, examples: Examples, *, exact: bool = False) -> Floats:
+        """Tally the network's scores.
+
+        Args:
+            examples: Rows to score.
+            exact: The tally is not going through fixed point, and may be added to tallies of
+                learners with other statistics.
+        """
+        spread = self.target.scale if self.kind == "value" and not exact else 1.0
         return tally(
             self.kind,
             score=score(self.network, examples, self.target),
@@ -149,6 +157,7 @@ class Learner:
             group=examples.group,
             groups=self.groups,
             cap=self.target.scale,
+            exponent=round(math.log2(spread)),
         )
 
     def loss(self, examples: Examples) -> float:

@@ -7,8 +7,7 @@ What leaves it are sums' parts under masks and, once, the initial model that its
 
 import json
 import os
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -65,21 +64,28 @@ class NodeSettings:
         member: The name under which it is in the federation.
         identity: Its long-lived signing key, which never leaves it.
         launcher: Public key of who may start runs here, pinned.
+        known: Member -> public key of everybody whom this node was told of at enrolment, itself
+            included. A run with anybody else in it is refused: members that a launcher made up
+            would add vectors that it knows, and the rest of the sum would be one member's.
         contract: The contract that its rows keep.
         rows: Reads its rows; the argument is the fold that is kept for testing.
         policy: Its terms.
         home: Its own folder.
         device: `auto`, `cpu` or `cuda`.
+        tells_data_errors: Whether a refusal says what is wrong with the rows (counts, line
+            numbers, file names); only for a coordinator on the same machine.
     """
 
     member: str
     identity: Identity
     launcher: bytes
+    known: Mapping[str, bytes]
     contract: DataContract
     rows: Callable[[int | None], MemberRows]
     policy: NodePolicy
     home: Path
     device: str = "auto"
+    tells_data_errors: bool = False
 
 
 @dataclass(kw_only=True)
@@ -99,7 +105,9 @@ class _Session:
     training: Examples | None = None
     watching: Examples | None = None
     test: Examples | None = None
+    initial: bytes = b""
     round: int = 0
+    evaluated: set[tuple[str, int]] = field(default_factory=set)
     own: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
@@ -115,6 +123,11 @@ class Node:
     def member(self) -> str:
         """The node's name in the federation."""
         return self._settings.member
+
+    @property
+    def tells_data_errors(self) -> bool:
+        """See `NodeSettings`."""
+        return self._settings.tells_data_errors
 
     def handle(  # noqa: PLR0911 - one return a kind of request
         self, request: Request, vector: Vector | None
@@ -150,16 +163,21 @@ class Node:
         # (1) the launcher that this node trusts signed these very bytes
         verify_signature(settings.launcher, SIGNING_DOMAIN, request.manifest, request.signature)
         manifest = Manifest.from_bytes(request.manifest)
-        # (2) it names this node with its own key
+        # (2) it names this node with its own key, and nobody whom this node does not know
         directory = manifest.directory_keys()
         if directory.get(settings.member) != settings.identity.public:
             raise RefusedError("The run's member list does not hold this node with its own key.")
+        for member, public in directory.items():
+            if settings.known.get(member) != public:
+                raise RefusedError(
+                    f"The run names {member} with a key that this node was not told of at its "
+                    "enrolment; enrol that member first."
+                )
         # (3) it asks for nothing below this node's terms
         check_manifest(manifest, settings.policy, settings.contract)
         spec = parse_node_spec(dict(manifest.node_settings))
         run = manifest.digest()
-        # (4) it is new here, also after a restart: a run that is set up twice, each time with
-        # other members, would show the difference of two sums
+        # (4) it is new here, also after a restart: one run, one set of keys, one sum a step
         self._remember(run)
         key, offer = offer_key(
             settings.identity,
@@ -218,7 +236,6 @@ class Node:
     def _statistics(
         self, session: _Session, request: StatisticsRequest, vector: Vector | None
     ) -> tuple[Reply, Vector]:
-        started = time.perf_counter()
         # each stage is asked for once, in order, and follows on the opened sum of the one before
         if request.stage != len(session.tallied) or request.stage >= session.learner.stages:
             raise ProtocolError("The statistics are asked for out of order.")
@@ -234,7 +251,6 @@ class Node:
             step="statistics",
             round_index=request.stage,
             model=_digest_or_zero(vector),
-            started=started,
         )
 
     def _initial_model(
@@ -257,10 +273,11 @@ class Node:
             session.watching = session.training.take(np.arange(count))
         session.test = work.test_examples(session.rows.test, session.released)
         model = to_vector(work.network)
+        session.initial = vector_digest(model)
         reply = InitialModel(
             member=self.member,
             architecture=architecture_digest(work.network),
-            digest=vector_digest(model),
+            digest=session.initial,
             length=model.size,
         )
         return reply, model if request.send else None
@@ -268,10 +285,11 @@ class Node:
     def _train(
         self, session: _Session, request: TrainRequest, vector: Vector | None
     ) -> tuple[Reply, Vector]:
-        started = time.perf_counter()
-        if request.round != session.round + 1:
-            raise ProtocolError("Rounds are trained one after the other, each once.")
+        if request.round != session.round + 1 or request.round > session.spec.training.rounds:
+            raise ProtocolError("Rounds are trained one after the other, as many as agreed.")
         model = _model(session, vector)
+        if request.round == 1 and vector_digest(model) != session.initial:
+            raise ProtocolError("The first round starts from the agreed initial model.")
         training = _examples(session.training)
         work = session.learner
         from_vector(work.network, model)
@@ -295,15 +313,20 @@ class Node:
             step="update",
             round_index=request.round,
             model=vector_digest(model),
-            started=started,
         )
 
     def _evaluate(
         self, session: _Session, request: EvaluateRequest, vector: Vector | None
     ) -> tuple[Reply, Vector]:
-        started = time.perf_counter()
-        if request.round != session.round:
-            raise ProtocolError("A model is evaluated after the round that made it.")
+        # one evaluation a round and part, and test rows only for the final model: every further
+        # model that may be asked about would tell more about the rows
+        asked = (request.part, request.round)
+        final = request.round == session.spec.training.rounds
+        if request.round != session.round or asked in session.evaluated:
+            raise ProtocolError("A model is evaluated once, after the round that made it.")
+        if request.part != "watch" and not final:
+            raise ProtocolError("Test rows are asked about the final model alone.")
+        session.evaluated.add(asked)
         model = _model(session, vector)
         work = session.learner
         from_vector(work.network, model)
@@ -329,7 +352,6 @@ class Node:
             step=f"evaluate {request.part}",
             round_index=request.round,
             model=vector_digest(model),
-            started=started,
         )
 
     def _personalise(self, session: _Session) -> None:
@@ -354,6 +376,8 @@ class Node:
 
     def _finish(self, session: _Session, request: FinishNotice, vector: Vector | None) -> Ready:
         del request
+        if session.round != session.spec.training.rounds:
+            raise ProtocolError("The run is finished before its last round.")
         model = _model(session, vector)
         report = {
             "run": session.manifest.run,
@@ -380,7 +404,6 @@ class Node:
         step: str,
         round_index: int,
         model: bytes,
-        started: float,
     ) -> tuple[Reply, Vector]:
         if not np.isfinite(values).all() or np.abs(values).max() > encoding.clip:
             raise RefusedError(
@@ -402,7 +425,6 @@ class Node:
             member=self.member,
             header=sealed.header(),
             length=values.size,
-            seconds=time.perf_counter() - started,
         )
         return reply, np.frombuffer(sealed.payload, dtype="<u8")
 

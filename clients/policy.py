@@ -43,6 +43,13 @@ def refusals(manifest: Manifest, policy: NodePolicy, contract: DataContract) -> 
             f"The run opens sums of {manifest.minimum_cohort} members; this node insists on at "
             f"least {policy.minimum_cohort}: set minimum_cohort."
         )
+    if manifest.unit != contract.unit:
+        reasons.append(
+            f"The run protects {manifest.unit!r} where the contract names {contract.unit!r}; "
+            "plan again."
+        )
+    if manifest.node_settings.get("task") != manifest.task:
+        reasons.append("The run's manifest names two different tasks; plan again.")
     public = all(column.data_class == "L1" for column in contract.columns)
     if manifest.protection == "clear" and not (policy.clear_allowed or public):
         reasons.append(

@@ -13,7 +13,7 @@ from privacy.canonical import canonical_json
 from privacy.errors import ProtocolError
 
 Task = Literal["failure", "claims", "credit"]
-Statistic = Literal["last", "recent", "mean", "std", "slope", "min", "max", "first", "age"]
+Statistic = Literal["last", "recent", "mean", "std", "slope", "min", "max", "first", "drift", "age"]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -26,7 +26,9 @@ class WindowSpec(Frozen):
         stride: Steps between two training windows.
         test_stride: Steps between two windows of the other parts, where more than the last count.
         statistics: Per-sensor summaries of the window; empty means the model sees the readings.
-        recent: Readings that the statistic `recent` averages, at the window's end.
+        recent: Readings that the statistic `recent` averages, at the window's end; `drift` is
+            that mean less the mean of the device's first window, so that devices with different
+            sensors are measured against themselves.
         pieces: The window is summarised whole and, above 1, in that many equal pieces (means).
         life_limit: Training windows with a longer remaining life (in time steps) are left out:
             above the label's cap they all look alike.
@@ -180,6 +182,8 @@ class NodeSpec(Frozen):
         window = self.features.window
         if self.model.kind == "cnn" and (window is None or window.statistics):
             raise ValueError("a cnn needs features.window without statistics")
+        if self.personal is not None and self.validation_share == 0:
+            raise ValueError("personal needs a validation_share above 0")
         return self
 
 

@@ -39,6 +39,7 @@ class _Windows:
     """Windows of standardised readings with what belongs to their last row."""
 
     series: NDArray[np.float32]  # (n, t, s)
+    origin: NDArray[np.float32]  # (n, s) mean of the device's first window
     age: Floats  # (n,) steps since the device's record began
     last: NDArray[np.int64]  # (n,) row of each window's end
 
@@ -70,11 +71,13 @@ class WindowFeatures:
         """This member's tally for the stage after those that were released."""
         if not released:
             condition = self._condition(rows)
-            parts = [
-                tally_overview(
-                    rows["__y"].to_numpy(dtype=np.float64), np.ones(len(rows)), units(rows)
-                )
-            ]
+            known = (
+                rows["__known"].to_numpy(dtype=bool)
+                if "__known" in rows
+                else np.ones(len(rows), dtype=bool)
+            )
+            label = rows["__y"].to_numpy(dtype=np.float64)[known]
+            parts = [tally_overview(label, np.ones(label.size), units(rows)[known])]
             for column in self.sensors:
                 values = _scaled(rows, column)
                 parts += [tally_moments(values[condition == c]) for c in range(self._conditions)]
@@ -175,7 +178,9 @@ class WindowFeatures:
             keep &= rows["__y_raw"].to_numpy(dtype=np.float64)[windows.last] <= limit
         if keep.all():
             return windows
-        return _Windows(windows.series[keep], windows.age[keep], windows.last[keep])
+        return _Windows(
+            windows.series[keep], windows.origin[keep], windows.age[keep], windows.last[keep]
+        )
 
     def _windows(
         self, rows: pd.DataFrame, released: Sequence[Floats], stride: int, *, last_only: bool
@@ -184,6 +189,7 @@ class WindowFeatures:
         length = self.window.length
         unit = units(rows)
         series: list[NDArray[np.float32]] = []
+        origin: list[NDArray[np.float32]] = []
         age: list[Floats] = []
         last: list[NDArray[np.int64]] = []
         edges = np.flatnonzero(np.diff(unit)) + 1
@@ -201,13 +207,20 @@ class WindowFeatures:
             series.append(np.ascontiguousarray(views[keep]))
             last.append(ends[keep])
             age.append((ends[keep] - start + 1) / AGE_SCALE)
+            origin.append(np.repeat(own[:length].mean(axis=0)[None], len(ends[keep]), axis=0))
         if not last:
             return _Windows(
                 np.zeros((0, length, readings.shape[1]), np.float32),
+                np.zeros((0, readings.shape[1]), np.float32),
                 np.zeros(0),
                 np.zeros(0, np.int64),
             )
-        return _Windows(np.concatenate(series), np.concatenate(age), np.concatenate(last))
+        return _Windows(
+            np.concatenate(series),
+            np.concatenate(origin),
+            np.concatenate(age),
+            np.concatenate(last),
+        )
 
     def _readings(self, rows: pd.DataFrame, total: Floats) -> NDArray[np.float32]:
         condition = self._condition(rows)
@@ -232,6 +245,7 @@ class WindowFeatures:
             "last": lambda: series[:, -1],
             "recent": lambda: series[:, -self.window.recent :].mean(axis=1),
             "first": lambda: series[:, 0],
+            "drift": lambda: series[:, -self.window.recent :].mean(axis=1) - windows.origin,
             "mean": lambda: series.mean(axis=1),
             "std": lambda: series.std(axis=1),
             "min": lambda: series.min(axis=1),

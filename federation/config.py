@@ -88,6 +88,8 @@ class RunConfig(Frozen):
     def _average_what_there_is(self) -> "RunConfig":
         if self.average_last > self.training.rounds:
             raise ValueError("average_last: there are fewer rounds; lower it")
+        if self.personal is not None and self.validation_share == 0:
+            raise ValueError("validation_share: personal needs one above 0 to decide by")
         return self
 
     def baseline_settings(self, *, seed: int, fold: int | None) -> dict[str, Any]:

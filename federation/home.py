@@ -59,7 +59,7 @@ class Home:
         return f"{now:%Y%m%d-%H%M%S}-{name}-{secrets.token_hex(2)}"
 
     def run(self, run: str) -> Path:
-        """The folder of an existing run; a unique beginning of its id, or `last`, will do.
+        """The folder of an existing run; a unique part of its id, or `last`, will do.
 
         Raises:
             InputError: There is no such run, or several.
@@ -97,7 +97,8 @@ class Home:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.root / "lock", timeout=0)
+            # a second, because `tacit run list` holds it for a moment to see whether it is free
+            lock = FileLock(self.root / "lock", timeout=1)
             lock.acquire()
         except Timeout:
             raise RefusedError(

@@ -132,7 +132,20 @@ def launch_local(
                 "Check its members, or the data folder."
             )
         launcher = _launcher(home)
-        nodes = [_node(home, project, options, member, launcher.public) for member in members]
+        known = {member: _enrol(home, project, member) for member in members}
+        nodes = [
+            LocalNode(
+                member=member,
+                home=home.node(project.contract.name, member),
+                contract=project.contract_path,
+                data_root=options.data_root,
+                launcher=launcher.public,
+                known=known,
+                device=options.device,
+                clear_allowed=options.clear_allowed,
+            )
+            for member in members
+        ]
         run = home.new_run(project.config.name, datetime.now(UTC))
         folder = RunFolder(path=home.runs / run)
         folder.begin(
@@ -144,6 +157,8 @@ def launch_local(
         work = _Launch(project, home, options, show, run, folder, ledger, launcher)
         try:
             outcome = work.carry_out(nodes, started)
+            write_json(folder.path / "result.json", outcome)
+            folder.state("finished", name=project.config.name, task=project.config.task)
         except KeyboardInterrupt:
             work.stop(STOPPED_BY_HAND)
             raise
@@ -153,8 +168,6 @@ def launch_local(
         except BaseException:
             work.stop("failed inside")
             raise
-        write_json(folder.path / "result.json", outcome)
-        folder.state("finished", name=project.config.name, task=project.config.task)
         if options.baselines:
             # the run is complete without them; if they fail, it stays so
             outcome["baselines"] = work.baselines([node.member for node in nodes])
@@ -242,9 +255,7 @@ class _Launch:
         """Record the end of a run that did not finish; nothing here may hide the reason."""
         for run in list(self.ledger.unfinished):
             with suppress(TacitError, ValueError):
-                self.ledger.record(
-                    "run.stopped", {"run": run, "reason": " ".join(reason.split())[:500]}
-                )
+                self.ledger.record("run.stopped", {"run": run, "reason": _printable(reason)[:500]})
         with suppress(TacitError, OSError):
             self.folder.log(f"stopped: {reason}")
             self.folder.state(
@@ -263,10 +274,7 @@ class _Launch:
             task=config.task,
             unit=contract.unit,
             contract=contract.digest,
-            directory={
-                node.member: Identity.load(node.home / "identity.pem").public.hex()
-                for node in nodes
-            },
+            directory={member: key.hex() for member, key in nodes[0].known.items()},
             minimum_cohort=config.minimum_cohort,
             protection=config.protection,
             node_settings=config.node_settings(seed=self.options.seed, fold=fold),
@@ -377,8 +385,9 @@ class _Launch:
                 pooled_own.setdefault(member, []).append(read([tally]))
         return {
             "local_only": {
-                "metrics": _mean(alone),
-                "by_member": {member: _mean(values) for member, values in own.items()},
+                # compared are the same rows on both sides, or nothing
+                "metrics": {} if reasons else _mean(alone),
+                "by_member": {m: _mean(found) for m, found in own.items() if m not in reasons},
                 "cannot": reasons,
             },
             "pooled": {
@@ -407,22 +416,18 @@ def _launcher(home: Home) -> Identity:
     return Identity.load(home.launcher)
 
 
-def _node(
-    home: Home, project: Project, options: LaunchOptions, member: str, launcher: bytes
-) -> LocalNode:
+def _printable(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _enrol(home: Home, project: Project, member: str) -> bytes:
+    """The member's public key; its identity is made where its node will run, once."""
     folder = home.node(project.contract.name, member)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as failure:
         raise InputError(f"{folder}: cannot be made ({failure.strerror}).") from None
-    if not (folder / "identity.pem").exists():
-        Identity.create(system_bytes).save(folder / "identity.pem")
-    return LocalNode(
-        member=member,
-        home=folder,
-        contract=project.contract_path,
-        data_root=options.data_root,
-        launcher=launcher,
-        device=options.device,
-        clear_allowed=options.clear_allowed,
-    )
+    path = folder / "identity.pem"
+    if not path.exists():
+        Identity.create(system_bytes).save(path)
+    return Identity.load(path).public

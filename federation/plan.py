@@ -31,11 +31,13 @@ def plan_run(project: Project, data_root: Path, *, seed: int) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from clients.learner import Learner
+    from clients.learner import Learner, split_validation
     from clients.members import read_members
     from clients.policy import NodePolicy, refusals
     from clients.spec import parse_node_spec
+    from clients.targets import tally_kind
     from clients.train import train
+    from privacy.tally import tally_length
 
     torch.set_num_threads(1)
     config, contract = project.config, project.contract
@@ -73,7 +75,19 @@ def plan_run(project: Project, data_root: Path, *, seed: int) -> dict[str, Any]:
         node_settings=settings,
         coordinator_settings=config.coordinator_settings(contract),
     )
-    reasons = refusals(manifest, NodePolicy(), contract)
+    shared = refusals(manifest, NodePolicy(), contract)
+    reasons: dict[str, list[str]] = {}
+    for member, one in rows.items():
+        own = split_validation(work.scaled(one.train), spec)[0]
+        too_few = len(work.training_examples(own, released)) == 0
+        reasons[member] = [*shared, *(["It has no training example."] if too_few else [])]
+    watches = sum(
+        index % config.watch_every == 0 or index == config.training.rounds
+        for index in range(1, config.training.rounds + 1)
+    )
+    evaluations = watches + 1 + (config.personal is not None)
+    tally_values = tally_length(tally_kind(contract), contract.groups)
+    other_bytes = 8 * (statistics_values + evaluations * tally_values) * len(project.folds)
     rounds = config.training.rounds * len(project.folds)
     return {
         "name": config.name,
@@ -83,7 +97,7 @@ def plan_run(project: Project, data_root: Path, *, seed: int) -> dict[str, Any]:
             member: {
                 "training_rows": len(one.train),
                 "test_rows": len(one.test),
-                "would_refuse": reasons,
+                "would_refuse": reasons[member],
             }
             for member, one in rows.items()
         },
@@ -94,7 +108,10 @@ def plan_run(project: Project, data_root: Path, *, seed: int) -> dict[str, Any]:
         "model_values": work.length,
         "statistics_values": statistics_values,
         "bytes_per_round": {"up_per_member": up, "down_per_member": 4 * work.length},
-        "bytes_total": {"up_per_member": up * rounds, "down_per_member": 4 * work.length * rounds},
+        "bytes_total": {
+            "up_per_member": up * rounds + other_bytes,
+            "down_per_member": 4 * work.length * rounds,
+        },
         "seconds_per_round_largest_member": round(seconds, 3),
         "seconds_training_largest_member": round(seconds * rounds, 1),
         "privacy": {
@@ -103,7 +120,7 @@ def plan_run(project: Project, data_root: Path, *, seed: int) -> dict[str, Any]:
             "note": "Sums are hidden by masks; no noise is added, so the model itself has no "
             "differential privacy.",
         },
-        "feasible": not reasons and len(members) >= config.minimum_cohort,
+        "feasible": not any(reasons.values()) and len(members) >= config.minimum_cohort,
     }
 
 

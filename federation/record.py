@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from aggregator.coordinator import RunResult
 from federation.home import read_json, write_bytes, write_json
 from privacy.canonical import canonical_json
+from privacy.errors import NotVerifiedError
 from privacy.ledger.store import LedgerStore
 from privacy.manifest import Manifest
 from privacy.messages import vector_digest
@@ -98,10 +99,19 @@ def model_bytes(result: RunResult, manifest: Manifest) -> bytes:
 
 
 def load_model(path: Path) -> NDArray[np.float32]:
-    """The weights of a stored model."""
-    from safetensors.numpy import load
+    """The weights of a stored model.
 
-    return np.asarray(load(path.read_bytes())["model"], dtype=np.float32)
+    Raises:
+        NotVerifiedError: They are not those whose digest was stored beside them.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        model = np.asarray(file.get_tensor("model"), dtype=np.float32)
+        digest = (file.metadata() or {}).get("digest")
+    if digest != vector_digest(model).hex():
+        raise NotVerifiedError(f"{path}: the weights were changed since the run; fetch it again.")
+    return model
 
 
 def read_rounds(folder: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """What people read: tables, a sparkline, a curve, and the page at the end of a demo."""
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,6 +9,8 @@ from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
+
+from federation.home import write_bytes
 
 BARS: Final = "▁▂▃▄▅▆▇█"
 HIGHER_IS_BETTER: Final = frozenset({"auc", "average_precision", "r2"})
@@ -58,7 +61,9 @@ def plot_curve(rounds: Sequence[Mapping[str, Any]], headline: str, path: Path) -
     axes.set_xlabel("round")
     axes.set_ylabel(f"{NAMES.get(headline, headline)}, members' validation rows")
     axes.grid(visible=True, alpha=0.3)
-    figure.savefig(path, dpi=120)
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png", dpi=120)
+    write_bytes(path, drawn.getvalue())
     return path
 
 
@@ -146,10 +151,12 @@ def manager_page(results: Sequence[Mapping[str, Any]], verdict: str) -> Renderab
     """What was trained, by whom, what each gained, what left each member, and the verdict."""
     parts: list[RenderableType] = []
     for result in results:
+        cannot = result.get("baselines", {}).get("local_only", {}).get("cannot", {})
         won = [
             member
             for member, alone, federated in gains(result)
-            if alone is None or _is_better(federated, alone, result["headline"])
+            if (alone is None and member in cannot and federated is not None)
+            or (alone is not None and _is_better(federated, alone, result["headline"]))
         ]
         known = [m for m, alone, _ in gains(result) if alone is not None]
         text = Text.assemble(

@@ -54,7 +54,7 @@ class TrainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=
 
 
 class EvaluateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="evaluate"):
-    """Seal the tally of the model in the vector on `part`: `validation`, `test`, `personal`."""
+    """Seal the tally of the model in the vector on `part`: `watch`, `test`, `personal`."""
 
     run: bytes
     round: int
@@ -95,7 +95,6 @@ class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="seale
     member: str
     header: bytes
     length: Annotated[int, msgspec.Meta(ge=1)]
-    seconds: Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
 
 class Refused(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="refused"):

@@ -24,7 +24,9 @@ CALIBRATION_BINS: Final = 10
 TALLY_CLIP: Final = 2.0**40  # what any entry of a tally may reach; its sum's number format
 SCORE_CEILING: Final = 1e6  # keeps one wild prediction inside the sum's range
 _LIFE: Final = ("rows", "squared_raw", "squared_cap", "absolute_cap", "nasa")
-_VALUE: Final = ("rows", "squared", "absolute", "target", "target_squared")
+_VALUE: Final = (
+    "rows", "squared", "absolute", "target", "target_squared", "tallies", "exponent",
+)  # fmt: skip
 _COUNT: Final = ("rows", "exposure", "count", "predicted", "deviance", "null_log")
 
 
@@ -49,6 +51,7 @@ def tally(
     group: NDArray[np.int64],
     groups: Sequence[str],
     cap: float,
+    exponent: int = 0,
 ) -> Floats:
     """Tally a model's scores on rows.
 
@@ -62,6 +65,9 @@ def tally(
         group: Shape (n,). Index into `groups`, -1 for none.
         groups: Names that are reported singly.
         cap: For `life`, the cap of the label.
+        exponent: For `value`, errors are counted in units of 2^exponent, so that their squares
+            are neither lost below the sum's step nor beyond its range. All tallies that are
+            summed must use the same one; the sum carries it.
 
     Returns:
         Shape (`tally_length(kind, groups)`,).
@@ -70,7 +76,7 @@ def tally(
     if kind == "life":
         make = lambda keep: _life(score[keep], target[keep], target_raw[keep], cap)  # noqa: E731
     elif kind == "value":
-        make = lambda keep: _value(score[keep], target[keep])  # noqa: E731
+        make = lambda keep: _value(score[keep], target[keep], exponent)  # noqa: E731
     elif kind == "binary":
         make = lambda keep: _binary(score[keep], target[keep])  # noqa: E731
     else:
@@ -149,10 +155,10 @@ def _read_life(total: Floats) -> dict[str, float]:
     }
 
 
-def _value(score: Floats, target: Floats) -> Floats:
-    # in target units labels lie in [-1, 1]; a diverged model shows as bad, and stays in range
-    error = np.clip(score - target, -100, 100)
-    held = np.clip(target, -100, 100)
+def _value(score: Floats, target: Floats, exponent: int) -> Floats:
+    # a diverged model shows as bad, and stays in range
+    error = np.clip((score - target) / 2.0**exponent, -1e3, 1e3)
+    held = np.clip(target / 2.0**exponent, -1e6, 1e6)
     return np.array(
         [
             error.size,
@@ -160,15 +166,18 @@ def _value(score: Floats, target: Floats) -> Floats:
             np.abs(error).sum(),
             held.sum(),
             np.square(held).sum(),
+            1.0,
+            exponent,
         ],
         dtype=np.float64,
     )
 
 
 def _read_value(total: Floats, unit: float) -> dict[str, float]:
-    rows, squared, absolute, target, target_squared = total
+    rows, squared, absolute, target, target_squared, tallies, exponent = total
     if rows < 1:
         return {"rows": rows}
+    unit *= 2.0 ** round(float(exponent) / max(float(tallies), 1.0))
     spread = target_squared / rows - (target / rows) ** 2
     explained = 1 - (squared / rows) / spread if spread > 0 else np.nan
     return {

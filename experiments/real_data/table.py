@@ -1,6 +1,6 @@
 """Print result.json as the tables of README.md.
 
-    python experiments/real_data/table.py
+python experiments/real_data/table.py
 """
 
 import json
@@ -28,7 +28,9 @@ def main() -> None:
         print(f"| `{name}` | {one['headline']} | {' | '.join(parts)} |")
     for name, one in sorted(results.items()):
         sign = 1 if one["headline"] in LOWER_IS_BETTER else -1
-        print(f"\n### {name}: {one['headline']} on each member's own test rows, mean of the seeds\n")
+        print(
+            f"\n### {name}: {one['headline']} on each member's own test rows, mean of the seeds\n"
+        )
         print("| member | test rows | alone | federated | gain | spread of the gain |")
         print("|---|---|---|---|---|---|")
         for member, first in one["seeds"][0]["by_member"].items():

@@ -50,6 +50,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone
         sys.exit(STOPPED)
+    except OSError as failure:
+        where = failure.filename or "a file"
+        _say(f"{where}: {failure.strerror or failure}; free some space or choose another folder.")
+        sys.exit(1)
     if result == INTERRUPTED:
         _say("Stopped by hand; what was committed is kept, nothing is half written.")
         sys.exit(STOPPED)

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,6 +34,7 @@ class LocalNode:
         contract: The contract's file.
         data_root: Where the contract's paths begin.
         launcher: Public key of who may start runs.
+        known: Member -> public key of all members.
         device: `auto`, `cpu` or `cuda`.
         clear_allowed: The node's policy on unprotected sums.
     """
@@ -43,6 +44,7 @@ class LocalNode:
     contract: Path
     data_root: Path
     launcher: bytes
+    known: Mapping[str, bytes]
     device: str = "auto"
     clear_allowed: bool = False
 
@@ -91,6 +93,8 @@ def join() -> tuple[str, ...]:
             member=local.member,
             identity=Identity.load(local.home / "identity.pem"),
             launcher=local.launcher,
+            known=local.known,
+            tells_data_errors=True,  # the coordinator is this machine's own user
             contract=load_contract(local.contract),
             rows=_reader(local, members),
             policy=NodePolicy(clear_allowed=local.clear_allowed),

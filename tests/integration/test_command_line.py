@@ -124,6 +124,9 @@ def test_plan_says_size_and_who_would_refuse(tmp_path: Path) -> None:
     assert plan["feasible"] is True
     assert plan["bytes_per_round"]["up_per_member"] == 8 * -(-(plan["model_values"] + 1) // 3)
     assert plan["privacy"]["unit"] == "customer"
+    launched = tacit("run", "launch", *words[2:], "--local", "--json", home=tmp_path / "home")
+    sent = json.loads(launched.stdout)["bytes_sent_per_member"]
+    assert plan["bytes_total"]["up_per_member"] == sent
     assert "It can run." in tacit(*words, home=tmp_path / "home").stdout
 
 

@@ -38,6 +38,7 @@ def nodes(tmp_path: Path) -> list[LocalNode]:
                 contract=where.contract,
                 data_root=where.root,
                 launcher=bytes(32),
+                known={},
                 device="cpu",
             )
         )

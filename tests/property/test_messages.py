@@ -37,7 +37,6 @@ UNHURRIED = settings(deadline=None)  # a busy machine is no failure
 TEXTS = st.text(max_size=20)
 BYTES = st.binary(max_size=40)
 NUMBERS = st.integers(0, 2**40)
-SECONDS = st.floats(0, 1e6)
 REQUESTS: st.SearchStrategy[Request] = st.one_of(
     st.builds(Invite, manifest=BYTES, signature=BYTES),
     st.builds(RosterNotice, run=BYTES, offers=st.lists(BYTES, max_size=4).map(tuple)),
@@ -51,7 +50,7 @@ REPLIES: st.SearchStrategy[Reply] = st.one_of(
     st.builds(Joined, member=TEXTS, offer=BYTES),
     st.builds(Ready, member=TEXTS),
     st.builds(InitialModel, member=TEXTS, architecture=BYTES, digest=BYTES, length=NUMBERS),
-    st.builds(Sealed, member=TEXTS, header=BYTES, length=st.integers(1, 2**40), seconds=SECONDS),
+    st.builds(Sealed, member=TEXTS, header=BYTES, length=st.integers(1, 2**40)),
     st.builds(Refused, member=TEXTS, reason=TEXTS),
 )
 ONE_OF_EACH: tuple[Request | Reply, ...] = (
@@ -65,7 +64,7 @@ ONE_OF_EACH: tuple[Request | Reply, ...] = (
     Joined(member="bank", offer=b"o"),
     Ready(member="bank"),
     InitialModel(member="bank", architecture=b"a", digest=b"d", length=9),
-    Sealed(member="bank", header=b"h", length=9, seconds=0.5),
+    Sealed(member="bank", header=b"h", length=9),
     Refused(member="bank", reason="No."),
 )
 WRONG: tuple[object, ...] = (None, 7.5, [1], {}, {"a": 1}, "text", b"bytes", -1.5, True, 2**63)

@@ -139,6 +139,7 @@ def assemble(
                 member=member,
                 identity=keys[member],
                 launcher=launcher.public,
+                known={name: key.public for name, key in keys.items()},
                 contract=contract,
                 rows=lambda _, own=own: own,  # type: ignore[misc]
                 policy=policy or NodePolicy(),

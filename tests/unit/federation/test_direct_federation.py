@@ -12,6 +12,7 @@ from clients.policy import NodePolicy
 from privacy.errors import CohortError, ProtocolError, RefusedError
 from privacy.manifest import Manifest
 from privacy.messages import (
+    EvaluateRequest,
     InitialModelRequest,
     Parcel,
     Request,
@@ -159,7 +160,7 @@ def test_different_models_for_two_members_open_nothing(tmp_path: Path) -> None:
     direct = assemble(where.config, tmp_path)
 
     def another_model(member: str, request: Request, parcel: Parcel) -> Parcel:
-        if member == "north" and isinstance(request, TrainRequest):
+        if member == "north" and isinstance(request, TrainRequest) and request.round == 2:
             model = np.frombuffer(parcel.data, dtype="<f4").copy()
             model[0] += 1
             return pack(request, model)
@@ -168,7 +169,8 @@ def test_different_models_for_two_members_open_nothing(tmp_path: Path) -> None:
     direct.transport.tamper_request = another_model
     with pytest.raises(ProtocolError):
         direct.run()
-    assert not any(kind == "round.committed" for kind, _ in direct.notes.entries)
+    committed = [body["round"] for kind, body in direct.notes.entries if kind == "round.committed"]
+    assert committed == [1]
 
 
 def test_two_rosters_open_nothing(tmp_path: Path) -> None:
@@ -284,3 +286,93 @@ def test_what_leaves_a_node_never_repeats_and_looks_like_noise(tmp_path: Path) -
     assert len(set(sealed)) == len(sealed)
     bits = np.unpackbits(np.frombuffer(b"".join(sealed), dtype=np.uint8))
     assert abs(bits.mean() - 0.5) < 0.02
+
+
+def test_a_member_that_the_launcher_made_up_is_refused(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from privacy.identity import Identity
+    from privacy.randomness import system_bytes
+
+    where = tables.write(tmp_path, "binary")
+    direct = assemble(where.config, tmp_path)
+    invented = Identity.create(system_bytes).public.hex()
+    directory = {**direct.manifest.directory, "south": invented}
+    direct.manifest = replace(direct.manifest, directory=directory)
+    with pytest.raises(RefusedError, match="not told of at its enrolment"):
+        direct.run()
+
+
+def test_a_prepared_first_model_is_refused(tmp_path: Path) -> None:
+    where = tables.write(tmp_path, "binary")
+    direct = assemble(where.config, tmp_path)
+
+    def prepared(_: str, request: Request, parcel: Parcel) -> Parcel:
+        if isinstance(request, TrainRequest) and request.round == 1:
+            model = np.frombuffer(parcel.data, dtype="<f4").copy()
+            model[:] = 0.5
+            return pack(request, model)
+        return parcel
+
+    direct.transport.tamper_request = prepared
+    with pytest.raises(RefusedError, match="agreed initial model"):
+        direct.run()
+
+
+@pytest.mark.parametrize(
+    ("part", "round_index", "says"),
+    [
+        ("test", 1, "final model alone"),
+        ("watch", 2, "once, after the round"),
+        ("everything", 3, "watch, test and personal"),
+    ],
+)
+def test_a_node_answers_no_more_about_its_rows_than_was_agreed(
+    tmp_path: Path, part: str, round_index: int, says: str
+) -> None:
+    where = tables.write(tmp_path, "binary")
+    direct = assemble(where.config, tmp_path)
+
+    def other(_: str, request: Request, parcel: Parcel) -> Parcel:
+        if not isinstance(request, EvaluateRequest):
+            return parcel
+        model = np.frombuffer(parcel.data, dtype="<f4")
+        due = request.round == (3 if part == "everything" else 1)
+        if due:
+            return pack(EvaluateRequest(run=request.run, round=round_index, part=part), model)
+        return parcel
+
+    direct.transport.tamper_request = other
+    with pytest.raises(RefusedError, match=says):
+        direct.run()
+
+
+def test_a_second_evaluation_of_another_model_is_refused(tmp_path: Path) -> None:
+    where = tables.write(tmp_path, "binary")
+    direct = assemble(where.config, tmp_path)
+    first: list[Request] = []
+
+    def again(_: str, request: Request, parcel: Parcel) -> Parcel:
+        if isinstance(request, EvaluateRequest) and request.round == 1:
+            first.append(request)
+        if isinstance(request, TrainRequest) and request.round == 2:
+            model = np.frombuffer(parcel.data, dtype="<f4")
+            return pack(first[0], model * np.float32(0.5))
+        return parcel
+
+    direct.transport.tamper_request = again
+    with pytest.raises(RefusedError, match="evaluated once"):
+        direct.run()
+
+
+def test_regression_is_measured_right_where_the_range_is_far_wider_than_the_labels(
+    tmp_path: Path,
+) -> None:
+    columns = tables.columns("value")
+    columns[-1]["range"] = [-1e9, 1e9]
+    where = tables.write(tmp_path, "value", contract_changes={"columns": columns})
+    narrow = tables.write(tmp_path / "narrow", "value")
+    wide = assemble(where.config, tmp_path).run().metrics
+    expected = assemble(narrow.config, tmp_path / "narrow").run().metrics
+    assert wide["rmse"] == pytest.approx(expected["rmse"], rel=0.2)
+    assert wide["rmse"] > 50
