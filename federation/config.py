@@ -32,16 +32,6 @@ LABELS_OF_TASK: dict[str, tuple[str, ...]] = {
 }
 
 
-class Aggregation(Frozen):
-    """The server step as a launcher writes it; see `aggregator.plan.ServerStep`."""
-
-    kind: Literal["fedavg", "fedavgm", "fedadam"] = "fedavg"
-    learning_rate: Annotated[float, Field(gt=0, le=100)] = 1.0
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    second_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    adaptivity: Annotated[float, Field(gt=0, le=1)] = 1e-3
-
-
 class RunConfig(Frozen):
     """A run config file. Every key is in configs/README.md.
 
@@ -76,7 +66,7 @@ class RunConfig(Frozen):
     features: FeatureSpec = FeatureSpec()
     model: ModelSpec
     training: TrainingSpec
-    server: Aggregation = Aggregation()
+    server: ServerStep = ServerStep()
     update: UpdateSpec = UpdateSpec()
     average_last: Annotated[int, Field(ge=1, le=10_000)] = 1
     watch_every: Annotated[int, Field(ge=1, le=10_000)] = 1
@@ -119,7 +109,7 @@ class RunConfig(Frozen):
         plan = CoordinatorPlan(
             rounds=self.training.rounds,
             statistics_stages=self.features.stages,
-            server=ServerStep(**self.server.model_dump()),
+            server=self.server,
             clip=self.update.clip,
             average_last=self.average_last,
             watch_every=self.watch_every,
