@@ -302,7 +302,8 @@ class Node:
             seed=local_seed(session.spec.seed, self.member, request.round),
         )
         overview = work.overview(session.released)
-        weight = weight_of(len(training), overview, session.spec.update)
+        units = int(np.unique(training.unit).size)
+        weight = weight_of(len(training), units, overview, session.spec.update)
         change = weighted_change(model, to_vector(work.network), weight, session.spec.update)
         encoding = fixed_point.narrow(len(_roster(session).members), clip=session.spec.update.clip)
         session.round = request.round

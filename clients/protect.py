@@ -9,17 +9,22 @@ from clients.spec import UpdateSpec
 from clients.statistics import Overview
 
 
-def weight_of(rows: int, overview: Overview, update: UpdateSpec) -> float:
+def weight_of(rows: int, units: int, overview: Overview, update: UpdateSpec) -> float:
     """A member's weight in (0, 1], by `weigh_by`.
 
-    Its rows in units of `weight_cap` times the members' mean; or the square root of that; or 1.
+    Its rows (or units) in units of `weight_cap` times the members' mean; or the square root of its
+    rows so counted; or 1. It travels only inside the sum. A member above the cap counts as if it
+    were at it, so no member's size can be read off as the largest weight.
 
-    It travels only inside the sum. A member above the cap counts as if it were at it, so no
-    member's size can be read off as the largest weight.
+    Args:
+        rows: The member's training examples, at least one.
+        units: Its devices, policyholders or borrowers among them, at least one.
+        overview: Totals over the federation.
+        update: Which weight.
     """
-    mean_rows = overview.rows / overview.members
-    share = min(rows / (update.weight_cap * mean_rows), 1.0)
-    weights: dict[str, float] = {"rows": share, "root_rows": math.sqrt(share), "members": 1.0}
+    count, total = (units, overview.units) if update.weigh_by == "units" else (rows, overview.rows)
+    share = min(count / (update.weight_cap * total / overview.members), 1.0)
+    weights = {"rows": share, "units": share, "root_rows": math.sqrt(share), "members": 1.0}
     return weights[update.weigh_by]
 
 

@@ -147,13 +147,14 @@ class UpdateSpec(Frozen):
     Attributes:
         clip: Each coordinate of the change is held to [-clip, clip] (model units).
         clip_l2: The whole change is scaled down to this L2 norm, if given (model units).
-        weigh_by: `rows`, their square root `root_rows`, or `members` (all alike).
+        weigh_by: `rows`, their square root `root_rows`, protected `units`, or `members` (all
+            alike).
         weight_cap: A member counts for at most this many times the members' mean of rows.
     """
 
     clip: Annotated[float, Field(gt=0, le=1e3)] = 1.0
     clip_l2: Positive | None = None
-    weigh_by: Literal["rows", "root_rows", "members"] = "rows"
+    weigh_by: Literal["rows", "root_rows", "units", "members"] = "rows"
     weight_cap: Annotated[float, Field(ge=1, le=1e3)] = 4.0
 
 

@@ -53,7 +53,7 @@ def history_table(home: Home, runs: list[dict[str, Any]]) -> RenderableType:
         return f"No runs in {home.root} yet; start one with: tacit run launch CONFIG --local"
     table = Table(title=f"runs in {home.root}")
     for name in ("run", "task", "state", "rounds", "result"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for one in runs:
         result = f"{one['headline']} {one['metric']:.4g}" if one.get("metric") is not None else ""
         table.add_row(

@@ -128,6 +128,8 @@ def member_table(result: Mapping[str, Any]) -> Table:
 def summary(result: Mapping[str, Any]) -> RenderableType:
     """The end of a launch."""
     facts = Table.grid(padding=(0, 2))
+    facts.add_column(no_wrap=True)
+    facts.add_column(overflow="fold")
     facts.add_row("run", result["run"])
     facts.add_row(
         "what left a member",

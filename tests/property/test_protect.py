@@ -48,11 +48,16 @@ def test_a_small_change_passes_unchanged() -> None:
 def test_a_weight_is_in_the_unit_interval_and_hides_who_is_largest(
     rows: int, total: float, members: int
 ) -> None:
-    overview = Overview(total, 1, 0, 0, 1, members)
-    kinds: tuple[Literal["rows", "root_rows", "members"], ...] = ("rows", "root_rows", "members")
+    overview = Overview(total, total, 0, 0, 1, members)
+    kinds: tuple[Literal["rows", "root_rows", "units", "members"], ...] = (
+        "rows",
+        "root_rows",
+        "units",
+        "members",
+    )
     for kind in kinds:
-        weight = weight_of(rows, overview, UpdateSpec(weigh_by=kind))
+        weight = weight_of(rows, rows, overview, UpdateSpec(weigh_by=kind))
         assert 0 < weight <= 1
     cap = UpdateSpec().weight_cap
     if rows > cap * total / members:
-        assert weight_of(rows, overview, UpdateSpec()) == 1.0
+        assert weight_of(rows, 1, overview, UpdateSpec()) == 1.0
