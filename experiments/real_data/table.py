@@ -31,15 +31,19 @@ def main() -> None:
         print(
             f"\n### {name}: {one['headline']} on each member's own test rows, mean of the seeds\n"
         )
-        print("| member | test rows | alone | federated | gain | spread of the gain |")
-        print("|---|---|---|---|---|---|")
+        tuned = "personal" in one
+        extra = " fine-tuned |" if tuned else ""
+        print(f"| member | test rows | alone | federated |{extra} gain | spread of the gain |")
+        print("|---|---|---|---|---|---|" + ("---|" if tuned else ""))
         for member, first in one["seeds"][0]["by_member"].items():
             alone = [seed["by_member"][member]["alone"] for seed in one["seeds"]]
             joint = [seed["by_member"][member]["federated"] for seed in one["seeds"]]
             gain = [sign * (a - j) for a, j in zip(alone, joint, strict=True)]
+            own = [seed["by_member"][member].get("personal") or 0 for seed in one["seeds"]]
+            extra = f" {statistics.mean(own):.3f} |" if tuned else ""
             print(
                 f"| {member} | {first['test_rows']:.0f} | {statistics.mean(alone):.3f} | "
-                f"{statistics.mean(joint):.3f} | {statistics.mean(gain):+.3f} | "
+                f"{statistics.mean(joint):.3f} |{extra} {statistics.mean(gain):+.3f} | "
                 f"{statistics.stdev(gain) if len(gain) > 1 else 0:.3f} |"
             )
         groups = [k for k in one["seeds"][0]["metrics"] if k.startswith(one["headline"] + ".")]
