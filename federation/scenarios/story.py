@@ -11,7 +11,7 @@ from federation.home import Home
 
 FOLDER = Path(__file__).parent
 REAL_FILE = Path("cmapss") / "train_FD001.txt.gz"
-REAL_CONFIG = Path("configs") / "demo_cmapss.yaml"
+REAL_CONFIG = Path("configs") / "failure_cmapss.yaml"
 
 
 ScenarioName = Literal["failure", "claims", "credit"]
