@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federation.engine import worker
+from federation.engine.pool import end
 from privacy.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -111,10 +112,7 @@ def train_baselines(
             "launch without --baselines."
         ) from None
     finally:
-        processes = list((pool._processes or {}).values())  # noqa: SLF001 - no public way to end
-        pool.shutdown(wait=False, cancel_futures=True)  # a worker in the middle of a task
-        for process in processes:
-            process.terminate()
+        end(pool)
         ours.close()
     return Baselines(alone, pooled, reasons)
 

@@ -27,6 +27,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from federation.engine import worker
+from federation.engine.pool import end
 from federation.engine.worker import LocalNode
 from privacy.errors import RefusedError, TacitError
 
@@ -87,10 +88,8 @@ class LocalGrid(Grid):
     def close(self) -> None:
         """End every worker at once; what was under way is lost."""
         for one in self._workers:
-            processes = list((one._processes or {}).values())  # noqa: SLF001 - no public way to
-            one.shutdown(wait=False, cancel_futures=True)  # end a worker in the middle of a task
-            for process in processes:
-                process.terminate()
+            end(one)
+        self._alive.close()
 
     def set_run(self, run: Run) -> None:
         """Name the run that messages belong to."""
@@ -162,7 +161,7 @@ class LocalGrid(Grid):
             replies += got
             missing -= {reply.metadata.reply_to_message_id for reply in got}
         for message_id in missing:  # a late reply is dropped, as on a network
-            self._under_way.pop(message_id).cancel()
+            del self._under_way[message_id]
         return replies
 
     @staticmethod

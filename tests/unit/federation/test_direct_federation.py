@@ -8,6 +8,7 @@ import pytest
 from support import tables
 from support.direct import Direct, assemble
 
+from clients.node import Node
 from clients.policy import NodePolicy
 from privacy.errors import CohortError, ProtocolError, RefusedError
 from privacy.manifest import Manifest
@@ -16,12 +17,14 @@ from privacy.messages import (
     InitialModelRequest,
     Parcel,
     Request,
+    RosterNotice,
     Sealed,
     StatisticsRequest,
     TrainRequest,
     pack,
     unpack_reply,
 )
+from privacy.secure_sum.keys import KeyOffer
 
 CHANCE_AUC = 0.7
 
@@ -376,3 +379,32 @@ def test_regression_is_measured_right_where_the_range_is_far_wider_than_the_labe
     expected = assemble(narrow.config, tmp_path / "narrow").run().metrics
     assert wide["rmse"] == pytest.approx(expected["rmse"], rel=0.2)
     assert wide["rmse"] > 50
+
+
+def test_a_roster_without_one_of_the_runs_members_is_refused(tmp_path: Path) -> None:
+    rows = tables.table("binary")
+    rows.loc[rows["id"] % 4 == 0, "member"] = "east"
+    where = tables.write(tmp_path, "binary", rows=rows)
+    direct = assemble(where.config, tmp_path)
+
+    def without_east(member: str, request: Request, parcel: Parcel) -> Parcel:
+        if isinstance(request, RosterNotice) and member != "east":
+            offers = [o for o in request.offers if KeyOffer.from_bytes(o).member != "east"]
+            return pack(RosterNotice(run=request.run, offers=tuple(offers)), None)
+        return parcel
+
+    direct.transport.tamper_request = without_east
+    with pytest.raises(RefusedError, match="not those of all its members"):
+        direct.run()
+
+
+def test_a_run_cannot_be_set_up_twice_even_after_a_restart(tmp_path: Path) -> None:
+    where = tables.write(tmp_path, "binary")
+    direct = assemble(where.config, tmp_path)
+    direct.run()
+    # the same installations, started anew: nothing in memory, the same folders
+    direct.transport.members = {
+        address: Node(node._settings) for address, node in direct.nodes.items()
+    }
+    with pytest.raises(RefusedError, match="joined that run already"):
+        direct.run()
