@@ -1,5 +1,6 @@
 """`tacit`: the verbs, and how every failure ends: one sentence, an exit code, no traceback."""
 
+import os
 import sys
 
 import click
@@ -56,7 +57,10 @@ def main() -> None:
         sys.exit(1)
     if result == INTERRUPTED:
         _say("Stopped by hand; what was committed is kept, nothing is half written.")
-        sys.exit(STOPPED)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # all is on disk and the workers were ended: no queue of theirs may hold up a Ctrl-C
+        os._exit(STOPPED)
     sys.exit(result if isinstance(result, int) else 0)
 
 
