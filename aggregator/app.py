@@ -12,8 +12,6 @@ from aggregator.ports import Answer
 from privacy.errors import ProtocolError
 from privacy.messages import Parcel, Request, Vector, pack, unpack_reply
 
-MESSAGE_TYPES: Mapping[str, str] = {"query": "query", "train": "train", "evaluate": "evaluate"}
-
 
 def server_app(carry_out: Callable[["GridTransport"], None]) -> ServerApp:
     """The app that carries out one run over whatever grid it is given."""
@@ -46,7 +44,7 @@ class GridTransport:
     ) -> Mapping[int, Answer]:
         """See the port."""
         messages = [
-            Message(_record(pack(request, vector)), node, MESSAGE_TYPES[kind])
+            Message(_record(pack(request, vector)), node, kind)
             for node, (request, vector) in requests.items()
         ]
         answers: dict[int, Answer] = {}

@@ -40,10 +40,9 @@ def train_alone(
     """
     work = Learner(contract, spec, device)
     # a unit's name may be used by several members; a window must not run from one to the other
-    rows = _joined([(one.member, work.scaled(one.train)) for one in members])
-    training = _joined(
-        [(one.member, split_validation(work.scaled(one.train), spec)[0]) for one in members]
-    )
+    own = [(one.member, work.scaled(one.train)) for one in members]
+    rows = _joined(own)
+    training = _joined([(member, split_validation(table, spec)[0]) for member, table in own])
     released: list[Floats] = []
     for _ in range(work.stages):
         released.append(work.tally_statistics(rows, released))

@@ -55,7 +55,7 @@ class WindowFeatures:
     @property
     def stages(self) -> int:
         """Two where windows are summarised, else one."""
-        return 2 if self.window.statistics else 1
+        return self.spec.features.stages
 
     @property
     def sensors(self) -> tuple[Column, ...]:

@@ -92,12 +92,12 @@ def test_no_file_names_a_machine_or_an_index() -> None:
     listed = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.split()
-    bad = re.compile(r"index-url|find-links|https?://[^ ]*/simple(/|\"|$)|/root/|/home/[a-z]")
+    # put together here, so that this file does not hold what it looks for
+    words = ("index" + "-url", "find" + "-links", "/ro" + "ot/", "/ho" + "me/[a-z]")
+    bad = re.compile("|".join((*words, r"https?://[^ ]*/simp" + r"le(/|\"|$)")))
     for name in listed:
         path = ROOT / name
         if path.suffix in {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ""} and path.is_file():
-            if path == Path(__file__):
-                continue
             assert not bad.search(path.read_text(encoding="utf-8", errors="replace")), name
 
 
