@@ -3,14 +3,17 @@
 Flower is a courier here: what it carries is signed and sealed inside.
 """
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from aggregator.ports import Answer
 from privacy.errors import ProtocolError
-from privacy.messages import Parcel, Request, Vector, pack, unpack_reply
+from privacy.messages import Parcel, Refused, Request, pack, unpack_reply
+
+_SHORTEST_WAIT_S = 0.001
 
 
 def server_app(carry_out: Callable[["GridTransport"], None]) -> ServerApp:
@@ -37,33 +40,54 @@ class GridTransport:
 
     def exchange(
         self,
-        requests: Mapping[int, tuple[Request, Vector | None]],
+        requests: Mapping[int, tuple[Request, bytes]],
         *,
         kind: str,
         deadline_s: float,
+        needed: Collection[int],
+        grace_s: float,
     ) -> Mapping[int, Answer]:
         """See the port."""
-        messages = [
-            Message(_record(pack(request, vector)), node, kind)
-            for node, (request, vector) in requests.items()
-        ]
+        started = time.monotonic()
+        waiting = set(
+            self._grid.push_messages(
+                [
+                    Message(_record(pack(request, payload)), node, kind)
+                    for node, (request, payload) in requests.items()
+                ]
+            )
+        )
         answers: dict[int, Answer] = {}
-        for reply in self._grid.send_and_receive(messages, timeout=deadline_s):
-            node = reply.metadata.src_node_id
-            if reply.has_error():
-                raise ProtocolError(f"Node {node} failed without an answer; its own log says why.")
-            if node not in requests or node in answers:
-                raise ProtocolError(f"Node {node} answered more than it was asked.")
-            answers[node] = unpack_reply(_parcel(reply.content))
+        missing, end = set(needed), started + deadline_s
+        while waiting:
+            for reply in self._grid.pull_messages(waiting):
+                waiting.discard(reply.metadata.reply_to_message_id)
+                node = reply.metadata.src_node_id
+                missing.discard(node)
+                if not reply.has_error() and node in requests and node not in answers:
+                    answers[node] = _read(reply.content)
+            now = time.monotonic()
+            if not missing and end > now + grace_s:
+                end = now + grace_s
+            if now >= end:
+                break
+            # short waits while a step is young, rare questions when it takes long
+            time.sleep(min(max(0.02 * (now - started), _SHORTEST_WAIT_S), 1.0, end - now))
         return answers
+
+
+def _read(content: RecordDict) -> Answer:
+    try:
+        return unpack_reply(_parcel(content))
+    except ProtocolError as fault:
+        return Refused(member="a node", reason=str(fault)), b""
 
 
 def _record(parcel: Parcel) -> RecordDict:
     record = RecordDict({"message": ConfigRecord({"bytes": parcel.message})})
-    if parcel.dtype:
-        count = len(parcel.data) // int(parcel.dtype[-1])
-        array = Array(parcel.dtype, (count,), "tacit.v1", parcel.data)
-        record["vector"] = ArrayRecord({"vector": array})
+    if parcel.payload:
+        array = Array("|u1", (len(parcel.payload),), "tacit.v2", parcel.payload)
+        record["payload"] = ArrayRecord({"payload": array})
     return record
 
 
@@ -72,9 +96,9 @@ def _parcel(content: RecordDict) -> Parcel:
         message = content.config_records["message"]["bytes"]
         if not isinstance(message, bytes):
             raise ProtocolError("A reply came without its bytes.")
-        if "vector" not in content.array_records:
+        if "payload" not in content.array_records:
             return Parcel(message)
-        array = content.array_records["vector"]["vector"]
+        array = content.array_records["payload"]["payload"]
     except KeyError:
         raise ProtocolError("A reply came without one of its parts.") from None
-    return Parcel(message, array.dtype, array.data)
+    return Parcel(message, array.data)

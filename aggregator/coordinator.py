@@ -1,81 +1,107 @@
 """One run, told in order; the coordinator's half.
 
-invite -> roster -> statistics -> initial model -> rounds -> evaluation -> finish. Each sum is
-opened over the whole roster or not at all, recorded with its receipt, checked, and only then used.
-What the coordinator handles is a sum, a digest, or a vector that everybody may see.
+invite -> roster -> group key -> statistics -> initial model -> rounds -> evaluation -> finish
+
+It carries messages and adds up what it cannot read apart; with `sealed` it cannot read the sum
+either. It holds no model: members step their own copies, and tell only hashes. Each sum is
+recorded with its receipt before members are shown it. Members that are away are asked again with
+the next step, and brought up to date first.
 """
 
-import hashlib
-import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from aggregator.plan import CoordinatorPlan, parse_plan
-from aggregator.ports import Ledger, Observer, Transport
-from aggregator.server_step import initial_state, mean_of_last, step
-from privacy import fixed_point
+from aggregator.ports import Answer, Ledger, Observer, Transport
 from privacy.errors import CohortError, ProtocolError, RefusedError
-from privacy.fixed_point import FixedPoint
+from privacy.ledger.entry import STATISTICS, UPDATE
 from privacy.manifest import Manifest
 from privacy.messages import (
+    Accepted,
     EvaluateRequest,
     FinishNotice,
     InitialModel,
     InitialModelRequest,
     Invite,
     Joined,
+    KeyHeld,
+    KeyMade,
+    KeyNotice,
     Ready,
     Refused,
     Reply,
     Request,
+    Revealed,
+    RevealRequest,
     RosterNotice,
     Sealed,
     StatisticsRequest,
+    SumNotice,
+    SumPart,
+    SumRequest,
+    SurvivorsNotice,
     TrainRequest,
-    Vector,
-    vector_digest,
+    Voted,
 )
-from privacy.secure_sum import Opener, SealedVector, SumContext
-from privacy.secure_sum.clear import ClearOpener
+from privacy.secure_sum import Answer as Shares
+from privacy.secure_sum import SealedVector, Vote
+from privacy.secure_sum.cohort import Cohort, groups_of
+from privacy.secure_sum.gathering import Gathering, OpenedSum
 from privacy.secure_sum.keys import KeyOffer, Roster, admit
-from privacy.secure_sum.masked import MaskedOpener
-from privacy.tally import TALLY_CLIP, metrics, tally_length
+from privacy.secure_sum.schemes import Scheme, scheme_of
+from privacy.sum_context import SumContext, extend_history, first_history, payload_digest
 
-Floats = NDArray[np.float64]
-AnyReply = TypeVar("AnyReply", Joined, Ready, InitialModel, Sealed)
-Known = TypeVar("Known")
-SMALLEST_WEIGHT = 1e-3  # of all members together; below it nothing was learnt
+AnyReply = TypeVar(
+    "AnyReply", Joined, Ready, InitialModel, Sealed, Voted, Revealed, Accepted, KeyHeld
+)
+Word = TypeVar("Word", bound=Hashable)
+NO_MODEL = bytes(32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """What a run leaves behind.
+    """What a coordinator knows of a run that went to its end.
 
     Attributes:
-        model: Shape (d,), the final global model.
-        initial: Shape (d,), what the members started from.
-        architecture: Hex digest of the network's layout, equal at all members.
-        statistics: The opened sums of feature statistics, in order.
-        metrics: Of the final model on the members' test rows.
-        personal: The same for the members' fine-tuned copies; empty unless the run asked.
-        bytes_up: Sealed bytes that one member sent in one round of training.
-        bytes_down: Bytes of the model that one member was sent in one round.
-        bytes_total: Sealed bytes that one member sent in the whole run.
+        model: Hash of the final common model before averaging, as members accepted it.
+        architecture: Hash of the network's layout, equal at all members.
+        values: Weights of the network.
+        bytes_up: Payload that one member sent in one round of training.
+        bytes_down: Payload of the sums that one member was sent in one round.
+        bytes_total: Payload that one member sent in the whole run.
+        undone: Rounds that members undid.
+        absences: Member -> steps that closed without its vector.
     """
 
-    model: NDArray[np.float32]
-    initial: NDArray[np.float32]
-    architecture: str
-    statistics: tuple[Floats, ...]
-    metrics: Mapping[str, float]
-    personal: Mapping[str, float]
+    model: bytes
+    architecture: bytes
+    values: int
     bytes_up: int
     bytes_down: int
     bytes_total: int
+    undone: int
+    absences: Mapping[str, int]
+
+
+@dataclass(kw_only=True)
+class _Member:
+    """Where a member stands.
+
+    Attributes:
+        node: Its address.
+        shown: How many of the run's opened steps it accepted.
+        present: Whether it answered the last time.
+        absences: Steps that closed without its vector.
+        reason: Its last refusal.
+    """
+
+    node: int
+    shown: int = 0
+    present: bool = True
+    absences: int = 0
+    reason: str = ""
 
 
 @dataclass(kw_only=True)
@@ -84,18 +110,42 @@ class _Run:
     plan: CoordinatorPlan
     transport: Transport
     ledger: Ledger
-    address: dict[str, int] = field(default_factory=dict)
-    roster: Roster | None = None
-    opener: Opener | None = None
-    sealed_bytes: int = 0
+    observer: Observer
+    roster: Roster
+    scheme: Scheme
+    members: dict[str, _Member]
+    everyone: Cohort
+    groups: tuple[Cohort, ...]
+    public: bytes = b""
+    fingerprint: bytes = b""
+    history: bytes = b""
+    model: bytes = NO_MODEL
+    undone: int = 0
+    accepted: dict[str, bytes] = field(default_factory=dict)
+    notices: list[tuple[SumNotice, bytes]] = field(default_factory=list)
+    bytes_total: int = 0
 
     @property
-    def digest(self) -> bytes:
-        return self.manifest.digest()
+    def run(self) -> bytes:
+        return self.roster.run
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A step's sums as they were opened; None where a group's was given up."""
+
+    name: str
+    round: int
+    values: int
+    schema: bytes
+    model: bytes
+    contexts: tuple[SumContext | None, ...]
+    sums: tuple[OpenedSum | None, ...]
+    bytes_up: int
 
     @property
-    def members(self) -> tuple[str, ...]:
-        return _known(self.roster).members
+    def bytes_down(self) -> int:
+        return sum(len(one.payload) for one in self.sums if one is not None)
 
 
 def run(
@@ -116,302 +166,552 @@ def run(
         observer: Is told.
 
     Raises:
-        RefusedError: A member refused, in its own words, or a check failed.
-        CohortError: Fewer members than the manifest's minimum.
+        RefusedError: A member refused before the first round, in its own words, or a check failed.
+        CohortError: Fewer members than a sum needs.
     """
     plan = parse_plan(dict(manifest.coordinator_settings))
-    work = _Run(manifest=manifest, plan=plan, transport=transport, ledger=ledger)
+    observer.step("inviting the members")
+    work = _gather(manifest, plan, signature, transport=transport, ledger=ledger, observer=observer)
+    observer.step("summing feature statistics")
+    for stage in range(plan.statistics_stages):
+        _bring_up_to_date(work)
+        request = StatisticsRequest(run=work.run, accepted=work.accepted, stage=stage)
+        _settle(work, _sums(work, STATISTICS, request, stage))
+    observer.step("agreeing on the initial model")
+    architecture, values = _initial_model(work)
+    observer.step("training")
+    last = _rounds(work)
+    observer.step("evaluating")
+    _evaluate(work, "test", plan.rounds)
+    if plan.personal:
+        _evaluate(work, "personal", plan.rounds)
+    _ask(work, _everyone(work, FinishNotice(run=work.run, accepted=work.accepted)), Ready, "query")
+    ledger.record(
+        "run.finished",
+        {"run": manifest.run, "rounds": plan.rounds, "model": work.model.hex()},
+    )
+    return RunResult(
+        model=work.model,
+        architecture=architecture,
+        values=values,
+        bytes_up=last.bytes_up,
+        bytes_down=last.bytes_down,
+        bytes_total=work.bytes_total,
+        undone=work.undone,
+        absences={name: member.absences for name, member in work.members.items()},
+    )
+
+
+# -- before the first sum --------------------------------------------------------------------
+
+
+def _gather(
+    manifest: Manifest,
+    plan: CoordinatorPlan,
+    signature: bytes,
+    *,
+    transport: Transport,
+    ledger: Ledger,
+    observer: Observer,
+) -> _Run:
+    """Invite every node, show all signed keys to all, and let the members share a group key."""
+    digest = manifest.digest()
+    scheme = scheme_of(manifest.protection)
     ledger.record(
         "run.started",
         {
             "run": manifest.run,
             "name": manifest.name,
             "task": manifest.task,
-            "members": list(manifest.members),
-            "manifest": work.digest.hex(),
+            "members": {name: manifest.directory[name] for name in manifest.members},
+            "minimum": manifest.minimum_cohort,
+            "group_size": manifest.group_size,
+            "manifest": digest.hex(),
             "protection": manifest.protection,
         },
     )
-    observer.step("inviting the members")
-    _gather(work, signature)
-    observer.step("summing feature statistics")
-    statistics = _statistics(work)
-    observer.step("agreeing on the initial model")
-    initial, architecture = _initial_model(work, statistics[-1])
-    observer.step("training")
-    model, up = _rounds(work, initial, observer)
-    observer.step("evaluating")
-    result = _evaluate(work, model, "test", plan.rounds)
-    personal = _evaluate(work, model, "personal", plan.rounds) if plan.personal else {}
-    _tell(work, lambda _: FinishNotice(run=work.digest), model, Ready, kind="query")
-    ledger.record(
-        "run.finished",
-        {"run": manifest.run, "rounds": plan.rounds, "model": vector_digest(model).hex()},
-    )
-    return RunResult(
-        model=model,
-        initial=initial,
-        architecture=architecture,
-        statistics=statistics,
-        metrics=result,
-        personal=personal,
-        bytes_up=up,
-        bytes_down=model.nbytes,
-        bytes_total=work.sealed_bytes,
-    )
-
-
-def _gather(work: _Run, signature: bytes) -> None:
-    """Invite every node, collect its signed key, and show all keys to all."""
-    manifest = work.manifest
     invite = Invite(manifest=manifest.to_bytes(), signature=signature)
-    nodes = work.transport.nodes()
-    answers = work.transport.exchange(
-        dict.fromkeys(nodes, (invite, None)), kind="query", deadline_s=work.plan.deadline_s
+    nodes = transport.nodes()
+    answers = transport.exchange(
+        dict.fromkeys(nodes, (invite, b"")),
+        kind="query",
+        deadline_s=plan.deadline_s,
+        needed=nodes,
+        grace_s=0.0,
     )
+    members: dict[str, _Member] = {}
     offers: list[KeyOffer] = []
     for node, (reply, _) in answers.items():
         if isinstance(reply, Refused) and reply.member not in manifest.directory:
             continue  # a node that is online, but not asked for
-        joined = _expect(reply, Joined)
-        offer = KeyOffer.from_bytes(joined.offer)
-        if offer.member in work.address:
+        offer = KeyOffer.from_bytes(_expect(reply, Joined).offer)
+        if offer.member in members:
             raise ProtocolError(f"Two nodes say that they are {offer.member}; keep one.")
-        work.address[offer.member] = node
+        members[offer.member] = _Member(node=node)
         offers.append(offer)
-    absent = sorted(set(manifest.members) - set(work.address))
+    absent = sorted(set(manifest.members) - set(members))
     if absent:
         raise CohortError(
             f"{', '.join(absent)} did not answer; start the missing nodes and launch again."
         )
-    work.roster = admit(
+    roster = admit(
         offers,
-        run=work.digest,
+        run=digest,
         directory=manifest.directory_keys(),
         minimum=manifest.minimum_cohort,
     )
-    masked = manifest.protection == "masked"
-    work.opener = MaskedOpener(work.roster) if masked else ClearOpener(work.roster)
-    packed = tuple(offer.to_bytes() for offer in offers)
-    _tell(work, lambda _: RosterNotice(run=work.digest, offers=packed), None, Ready, kind="query")
-
-
-def _statistics(work: _Run) -> tuple[Floats, ...]:
-    opened: list[Floats] = []
-    for stage in range(work.plan.statistics_stages):
-        request = StatisticsRequest(run=work.digest, stage=stage)
-        before = opened[-1] if opened else None
-        total, _ = _sum(
-            work,
-            request,
-            before,
-            step_name="statistics",
-            round_index=stage,
-            encoding=fixed_point.wide(len(work.members)),
-            length=None,
-            kind="query",
-        )
-        opened.append(total)
-    return tuple(opened)
-
-
-def _initial_model(work: _Run, statistics: Floats) -> tuple[NDArray[np.float32], str]:
-    """All members make the same model from one seed and one sum; one of them sends it."""
-    sender = work.members[0]
-    replies = _tell(
-        work,
-        lambda member: InitialModelRequest(run=work.digest, send=member == sender),
-        statistics,
-        InitialModel,
-        kind="query",
+    minimum = manifest.minimum_cohort
+    work = _Run(
+        manifest=manifest,
+        plan=plan,
+        transport=transport,
+        ledger=ledger,
+        observer=observer,
+        roster=roster,
+        scheme=scheme,
+        members=dict(sorted(members.items())),
+        everyone=Cohort(roster, roster.members, minimum),
+        groups=tuple(
+            Cohort(roster, names, minimum) for names in groups_of(roster, manifest.group_size)
+        ),
     )
-    layouts = {(r.architecture, r.digest, r.length) for r, _ in replies.values()}
+    packed = tuple(offer.to_bytes() for offer in offers)
+    _share_key(work, _all_of(work, RosterNotice(run=digest, offers=packed)))
+    work.history = first_history(roster.digest, work.fingerprint)
+    ledger.record(
+        "keys.agreed",
+        {
+            "run": manifest.run,
+            "roster": roster.digest.hex(),
+            "fingerprint": work.fingerprint.hex(),
+            "public_bytes": len(work.public),
+        },
+    )
+    return work
+
+
+def _share_key(work: _Run, replies: Mapping[str, Reply]) -> None:
+    """Bring each member the group key that one of them made; all must hold the same one."""
+    made = [reply for reply in replies.values() if isinstance(reply, KeyMade)]
+    if len(made) != 1 or set(made[0].keys) != set(work.members) - {made[0].member}:
+        raise ProtocolError("The run's group key was not made by one member for all the others.")
+    maker = made[0]
+    work.public, work.fingerprint = maker.public, maker.fingerprint
+    notices = {
+        member: KeyNotice(
+            run=work.run,
+            fingerprint=maker.fingerprint,
+            public=maker.public,
+            secret=sealed.secret,
+            signature=sealed.signature,
+        )
+        for member, sealed in maker.keys.items()
+    }
+    held = _ask(work, {name: (n, b"") for name, n in notices.items()}, KeyHeld, "query", all_=True)
+    for member, (reply, _) in held.items():
+        if reply.fingerprint != maker.fingerprint:
+            raise ProtocolError(f"{maker.member} gave {member} another key than the others.")
+
+
+def _initial_model(work: _Run) -> tuple[bytes, int]:
+    """All members make the same model from one seed and one sum; only its hash is told."""
+    request = InitialModelRequest(run=work.run, accepted=work.accepted)
+    replies = [
+        reply
+        for reply, _ in _ask(
+            work, _everyone(work, request), InitialModel, "query", all_=True
+        ).values()
+    ]
+    layouts = {(reply.architecture, reply.digest, reply.length) for reply in replies}
     if len(layouts) != 1:
         raise ProtocolError(
             "The members do not start from one model; they must run the same version of tacit."
         )
-    architecture, digest, _ = layouts.pop()
-    vector = replies[sender][1]
-    if vector is None or vector.dtype != np.float32 or vector_digest(vector) != digest:
-        raise ProtocolError(f"The initial model that {sender} sent is not the agreed one.")
-    return np.asarray(vector, dtype=np.float32), architecture.hex()
+    architecture, work.model, values = layouts.pop()
+    work.ledger.record(
+        "model.agreed",
+        {
+            "run": work.manifest.run,
+            "architecture": architecture.hex(),
+            "model": work.model.hex(),
+            "values": values,
+        },
+    )
+    return architecture, values
 
 
-def _rounds(
-    work: _Run, initial: NDArray[np.float32], observer: Observer
-) -> tuple[NDArray[np.float32], int]:
+# -- rounds ----------------------------------------------------------------------------------
+
+
+def _rounds(work: _Run) -> _Step:
     plan = work.plan
-    state = initial_state(initial)
-    model = initial
-    history = [initial]
-    encoding = fixed_point.narrow(len(work.members), clip=plan.clip)
-    up = 0
+    last: _Step | None = None
     for index in range(1, plan.rounds + 1):
-        started = time.perf_counter()
-        total, up = _sum(
-            work,
-            TrainRequest(run=work.digest, round=index),
-            model,
-            step_name="update",
-            round_index=index,
-            encoding=encoding,
-            length=model.size + 1,
-            kind="train",
-        )
-        state = step(state, _mean_change(total, plan.clip), plan.server)
-        before, model = model, state.model.astype(np.float32)
-        history = [*history, model][-plan.average_last :]
+        before = work.model
+        _bring_up_to_date(work)
+        request = TrainRequest(run=work.run, accepted=work.accepted, round=index)
+        last = _sums(work, UPDATE, request, index)
+        _settle(work, last)
         work.ledger.record(
             "round.committed",
             {
                 "run": work.manifest.run,
                 "round": index,
-                "model_before": vector_digest(before).hex(),
-                "model_after": vector_digest(model).hex(),
+                "model_before": before.hex(),
+                "model_after": work.model.hex(),
             },
         )
-        seconds = time.perf_counter() - started
-        watched: Mapping[str, float] = {}
-        if index % plan.watch_every == 0 or index == plan.rounds:
-            watched = _evaluate(work, mean_of_last(history, plan.average_last), "watch", index)
-        observer.round(
+        watched = index % plan.watch_every == 0 or index == plan.rounds
+        if watched:
+            watched = _evaluate(work, "watch", index)
+        work.observer.round(
             index,
-            watched,
-            {"seconds": seconds, "bytes_up": up, "bytes_down": model.nbytes},
+            watched=watched,
+            facts={"bytes_up": last.bytes_up, "bytes_down": last.bytes_down},
         )
-    return mean_of_last(history, plan.average_last), up
+    if last is None:
+        raise RuntimeError("a plan has a round")
+    return last
 
 
-def _mean_change(total: Floats, clip: float) -> Floats:
-    """The weighted mean: the sum of weight * change over the sum of weights."""
-    weight = float(total[-1]) / clip
-    if not weight > SMALLEST_WEIGHT:
-        raise ProtocolError("The members' weights add up to nothing; the round is not used.")
-    mean = total[:-1] / weight
-    # a mean of vectors within the clip is within it, up to the rounding of the fixed point
-    if np.abs(mean).max() > clip * 1.01:
-        raise ProtocolError("The opened mean is beyond every member's clip; the round is not used.")
-    return mean
+def _evaluate(work: _Run, part: str, round_index: int) -> bool:
+    """Sum the members' tallies of `part`; whether that was possible.
 
-
-def _evaluate(
-    work: _Run, model: NDArray[np.float32], part: str, round_index: int
-) -> Mapping[str, float]:
-    plan = work.plan
-    total, _ = _sum(
-        work,
-        EvaluateRequest(run=work.digest, round=round_index, part=part),
-        model,
-        step_name=f"evaluate {part}",
-        round_index=round_index,
-        encoding=fixed_point.wide(len(work.members), clip=TALLY_CLIP),
-        length=tally_length(plan.tally, plan.groups),
-        kind="evaluate",
-    )
-    return metrics(plan.tally, total, plan.groups, target_unit=plan.target_unit)
-
-
-def _sum(
-    work: _Run,
-    request: Request,
-    vector: Vector | None,
-    *,
-    step_name: str,
-    round_index: int,
-    encoding: FixedPoint,
-    length: int | None,
-    kind: str,
-) -> tuple[Floats, int]:
-    """Ask every member for a sealed vector, open the sum of all, record it with its receipt.
-
-    Returns:
-        The sum, and the bytes that one member sent.
+    Tallies have no noise, so members refuse one that would differ from another by a few members.
+    A validation that cannot be had is left out; the run goes on.
     """
-    replies = _tell(work, lambda _: request, vector, Sealed, kind=kind)
-    lengths = {reply.length for reply, _ in replies.values()}
-    if len(lengths) != 1 or (length is not None and lengths != {length}):
-        raise ProtocolError(
-            f"The members' vectors for {step_name} have different lengths; "
-            "they must keep the same contract."
+    _bring_up_to_date(work)
+    request = EvaluateRequest(run=work.run, accepted=work.accepted, round=round_index, part=part)
+    try:
+        opened = _sums(work, f"evaluate {part}", request, round_index)
+    except CohortError as fault:
+        work.observer.note(f"{part} of round {round_index} was not evaluated: {fault}")
+        return False
+    _settle(work, opened)
+    return True
+
+
+def _sums(work: _Run, name: str, request: SumRequest, round_index: int) -> _Step:
+    """Ask for sealed vectors, and open their sums."""
+    requests = _everyone(work, request)
+    replies = _ask(work, requests, Sealed, _kind(name), all_=name == STATISTICS)
+    return _open(work, name, round_index, replies)
+
+
+def _settle(work: _Run, opened: _Step) -> None:
+    """Record a step's sums, show them, and hear what follows from them."""
+    _record(work, opened)
+    _show(work, opened)
+
+
+def _kind(name: str) -> str:
+    return {STATISTICS: "query", UPDATE: "train"}.get(name, "evaluate")
+
+
+def _open(
+    work: _Run, name: str, round_index: int, replies: Mapping[str, tuple[Sealed, bytes]]
+) -> _Step:
+    if not replies:
+        raise CohortError(f"No member sent its {name} of round {round_index}. {_reasons(work)}")
+    schema, model, length = _most_common(
+        (reply.schema, reply.model, reply.length) for reply, _ in replies.values()
+    )
+    cohorts = work.groups if name == UPDATE else (work.everyone,)
+    contexts: list[SumContext | None] = []
+    sums: list[OpenedSum | None] = []
+    up = 0
+    for cohort in cohorts:
+        context = SumContext(
+            run=work.run,
+            step=name,
+            round=round_index,
+            schema=schema,
+            model=model,
+            history=work.history,
+            roster=work.roster.digest,
+            cohort=cohort.digest,
+            keys=work.fingerprint,
         )
-    size = lengths.pop()
-    roster = _known(work.roster)
-    context = SumContext(
-        run=work.digest,
-        step=step_name,
-        round=round_index,
-        schema=encoding.schema(size),
-        model=bytes(32) if vector is None else vector_digest(vector),
-        roster=roster.digest,
-    )
-    sealed = [_sealed(reply, payload) for reply, payload in replies.values()]
-    words = _known(work.opener).open_sum(sealed, context=context)
-    total = encoding.decode_sum(words, size, len(sealed))
-    work.ledger.record(
-        "sum.opened",
-        {
-            "run": work.manifest.run,
-            "step": step_name,
-            "round": round_index,
-            "context": context.digest().hex(),
-            "members": list(roster.members),
-            "aggregate": hashlib.sha256(words.tobytes()).hexdigest(),
-        },
-    )
-    work.ledger.record(
-        "receipt",
-        {
-            "run": work.manifest.run,
-            "step": step_name,
-            "round": round_index,
-            "unit": work.manifest.unit,
-            "mechanism": "none",
-            "protection": work.manifest.protection,
-            "values": size,
-            "members": list(roster.members),
-        },
-    )
-    sent = max(len(vector.payload) for vector in sealed)
-    work.sealed_bytes += sent
-    return total, sent
+        gathering = Gathering(
+            context,
+            cohort,
+            scheme=work.scheme.name,
+            adder=work.scheme.adder(work.public, len(work.roster.members)),
+            masked=work.scheme.masked,
+        )
+        for member in cohort.members:
+            if member in replies:
+                with _Leaving(work, member):
+                    gathering.take(_sealed(*replies[member]))
+                    up = max(up, len(replies[member][1]))
+        try:
+            sums.append(_open_one(work, gathering))
+            contexts.append(context)
+        except CohortError as fault:
+            if len(cohorts) == 1:
+                raise CohortError(f"{fault}. {_reasons(work)}".strip()) from None
+            work.observer.note(f"a group of round {round_index} was given up: {fault}")
+            sums.append(None)
+            contexts.append(None)
+    work.bytes_total += up
+    for member in work.members:
+        if not any(one is not None and member in one.survivors for one in sums):
+            work.members[member].absences += 1
+    return _Step(name, round_index, length, schema, model, tuple(contexts), tuple(sums), up)
 
 
-def _sealed(reply: Sealed, payload: Vector | None) -> SealedVector:
-    if payload is None or payload.dtype != np.uint64:
-        raise ProtocolError(f"{reply.member} sent no sealed numbers.")
-    sealed = SealedVector.from_wire(reply.header, payload.tobytes())
+def _open_one(work: _Run, gathering: Gathering) -> OpenedSum:
+    gathering.close()
+    while True:
+        notice = SurvivorsNotice(
+            run=work.run, context=gathering.context, survivors=gathering.survivors
+        )
+        asked = dict.fromkeys(gathering.survivors, (notice, b""))
+        for member, (vote, _) in _ask(work, asked, Voted, "query").items():
+            with _Leaving(work, member):
+                gathering.take_vote(Vote(member, vote.signature, vote.seeds))
+        if not gathering.shrink():
+            break
+    if gathering.needs_answers:
+        requests = {
+            member: (
+                RevealRequest(
+                    run=work.run,
+                    context=gathering.context,
+                    survivors=gathering.survivors,
+                    votes={vote.member: vote.signature for vote in gathering.votes_for(member)},
+                    boxes=dict(gathering.boxes_for(member)),
+                ),
+                b"",
+            )
+            for member in gathering.voters
+        }
+        for member, (answer, _) in _ask(work, requests, Revealed, "query").items():
+            with _Leaving(work, member):
+                gathering.take_answer(Shares(member, answer.shares, answer.signature))
+    return gathering.open()
+
+
+def _record(work: _Run, opened: _Step) -> None:
+    for cohort, context, one in zip(
+        work.groups if opened.name == UPDATE else (work.everyone,),
+        opened.contexts,
+        opened.sums,
+        strict=True,
+    ):
+        if context is None or one is None:
+            continue
+        about = {"run": work.manifest.run, "step": opened.name, "round": opened.round}
+        work.ledger.record(
+            "sum.opened",
+            {
+                **about,
+                "asked": list(cohort.members),
+                "members": list(one.survivors),
+                "schema": opened.schema.hex(),
+                "model": opened.model.hex(),
+                "context": context.digest().hex(),
+                "aggregate": payload_digest(one.payload).hex(),
+                "payload_bytes": len(one.payload),
+                "signatures": {vote.member: vote.signature.hex() for vote in one.votes},
+            },
+        )
+        work.ledger.record(
+            "receipt",
+            {
+                **about,
+                "unit": work.manifest.unit,
+                "mechanism": "none",
+                "protection": work.manifest.protection,
+                "values": opened.values,
+                "members": list(one.survivors),
+            },
+        )
+
+
+def _show(work: _Run, opened: _Step) -> None:
+    """Show the sums to all, and hear that more than two thirds accept the same ones."""
+    parts = tuple(
+        SumPart(
+            survivors=() if one is None else one.survivors,
+            votes={} if one is None else {v.member: v.signature for v in one.votes},
+            length=0 if one is None else len(one.payload),
+        )
+        for one in opened.sums
+    )
+    notice = SumNotice(run=work.run, step=opened.name, round=opened.round, parts=parts)
+    payload = b"".join(one.payload for one in opened.sums if one is not None)
+    work.notices.append((notice, payload))
+    answers = _ask(work, _everyone(work, notice, payload), Accepted, _kind(opened.name))
+    agreed: dict[tuple[bytes, bytes, bool], dict[str, bytes]] = {}
+    for member, (reply, _) in answers.items():
+        history = extend_history(
+            work.history,
+            [
+                (context.digest(), one.survivors, payload_digest(one.payload))
+                for context, one in zip(opened.contexts, opened.sums, strict=True)
+                if context is not None and one is not None
+            ],
+            model=reply.model,
+            kept=reply.kept,
+        )
+        if reply.history == history:
+            words = (history, reply.model, reply.kept)
+            agreed.setdefault(words, {})[member] = reply.signature
+    if not agreed:
+        raise CohortError(f"No member accepted the {opened.name} sum. {_reasons(work)}")
+    (work.history, work.model, kept), work.accepted = max(
+        agreed.items(), key=lambda words: len(words[1])
+    )
+    for member in work.members:
+        if member in work.accepted:
+            work.members[member].shown = len(work.notices)
+        elif member in answers:
+            raise ProtocolError(
+                f"{member} came to another model from the same sums; all members must run the same "
+                "version of tacit."
+            )
+    if len(work.accepted) < work.everyone.threshold(work.roster.members[0]):
+        raise CohortError(
+            f"Only {len(work.accepted)} of {len(work.members)} members accepted the {opened.name} "
+            f"sum. {_reasons(work)}"
+        )
+    work.ledger.record(
+        "sum.accepted",
+        {
+            "run": work.manifest.run,
+            "step": opened.name,
+            "round": opened.round,
+            "model": work.model.hex(),
+            "kept": kept,
+            "signatures": {name: sign.hex() for name, sign in sorted(work.accepted.items())},
+        },
+    )
+    if not kept:
+        work.undone += 1
+        work.observer.note(f"round {opened.round} was undone: the members' validation got worse")
+
+
+def _bring_up_to_date(work: _Run) -> None:
+    """Show members who were away the sums that they missed, in order."""
+    oldest = min(member.shown for member in work.members.values())
+    for place in range(oldest, len(work.notices)):
+        behind = {
+            name: work.notices[place]
+            for name, member in work.members.items()
+            if member.shown == place
+        }
+        for name, (reply, _) in _ask(work, behind, Accepted, "query").items():
+            if place + 1 < len(work.notices) or reply.history == work.history:
+                work.members[name].shown = place + 1
+    # what everybody has seen is never needed again
+    for place in range(min(member.shown for member in work.members.values())):
+        work.notices[place] = (work.notices[place][0], b"")
+
+
+# -- messages --------------------------------------------------------------------------------
+
+
+def _everyone(
+    work: _Run, request: Request, payload: bytes = b""
+) -> dict[str, tuple[Request, bytes]]:
+    """The same for every member that has seen all sums so far."""
+    due = len(work.notices) - isinstance(request, SumNotice)
+    return {
+        name: (request, payload) for name, member in work.members.items() if member.shown == due
+    }
+
+
+def _ask(
+    work: _Run,
+    requests: Mapping[str, tuple[Request, bytes]],
+    expected: type[AnyReply],
+    kind: str,
+    *,
+    all_: bool = False,
+) -> dict[str, tuple[AnyReply, bytes]]:
+    """Send requests; return the replies that came, by member.
+
+    A member that does not answer, refuses or answers something else is away for this step; with
+    `all_`, before the first round, that ends the run with its own words.
+    """
+    addresses = {work.members[name].node: name for name in requests}
+    answers = work.transport.exchange(
+        {node: requests[name] for node, name in addresses.items()},
+        kind=kind,
+        deadline_s=work.plan.deadline_s,
+        needed=[node for node, name in addresses.items() if work.members[name].present],
+        grace_s=work.plan.grace_s,
+    )
+    replies: dict[str, tuple[AnyReply, bytes]] = {}
+    for node, name in addresses.items():
+        member = work.members[name]
+        member.present = node in answers
+        if node not in answers:
+            member.reason = f"it did not answer within {work.plan.deadline_s:g} s"
+            if all_:
+                raise CohortError(f"{name}: {member.reason}; check that node and launch again.")
+            continue
+        try:
+            reply = _expect(answers[node][0], expected)
+            if reply.member != name:
+                raise ProtocolError(f"The node of {name} answered as {reply.member}.")
+        except RefusedError as fault:
+            if all_:
+                raise
+            member.reason = str(fault)
+            work.observer.note(f"{name} is left out of this step: {fault}")
+            continue
+        replies[name] = (reply, answers[node][1])
+    return replies
+
+
+def _all_of(work: _Run, request: Request) -> dict[str, Reply]:
+    """Send one request to all and return all replies, of which some are `Ready`."""
+    nodes = {member.node: name for name, member in work.members.items()}
+    answers: Mapping[int, Answer] = work.transport.exchange(
+        dict.fromkeys(nodes, (request, b"")),
+        kind="query",
+        deadline_s=work.plan.deadline_s,
+        needed=list(nodes),
+        grace_s=0.0,
+    )
+    replies: dict[str, Reply] = {}
+    for node, name in nodes.items():
+        if node not in answers:
+            raise CohortError(
+                f"{name} did not answer within {work.plan.deadline_s:g} s; "
+                "check that node and launch again."
+            )
+        reply = answers[node][0]
+        if isinstance(reply, Refused):
+            raise RefusedError(f"{name} refused: {reply.reason}")
+        replies[name] = reply
+    return replies
+
+
+class _Leaving:
+    """What a member sends wrong keeps it out of this sum, and nobody else."""
+
+    def __init__(self, work: _Run, member: str) -> None:
+        self._work, self._member = work, member
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, fault: BaseException | None, __: object) -> bool:
+        if not isinstance(fault, ProtocolError):
+            return False
+        self._work.members[self._member].reason = str(fault)
+        self._work.observer.note(f"{self._member} is left out of this step: {fault}")
+        return True
+
+
+def _sealed(reply: Sealed, payload: bytes) -> SealedVector:
+    sealed = SealedVector.from_wire(reply.header, payload)
     if sealed.sender != reply.member:
         raise ProtocolError(f"{reply.member} sent a vector in the name of {sealed.sender}.")
     return sealed
-
-
-def _tell(
-    work: _Run,
-    request: Callable[[str], Request],
-    vector: Vector | None,
-    expected: type[AnyReply],
-    *,
-    kind: str,
-) -> dict[str, tuple[AnyReply, Vector | None]]:
-    """One request to every member of the run; every reply, by member."""
-    answers = work.transport.exchange(
-        {node: (request(member), vector) for member, node in work.address.items()},
-        kind=kind,
-        deadline_s=work.plan.deadline_s,
-    )
-    replies: dict[str, tuple[AnyReply, Vector | None]] = {}
-    for member, node in work.address.items():
-        if node not in answers:
-            raise CohortError(
-                f"{member} did not answer within {work.plan.deadline_s:g} s; "
-                "check that node and launch again."
-            )
-        answer, payload = answers[node]
-        reply = _expect(answer, expected)
-        if reply.member != member:
-            raise ProtocolError(f"The node of {member} answered as {reply.member}.")
-        replies[member] = (reply, payload)
-    return replies
 
 
 def _expect(reply: Reply, expected: type[AnyReply]) -> AnyReply:
@@ -422,7 +722,12 @@ def _expect(reply: Reply, expected: type[AnyReply]) -> AnyReply:
     return reply
 
 
-def _known(value: Known | None) -> Known:
-    if value is None:
-        raise RuntimeError("used before the members were gathered")
-    return value
+def _most_common(words: Iterable[Word]) -> Word:
+    return Counter(words).most_common(1)[0][0]
+
+
+def _reasons(work: _Run) -> str:
+    """Why members are away, in their own words."""
+    return " ".join(
+        f"{name}: {member.reason}" for name, member in work.members.items() if member.reason
+    )

@@ -1,11 +1,11 @@
 """What a coordinator needs from outside: a courier, a ledger, a clock and somebody who watches."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
-from privacy.messages import Reply, Request, Vector
+from privacy.messages import Reply, Request
 
-Answer = tuple[Reply, Vector | None]
+Answer = tuple[Reply, bytes]
 
 
 class Transport(Protocol):
@@ -17,15 +17,19 @@ class Transport(Protocol):
 
     def exchange(
         self,
-        requests: Mapping[int, tuple[Request, Vector | None]],
+        requests: Mapping[int, tuple[Request, bytes]],
         *,
         kind: str,
         deadline_s: float,
+        needed: Collection[int],
+        grace_s: float,
     ) -> Mapping[int, Answer]:
-        """Send one request to each node and wait for all replies, at most `deadline_s` seconds.
+        """Send one request to each node and return the replies that came.
 
-        Raises:
-            ProtocolError: A node failed without an answer of its own, or sent what is no reply.
+        It waits for the nodes in `needed`, at most `deadline_s` seconds, and for the others
+        `grace_s` longer. A node that failed is not in what is returned; a reply that cannot be
+        read is a `Refused` that says so; one that comes later is lost, and its node asked anew
+        with the next request.
         """
         ...
 
@@ -49,12 +53,17 @@ class Observer(Protocol):
         """A step of the run began."""
         ...
 
-    def round(self, index: int, metrics: Mapping[str, float], facts: Mapping[str, float]) -> None:
+    def round(self, index: int, *, watched: bool, facts: Mapping[str, float]) -> None:
         """A round was committed.
 
         Args:
             index: From 1.
-            metrics: Of the members' validation parts; empty where the round was not evaluated.
-            facts: `seconds`, and `bytes_up` and `bytes_down` of one member.
+            watched: Whether it was evaluated on the members' validation parts; members hold what
+                was found.
+            facts: `bytes_up` and `bytes_down` of one member.
         """
+        ...
+
+    def note(self, sentence: str) -> None:
+        """Something that a person should know went otherwise: a member is away, a round undone."""
         ...

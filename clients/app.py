@@ -30,28 +30,27 @@ def client_app(node: Node) -> ClientApp:
 
 def _answer(node: Node, content: RecordDict) -> Parcel:
     try:
-        request, vector = unpack_request(_parcel(content))
-        return pack(*node.handle(request, vector))
+        request, payload = unpack_request(_parcel(content))
+        return pack(*node.handle(request, payload))
     except (DataError, InputError) as fault:
         logging.getLogger(f"tacit.node.{node.member}").info("refused: %s", fault)
         told = str(fault) if node.tells_data_errors else "Its rows do not keep the contract."
-        return pack(Refused(member=node.member, reason=told), None)
+        return pack(Refused(member=node.member, reason=told))
     except TacitError as refusal:
         logging.getLogger(f"tacit.node.{node.member}").info("refused: %s", refusal)
-        return pack(Refused(member=node.member, reason=str(refusal)), None)
+        return pack(Refused(member=node.member, reason=str(refusal)))
     except Exception:
         # what went wrong stays here: a traceback can show rows
         logging.getLogger(f"tacit.node.{node.member}").exception("failed")
         reason = "The node failed inside; its own log says where."
-        return pack(Refused(member=node.member, reason=reason), None)
+        return pack(Refused(member=node.member, reason=reason))
 
 
 def _record(parcel: Parcel) -> RecordDict:
     record = RecordDict({"message": ConfigRecord({"bytes": parcel.message})})
-    if parcel.dtype:
-        count = len(parcel.data) // int(parcel.dtype[-1])
-        array = Array(parcel.dtype, (count,), "tacit.v1", parcel.data)
-        record["vector"] = ArrayRecord({"vector": array})
+    if parcel.payload:
+        array = Array("|u1", (len(parcel.payload),), "tacit.v2", parcel.payload)
+        record["payload"] = ArrayRecord({"payload": array})
     return record
 
 
@@ -60,9 +59,9 @@ def _parcel(content: RecordDict) -> Parcel:
         message = content.config_records["message"]["bytes"]
         if not isinstance(message, bytes):
             raise ProtocolError("A message came without its bytes.")
-        if "vector" not in content.array_records:
+        if "payload" not in content.array_records:
             return Parcel(message)
-        array = content.array_records["vector"]["vector"]
+        array = content.array_records["payload"]["payload"]
     except KeyError:
         raise ProtocolError("A message came without one of its parts.") from None
-    return Parcel(message, array.dtype, array.data)
+    return Parcel(message, array.data)

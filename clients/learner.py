@@ -162,7 +162,10 @@ class Learner:
 
     def loss(self, examples: Examples) -> float:
         """The headline metric as something to lower."""
-        values = metrics(self.kind, self.tally(examples), self.groups)
+        return self.loss_of(metrics(self.kind, self.tally(examples), self.groups))
+
+    def loss_of(self, values: Mapping[str, float]) -> float:
+        """The headline among metrics as something to lower; not a number where it is missing."""
         name, higher_is_better = HEADLINE[self.kind]
         value = values.get(name, float("nan"))
         return -value if higher_is_better else value

@@ -1,59 +1,89 @@
-"""A node's half of a run: a request in, a sealed vector or a refusal out.
+"""A node's half of a run: a request in, a sealed vector, a signature or a refusal out.
 
 The node checks everything that protects it, with its own numbers, and fails closed: the launcher's
-signature, its own policy, every member's key, the order of steps, the shape of what it is sent.
-What leaves it are sums' parts under masks and, once, the initial model that its seed fixes for all.
+signature, its own policy, every member's key, the order of steps, who a sum is over and who signed
+that, what comes back as a sum. It never takes a model from anybody: it steps its own copy of the
+common model with the sums, and goes on only with members who did the same.
 """
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clients import common_model
 from clients.contract import DataContract
 from clients.examples import Examples
 from clients.learner import WATCH_ROWS, Learner, split_validation
 from clients.members import MemberRows
 from clients.model import architecture_digest, from_vector, to_vector
+from clients.model_file import model_bytes
 from clients.policy import NodePolicy, check_manifest
 from clients.protect import weight_of, weighted_change
-from clients.spec import NodeSpec, parse_node_spec
+from clients.session import PERSONAL, WATCH, Session, Setup, Step
+from clients.spec import parse_node_spec
 from clients.train import fine_tune, local_seed, train
-from privacy import fixed_point
-from privacy.errors import ProtocolError, RefusedError
-from privacy.fixed_point import FixedPoint
+from privacy.errors import CohortError, ProtocolError, RefusedError
 from privacy.identity import Identity, verify_signature
+from privacy.ledger.entry import STATISTICS, UPDATE
 from privacy.manifest import SIGNING_DOMAIN, Manifest
 from privacy.messages import (
+    Accepted,
+    Asked,
     EvaluateRequest,
     FinishNotice,
     InitialModel,
     InitialModelRequest,
     Invite,
     Joined,
+    KeyHeld,
+    KeyMade,
+    KeyNotice,
     Ready,
     Reply,
     Request,
+    Revealed,
+    RevealRequest,
     RosterNotice,
     Sealed,
+    SealedKey,
     StatisticsRequest,
+    SumNotice,
+    SumPart,
+    SurvivorsNotice,
     TrainRequest,
-    Vector,
+    Voted,
     vector_digest,
 )
 from privacy.randomness import Entropy, system_bytes
-from privacy.secure_sum import Sealer, SumContext
-from privacy.secure_sum.clear import ClearSealer
-from privacy.secure_sum.keys import ExchangeKey, KeyOffer, Roster, admit, offer_key
-from privacy.secure_sum.masked import MaskedSealer
-from privacy.tally import TALLY_CLIP, metrics
+from privacy.secure_sum import Vote
+from privacy.secure_sum.cohort import Cohort, groups_of
+from privacy.secure_sum.group_key import (
+    Envelope,
+    GroupKey,
+    make_group_key,
+    maker_of,
+    open_group_key,
+)
+from privacy.secure_sum.keys import KeyOffer, Roster, admit, offer_key
+from privacy.secure_sum.schemes import scheme_of
+from privacy.secure_sum.sealer import Sealer, require_votes
+from privacy.secure_sum.tag import append_tag, check_tag, tag_key, tag_words
+from privacy.sum_context import (
+    ACCEPTED_DOMAIN,
+    extend_history,
+    first_history,
+    payload_digest,
+)
+from privacy.tally import metrics
 
-Part = Literal["watch", "test", "personal"]
+Floats = NDArray[np.float64]
+SMALLEST_GROUPED = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,36 +118,14 @@ class NodeSettings:
     tells_data_errors: bool = False
 
 
-@dataclass(kw_only=True)
-class _Session:
-    """One run at this node."""
-
-    manifest: Manifest
-    run: bytes
-    spec: NodeSpec
-    key: ExchangeKey
-    rows: MemberRows
-    learner: Learner
-    roster: Roster | None = None
-    sealer: Sealer | None = None
-    tallied: list[int] = field(default_factory=list)
-    released: list[NDArray[np.float64]] = field(default_factory=list)
-    training: Examples | None = None
-    watching: Examples | None = None
-    test: Examples | None = None
-    initial: bytes = b""
-    round: int = 0
-    evaluated: set[tuple[str, int]] = field(default_factory=set)
-    own: dict[str, dict[str, float]] = field(default_factory=dict)
-
-
 class Node:
     """One installation; see the module."""
 
     def __init__(self, settings: NodeSettings, *, entropy: Entropy = system_bytes) -> None:
         self._settings = settings
         self._entropy = entropy
-        self._sessions: dict[bytes, _Session] = {}
+        self._sessions: dict[bytes, Session] = {}
+        self._log = logging.getLogger(f"tacit.node.{settings.member}")
 
     @property
     def member(self) -> str:
@@ -129,34 +137,54 @@ class Node:
         """See `NodeSettings`."""
         return self._settings.tells_data_errors
 
-    def handle(  # noqa: PLR0911 - one return a kind of request
-        self, request: Request, vector: Vector | None
-    ) -> tuple[Reply, Vector | None]:
-        """Answer one request of the coordinator.
+    def handle(self, request: Request, payload: bytes = b"") -> tuple[Reply, bytes]:
+        """Answer one request of the coordinator; a repeated one with the same words as before.
 
         Raises:
             RefusedError: The node will not; one sentence, without a value of any row.
         """
         if isinstance(request, Invite):
-            return self._join(request), None
+            _require_bare(payload)
+            return self._join(request), b""
         session = self._session(request.run)
-        if isinstance(request, RosterNotice):
-            return self._accept_roster(session, request), None
-        if isinstance(request, StatisticsRequest):
-            return self._statistics(session, request, vector)
-        if isinstance(request, InitialModelRequest):
-            return self._initial_model(session, request, vector)
-        if isinstance(request, TrainRequest):
-            return self._train(session, request, vector)
-        if isinstance(request, EvaluateRequest):
-            return self._evaluate(session, request, vector)
-        return self._finish(session, request, vector), None
+        if session.last is not None and session.last[:2] == (request, payload):
+            return session.last[2:]
+        reply, answer = self._answer(session, request, payload)
+        session.last = (request, payload, reply, answer)
+        return reply, answer
 
-    def _session(self, run: bytes) -> _Session:
+    def _answer(self, session: Session, request: Request, payload: bytes) -> tuple[Reply, bytes]:
+        if isinstance(request, SumNotice):
+            return self._accept(session, request, payload), b""
+        _require_bare(payload)
+        if isinstance(request, Asked):
+            self._confirm(session, request.accepted)
+        if isinstance(request, StatisticsRequest | TrainRequest | EvaluateRequest):
+            return self._contribute(session, request)
+        return self._answer_plainly(session, request), b""
+
+    def _answer_plainly(self, session: Session, request: Request) -> Reply:
+        if isinstance(request, RosterNotice):
+            return self._accept_roster(session, request)
+        if isinstance(request, KeyNotice):
+            return self._accept_key(session, request)
+        if isinstance(request, InitialModelRequest):
+            return self._initial_model(session)
+        if isinstance(request, SurvivorsNotice):
+            return self._vote(session, request)
+        if isinstance(request, RevealRequest):
+            return self._reveal(session, request)
+        if isinstance(request, FinishNotice):
+            return self._finish(session)
+        raise ProtocolError("That is nothing to ask a node for.")
+
+    def _session(self, run: bytes) -> Session:
         session = self._sessions.get(run)
         if session is None:
             raise ProtocolError("This node has not joined that run; it must be invited first.")
         return session
+
+    # -- before the first sum ----------------------------------------------------------------
 
     def _join(self, request: Invite) -> Joined:
         settings = self._settings
@@ -175,9 +203,14 @@ class Node:
                 )
         # (3) it asks for nothing below this node's terms
         check_manifest(manifest, settings.policy, settings.contract)
+        if manifest.group_size and len(directory) < SMALLEST_GROUPED:
+            raise RefusedError(
+                f"Sums in groups need {SMALLEST_GROUPED} members and this run has "
+                f"{len(directory)}; set protection.robust: none."
+            )
         spec = parse_node_spec(dict(manifest.node_settings))
         run = manifest.digest()
-        # (4) it is new here, also after a restart: one run, one set of keys, one sum a step
+        # (4) it is new here, also after a restart: one run, one set of keys, one answer a sum
         self._remember(run)
         key, offer = offer_key(
             settings.identity,
@@ -188,7 +221,7 @@ class Node:
         )
         work = Learner(settings.contract, spec, settings.device)
         rows = settings.rows(spec.fold)
-        self._sessions[run] = _Session(
+        self._sessions[run] = Session(
             manifest=manifest,
             run=run,
             spec=spec,
@@ -213,7 +246,7 @@ class Node:
                 "This node cannot write its own folder, and so joins no run."
             ) from None
 
-    def _accept_roster(self, session: _Session, request: RosterNotice) -> Ready:
+    def _accept_roster(self, session: Session, request: RosterNotice) -> Ready | KeyMade:
         if session.roster is not None:
             raise ProtocolError("The members' keys of a run are agreed on once.")
         manifest = session.manifest
@@ -221,44 +254,277 @@ class Node:
             [KeyOffer.from_bytes(offer) for offer in request.offers],
             run=session.run,
             directory=manifest.directory_keys(),
-            minimum=max(manifest.minimum_cohort, self._settings.policy.minimum_cohort),
+            minimum=self._minimum(session),
         )
         if roster.members != manifest.members:
             raise ProtocolError("The run's keys are not those of all its members.")
         session.roster = roster
-        session.sealer = (
-            MaskedSealer(self.member, self._settings.identity, session.key, roster)
-            if manifest.protection == "masked"
-            else ClearSealer(self.member, self._settings.identity, roster)
+        if maker_of(roster) != self.member:
+            return Ready(member=self.member)
+        key, envelopes = make_group_key(
+            self.member,
+            self._settings.identity,
+            roster,
+            scheme_of(manifest.protection),
+            self._entropy,
         )
-        return Ready(member=self.member)
-
-    def _statistics(
-        self, session: _Session, request: StatisticsRequest, vector: Vector | None
-    ) -> tuple[Reply, Vector]:
-        # each stage is asked for once, in order, and follows on the opened sum of the one before
-        if request.stage != len(session.tallied) or request.stage >= session.learner.stages:
-            raise ProtocolError("The statistics are asked for out of order.")
-        if request.stage > 0:
-            session.released.append(_released(vector, session.tallied[-1]))
-        values = session.learner.tally_statistics(session.rows.train, session.released)
-        session.tallied.append(values.size)
-        encoding = fixed_point.wide(len(_roster(session).members))
-        return self._seal(
-            session,
-            values,
-            encoding,
-            step="statistics",
-            round_index=request.stage,
-            model=_digest_or_zero(vector),
+        self._set_up(session, roster, key)
+        return KeyMade(
+            member=self.member,
+            fingerprint=key.fingerprint,
+            public=key.carrier.public,
+            keys={
+                member: SealedKey(envelope.secret, envelope.signature)
+                for member, envelope in envelopes.items()
+            },
         )
 
-    def _initial_model(
-        self, session: _Session, request: InitialModelRequest, vector: Vector | None
-    ) -> tuple[Reply, Vector | None]:
-        if len(session.tallied) != session.learner.stages or session.training is not None:
-            raise ProtocolError("The model is asked for once, after the statistics.")
-        session.released.append(_released(vector, session.tallied[-1]))
+    def _accept_key(self, session: Session, request: KeyNotice) -> KeyHeld:
+        roster = session.roster
+        if roster is None or session.setup is not None:
+            raise ProtocolError("A run's group key is opened once, after the members' keys.")
+        envelope = Envelope(request.fingerprint, request.public, request.secret, request.signature)
+        scheme = scheme_of(session.manifest.protection)
+        key = open_group_key(self.member, session.key, roster, scheme, envelope)
+        self._set_up(session, roster, key)
+        return KeyHeld(member=self.member, fingerprint=key.fingerprint)
+
+    def _set_up(self, session: Session, roster: Roster, key: GroupKey) -> None:
+        scheme = scheme_of(session.manifest.protection)
+        minimum = self._minimum(session)
+        sealer = Sealer(
+            self.member,
+            self._settings.identity,
+            session.key,
+            roster,
+            scheme=scheme.name,
+            wrap=key.carrier.wrap,
+            masked=scheme.masked,
+            entropy=self._entropy,
+        )
+        session.setup = Setup(
+            roster=roster,
+            everyone=Cohort(roster, roster.members, minimum),
+            groups=tuple(
+                Cohort(roster, members, minimum)
+                for members in groups_of(roster, session.manifest.group_size)
+            ),
+            scheme=scheme,
+            key=key,
+            sealer=sealer,
+        )
+        session.history = first_history(roster.digest, key.fingerprint)
+
+    def _minimum(self, session: Session) -> int:
+        return max(session.manifest.minimum_cohort, self._settings.policy.minimum_cohort)
+
+    # -- one sum -----------------------------------------------------------------------------
+
+    def _confirm(self, session: Session, accepted: Mapping[str, bytes]) -> None:
+        """Go on only with those who hold the same sums: more than two thirds of all members."""
+        if session.confirmed:
+            return
+        everyone = session.agreed.everyone
+        for member, signature in accepted.items():
+            if member not in everyone.members:
+                raise ProtocolError(f"{member} is no member of this run, and accepts nothing.")
+            try:
+                verify_signature(
+                    everyone.roster.directory[member], ACCEPTED_DOMAIN, session.history, signature
+                )
+            except ProtocolError:
+                raise ProtocolError(
+                    f"{member} did not accept the sums that this node was shown; the coordinator "
+                    "may have shown two. Compare the members' logs, and launch again."
+                ) from None
+        agreeing = len(set(accepted).intersection(everyone.holders(self.member)))
+        needed = everyone.threshold(self.member)
+        if agreeing < needed:
+            raise CohortError(
+                f"{agreeing} members accepted the same sums and {needed} are needed to go on."
+            )
+        session.confirmed = True
+
+    def _contribute(
+        self, session: Session, request: StatisticsRequest | TrainRequest | EvaluateRequest
+    ) -> tuple[Sealed, bytes]:
+        if isinstance(request, StatisticsRequest):
+            step = session.plan(STATISTICS, request.stage)
+            values = session.next_tally()
+        elif isinstance(request, TrainRequest):
+            self._start_model(session)
+            step = session.plan(UPDATE, request.round)
+            values = self._trained(session, request.round)
+        else:
+            step = session.plan(f"evaluate {request.part}", request.round)
+            if (step.name, step.round) in session.evaluated:
+                raise ProtocolError("A model is evaluated once, after the round that made it.")
+            session.evaluated.add((step.name, step.round))
+            values = self._evaluated(session, step)
+        return self._seal(session, step, values)
+
+    def _seal(self, session: Session, step: Step, values: Floats) -> tuple[Sealed, bytes]:
+        if not np.isfinite(values).all() or np.abs(values).max() > step.layout.clip:
+            raise RefusedError(
+                f"The {step.name} of this member do not fit the agreed number range; "
+                "check its rows with: tacit data check."
+            )
+        setup, mine = session.agreed, step.of(self.member)
+        context = step.contexts[mine]
+        words = append_tag(
+            step.layout.encode(values, self._entropy),
+            layout=step.layout,
+            key=tag_key(setup.key.tag_secret, context.digest()),
+        )
+        sealed = setup.sealer.seal(
+            words, bits=step.layout.word_bits, context=context, cohort=step.cohorts[mine]
+        )
+        session.step = step
+        reply = Sealed(
+            member=self.member,
+            header=sealed.header(),
+            schema=context.schema,
+            model=context.model,
+            length=values.size,
+        )
+        return reply, sealed.payload
+
+    def _under_way(self, session: Session, context: bytes) -> tuple[Step, Cohort]:
+        step = session.step
+        if step is not None:
+            mine = step.of(self.member)
+            if step.contexts[mine].digest() == context:
+                return step, step.cohorts[mine]
+        raise ProtocolError("That sum is not under way here; nothing is told of another.")
+
+    def _vote(self, session: Session, request: SurvivorsNotice) -> Voted:
+        step, cohort = self._under_way(session, request.context)
+        cohort.require_survivors(request.survivors)
+        session.require_no_difference(
+            step, cohort, request.survivors, minimum=self._minimum(session)
+        )
+        setup = session.agreed
+        vote = setup.sealer.vote(request.context, request.survivors)
+        if not setup.scheme.masked:
+            session.note_survivors(step, cohort, request.survivors)
+        return Voted(member=self.member, signature=vote.signature, seeds=dict(vote.seeds))
+
+    def _reveal(self, session: Session, request: RevealRequest) -> Revealed:
+        step, cohort = self._under_way(session, request.context)
+        answer = session.agreed.sealer.reveal(
+            request.context,
+            request.survivors,
+            [Vote(member, signature, {}) for member, signature in request.votes.items()],
+            request.boxes,
+        )
+        # from here on the sum counts as opened, whatever the coordinator says became of it
+        session.note_survivors(step, cohort, request.survivors)
+        return Revealed(member=self.member, shares=dict(answer.shares), signature=answer.signature)
+
+    def _accept(self, session: Session, notice: SumNotice, payload: bytes) -> Accepted:
+        """Check a step's sums, and take what follows from them. Nothing changes before it holds."""
+        if notice.step == UPDATE:
+            self._start_model(session)
+        step = session.plan(notice.step, notice.round)
+        if len(notice.parts) != len(step.cohorts):
+            raise ProtocolError("A step's sums are shown all at once, one for each group.")
+        if sum(part.length for part in notice.parts) != len(payload):
+            raise ProtocolError("The sums' payload has another length than was announced.")
+        opened: list[tuple[bytes, tuple[str, ...], bytes]] = []
+        sums: list[tuple[Floats, int]] = []
+        start = 0
+        for part, cohort, context in zip(notice.parts, step.cohorts, step.contexts, strict=True):
+            piece = payload[start : start + part.length]
+            start += part.length
+            if not part.survivors and len(step.cohorts) > 1 and not part.votes and not piece:
+                continue  # a group that was given up
+            digest = context.digest()
+            self._require_signed(session, step, part, cohort, digest)
+            sums.append((self._opened(session, step, piece, digest, part), len(part.survivors)))
+            opened.append((digest, part.survivors, payload_digest(piece)))
+        kept = self._follow(session, step, sums)
+        for part, cohort in zip(notice.parts, step.cohorts, strict=True):
+            session.note_survivors(step, cohort, part.survivors)
+        if session.step is not None and not any(self.member in p.survivors for p in notice.parts):
+            self._log.info("the %s of round %d came late; it stays unread", step.name, step.round)
+        session.history = extend_history(
+            session.history, opened, model=session.model_digest, kept=kept
+        )
+        session.confirmed, session.step = False, None
+        return Accepted(
+            member=self.member,
+            history=session.history,
+            model=session.model_digest,
+            kept=kept,
+            signature=self._settings.identity.sign(ACCEPTED_DOMAIN, session.history),
+        )
+
+    def _require_signed(
+        self, session: Session, step: Step, part: SumPart, cohort: Cohort, context: bytes
+    ) -> None:
+        cohort.require_survivors(part.survivors)
+        session.require_no_difference(step, cohort, part.survivors, minimum=self._minimum(session))
+        require_votes(
+            (Vote(member, signature, {}) for member, signature in part.votes.items()),
+            member=self.member if self.member in cohort.members else cohort.members[0],
+            context=context,
+            survivors=part.survivors,
+            cohort=cohort,
+        )
+
+    def _opened(
+        self, session: Session, step: Step, piece: bytes, context: bytes, part: SumPart
+    ) -> Floats:
+        setup, layout = session.agreed, step.layout
+        count = layout.words(step.length) + tag_words(layout)
+        words = setup.sealer.open(piece, count=count, bits=layout.word_bits)
+        key = tag_key(setup.key.tag_secret, context)
+        body = check_tag(words, layout=layout, key=key)
+        return layout.decode_sum(body, step.length, len(part.survivors))
+
+    # -- learning ----------------------------------------------------------------------------
+
+    def _follow(self, session: Session, step: Step, sums: list[tuple[Floats, int]]) -> bool:
+        """Take what a step's sums say; return whether the common model was kept."""
+        record = {"step": step.name, "round": step.round, "members": [n for _, n in sums]}
+        kept = True
+        if step.name == STATISTICS:
+            session.released.append(sums[0][0])
+            session.tallied = None
+        elif step.name == UPDATE:
+            mean = common_model.mean_change(sums, session.spec, step.layout, len(step.cohorts))
+            session.common = common_model.after_round(session.model, mean, session.spec)
+            session.round = step.round
+        else:
+            work = session.learner
+            found = metrics(work.kind, sums[0][0], work.groups, target_unit=work.target_unit)
+            record["metrics"] = found
+            session.accepted.add((step.name, step.round))
+            if step.name == WATCH:
+                session.common, kept = common_model.after_watch(
+                    session.model, work.loss_of(found), session.spec
+                )
+            record["kept"] = kept
+        self._write_down(session, record)
+        return kept
+
+    def _write_down(self, session: Session, record: Mapping[str, object]) -> None:
+        """Keep what was opened, for this member's own people; it is in no other's hands."""
+        folder = self._folder(session)
+        with (folder / "sums.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def _folder(self, session: Session) -> Path:
+        folder = self._settings.home / "runs" / session.manifest.run
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _start_model(self, session: Session) -> None:
+        """Make the initial model, once: the statistics and the run's seed fix it for all."""
+        if session.common is not None:
+            return
+        if len(session.released) != session.learner.stages:
+            raise ProtocolError("The model is asked for after the statistics.")
         work = session.learner
         work.start(session.released)
         training, watching = split_validation(session.rows.train, session.spec)
@@ -272,90 +538,51 @@ class Node:
             count = min(WATCH_ROWS, len(session.training))
             session.watching = session.training.take(np.arange(count))
         session.test = work.test_examples(session.rows.test, session.released)
-        model = to_vector(work.network)
-        session.initial = vector_digest(model)
-        reply = InitialModel(
-            member=self.member,
-            architecture=architecture_digest(work.network),
-            digest=session.initial,
-            length=model.size,
-        )
-        return reply, model if request.send else None
+        session.architecture = architecture_digest(work.network)
+        session.common = common_model.start(to_vector(work.network))
 
-    def _train(
-        self, session: _Session, request: TrainRequest, vector: Vector | None
-    ) -> tuple[Reply, Vector]:
-        if request.round != session.round + 1 or request.round > session.spec.training.rounds:
-            raise ProtocolError("Rounds are trained one after the other, as many as agreed.")
-        model = _model(session, vector)
-        if request.round == 1 and vector_digest(model) != session.initial:
-            raise ProtocolError("The first round starts from the agreed initial model.")
-        training = _examples(session.training)
-        work = session.learner
+    def _initial_model(self, session: Session) -> InitialModel:
+        if session.round > 0:
+            raise ProtocolError("The initial model is asked for before the first round.")
+        self._start_model(session)
+        return InitialModel(
+            member=self.member,
+            architecture=session.architecture,
+            digest=session.model_digest,
+            length=session.model.current.size,
+        )
+
+    def _trained(self, session: Session, round_index: int) -> Floats:
+        training, model = _examples(session.training), session.model.current
+        work, spec = session.learner, session.spec
         from_vector(work.network, model)
         train(
             work.network,
             training,
             work.target,
-            session.spec.training,
-            round_index=request.round,
-            seed=local_seed(session.spec.seed, self.member, request.round),
+            spec.training,
+            round_index=round_index,
+            seed=local_seed(spec.seed, self.member, round_index),
         )
         overview = work.overview(session.released)
         units = int(np.unique(training.unit).size)
-        weight = weight_of(len(training), units, overview, session.spec.update)
-        change = weighted_change(model, to_vector(work.network), weight, session.spec.update)
-        encoding = fixed_point.narrow(len(_roster(session).members), clip=session.spec.update.clip)
-        session.round = request.round
-        return self._seal(
-            session,
-            change,
-            encoding,
-            step="update",
-            round_index=request.round,
-            model=vector_digest(model),
-        )
+        weight = weight_of(len(training), units, overview, spec.update)
+        return weighted_change(model, to_vector(work.network), weight, spec.update)
 
-    def _evaluate(
-        self, session: _Session, request: EvaluateRequest, vector: Vector | None
-    ) -> tuple[Reply, Vector]:
-        # one evaluation a round and part, and test rows only for the final model: every further
-        # model that may be asked about would tell more about the rows
-        asked = (request.part, request.round)
-        final = request.round == session.spec.training.rounds
-        if request.round != session.round or asked in session.evaluated:
-            raise ProtocolError("A model is evaluated once, after the round that made it.")
-        if request.part != "watch" and not final:
-            raise ProtocolError("Test rows are asked about the final model alone.")
-        session.evaluated.add(asked)
-        model = _model(session, vector)
+    def _evaluated(self, session: Session, step: Step) -> Floats:
         work = session.learner
-        from_vector(work.network, model)
-        if request.part == "watch":
-            examples = _examples(session.watching)
-        elif request.part == "test":
-            examples = _examples(session.test)
-        elif request.part == "personal":
-            examples = _examples(session.test)
+        from_vector(work.network, session.model.average)
+        if step.name == WATCH:
+            return work.tally(_examples(session.watching))
+        if step.name == PERSONAL:
             self._personalise(session)
-        else:
-            raise ProtocolError("Only the parts watch, test and personal are evaluated.")
-        values = work.tally(examples)
-        if request.part != "watch":
-            session.own[request.part] = metrics(
-                work.kind, values, work.groups, target_unit=work.target_unit
-            )
-        encoding = fixed_point.wide(len(_roster(session).members), clip=TALLY_CLIP)
-        return self._seal(
-            session,
-            values,
-            encoding,
-            step=f"evaluate {request.part}",
-            round_index=request.round,
-            model=vector_digest(model),
+        values = work.tally(_examples(session.test))
+        session.own[step.name.removeprefix("evaluate ")] = metrics(
+            work.kind, values, work.groups, target_unit=work.target_unit
         )
+        return values
 
-    def _personalise(self, session: _Session) -> None:
+    def _personalise(self, session: Session) -> None:
         """Fine-tune in place, and undo it where the member's own validation does not gain."""
         personal = session.spec.personal
         if personal is None:
@@ -375,95 +602,38 @@ class Node:
         if not work.loss(watching) < general:
             from_vector(work.network, before)
 
-    def _finish(self, session: _Session, request: FinishNotice, vector: Vector | None) -> Ready:
-        del request
+    def _finish(self, session: Session) -> Ready:
         if session.round != session.spec.training.rounds:
             raise ProtocolError("The run is finished before its last round.")
-        model = _model(session, vector)
+        model, folder = session.model.average, self._folder(session)
         report = {
             "run": session.manifest.run,
             "member": self.member,
             "model": vector_digest(model).hex(),
+            "rounds_undone": session.model.undone,
             "training_rows": len(_examples(session.training)),
             "test_rows": len(_examples(session.test)),
             "own_metrics": session.own,
         }
-        folder = self._settings.home / "runs"
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f".{session.manifest.run}.part"
-        part.write_text(json.dumps(report, indent=1), encoding="utf-8")
-        part.replace(folder / f"{session.manifest.run}.json")
+        written = model_bytes(model, session.released, session.manifest, session.architecture)
+        _write(folder / "model.safetensors", written)
+        _write(folder / "report.json", json.dumps(report, indent=1).encode())
         del self._sessions[session.run]
         return Ready(member=self.member)
 
-    def _seal(
-        self,
-        session: _Session,
-        values: NDArray[np.float64],
-        encoding: FixedPoint,
-        *,
-        step: str,
-        round_index: int,
-        model: bytes,
-    ) -> tuple[Reply, Vector]:
-        if not np.isfinite(values).all() or np.abs(values).max() > encoding.clip:
-            raise RefusedError(
-                f"The {step} of this member do not fit the agreed number range; "
-                "check its rows with: tacit data check."
-            )
-        context = SumContext(
-            run=session.run,
-            step=step,
-            round=round_index,
-            schema=encoding.schema(values.size),
-            model=model,
-            roster=_roster(session).digest,
-        )
-        if session.sealer is None:
-            raise ProtocolError("The members' keys are not agreed on yet.")
-        sealed = session.sealer.seal(encoding.encode(values, self._entropy), context=context)
-        reply = Sealed(
-            member=self.member,
-            header=sealed.header(),
-            length=values.size,
-        )
-        return reply, np.frombuffer(sealed.payload, dtype="<u8")
+
+def _write(path: Path, data: bytes) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(data)
+    part.replace(path)
 
 
-def _released(vector: Vector | None, length: int) -> NDArray[np.float64]:
-    if (
-        vector is None
-        or vector.dtype != np.float64
-        or vector.shape != (length,)
-        or not np.isfinite(vector).all()
-    ):
-        raise ProtocolError("The released statistics have another shape, or are not finite.")
-    return np.asarray(vector, dtype=np.float64)
-
-
-def _model(session: _Session, vector: Vector | None) -> NDArray[np.float32]:
-    expected = session.learner.length
-    if (
-        vector is None
-        or vector.dtype != np.float32
-        or vector.shape != (expected,)
-        or not np.isfinite(vector).all()
-    ):
-        raise ProtocolError("The model that was sent has another shape, or is not finite.")
-    return np.asarray(vector, dtype=np.float32)
-
-
-def _digest_or_zero(vector: Vector | None) -> bytes:
-    return bytes(32) if vector is None else vector_digest(vector)
+def _require_bare(payload: bytes) -> None:
+    if payload:
+        raise ProtocolError("A payload came with a request that has none.")
 
 
 def _examples(examples: Examples | None) -> Examples:
     if examples is None:
         raise ProtocolError("The model is used before it was agreed on.")
     return examples
-
-
-def _roster(session: _Session) -> Roster:
-    if session.roster is None:
-        raise ProtocolError("The members' keys are not agreed on yet.")
-    return session.roster

@@ -8,7 +8,7 @@ from clients.contract import DataContract
 from clients.frozen import Frozen
 from clients.spec import Task
 from privacy.errors import RefusedError
-from privacy.manifest import Manifest
+from privacy.manifest import Manifest, Protection
 
 HIGHEST_FLOOR = 3
 
@@ -20,12 +20,13 @@ class NodePolicy(Frozen):
         minimum_cohort: Fewest members in a sum that this node's vector may be part of. With two,
             each could subtract its own and read the other's.
         tasks: Tasks that the node takes part in.
-        clear_allowed: Lets sums go unprotected. For tests; data of class L1 alone need it not.
+        sums: How sums may be protected. `ckks` lets the coordinator and any one member read
+            every vector, `clear` the coordinator alone; data of class L1 may go in the clear.
     """
 
     minimum_cohort: Annotated[int, Field(ge=2)] = HIGHEST_FLOOR
     tasks: tuple[Task, ...] = ("failure", "claims", "credit")
-    clear_allowed: bool = False
+    sums: tuple[Protection, ...] = ("masked", "sealed")
 
 
 def refusals(manifest: Manifest, policy: NodePolicy, contract: DataContract) -> list[str]:
@@ -51,9 +52,15 @@ def refusals(manifest: Manifest, policy: NodePolicy, contract: DataContract) -> 
     if manifest.node_settings.get("task") != manifest.task:
         reasons.append("The run's manifest names two different tasks; plan again.")
     public = all(column.data_class == "L1" for column in contract.columns)
-    if manifest.protection == "clear" and not (policy.clear_allowed or public):
+    if manifest.protection not in policy.sums and not (manifest.protection == "clear" and public):
         reasons.append(
-            "The run asks for unprotected sums of data above class L1; set protection: masked."
+            f"The run asks for {manifest.protection!r} sums of data above class L1; this node's "
+            f"policy allows {', '.join(policy.sums)}: set protection.sum."
+        )
+    if manifest.group_size and manifest.group_size < policy.minimum_cohort:
+        reasons.append(
+            f"The run opens sums of groups of {manifest.group_size} members; this node insists on "
+            f"at least {policy.minimum_cohort}: set protection.group_size."
         )
     return reasons
 

@@ -150,12 +150,34 @@ class UpdateSpec(Frozen):
         weigh_by: `rows`, their square root `root_rows`, protected `units`, or `members` (all
             alike).
         weight_cap: A member counts for at most this many times the members' mean of rows.
+        precision: The largest step of rounding, in units of the clip; a coarser one sends fewer
+            bytes (1.6, 2, 2.67 or 4 a value, by the number of members).
     """
 
     clip: Annotated[float, Field(gt=0, le=1e3)] = 1.0
     clip_l2: Positive | None = None
     weigh_by: Literal["rows", "root_rows", "units", "members"] = "rows"
     weight_cap: Annotated[float, Field(ge=1, le=1e3)] = 4.0
+    precision: Annotated[float, Field(gt=0, le=0.5)] = 2.0**-14
+
+
+class ServerStep(Frozen):
+    """How the mean change moves the global model.
+
+    Attributes:
+        kind: `fedavg` (McMahan et al. 2017), `fedavgm` (Hsu et al. 2019), `fedadam` (Reddi et al.
+            2021, "Adaptive Federated Optimization", algorithm 2).
+        learning_rate: Of the server; 1 is plain averaging for `fedavg`.
+        momentum: `fedavgm`'s and `fedadam`'s beta1.
+        second_momentum: `fedadam`'s beta2.
+        adaptivity: `fedadam`'s tau; smaller adapts more.
+    """
+
+    kind: Literal["fedavg", "fedavgm", "fedadam"] = "fedavg"
+    learning_rate: Annotated[float, Field(gt=0, le=100)] = 1.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    second_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    adaptivity: Annotated[float, Field(gt=0, le=1)] = 1e-3
 
 
 class NodeSpec(Frozen):
@@ -166,6 +188,15 @@ class NodeSpec(Frozen):
         seed: Of the initial model and of local shuffling; no secret depends on it.
         fold: Which fold is the test part, for contracts that split in folds.
         validation_share: Share of the training units (by hash) kept aside to watch a run.
+        features: Inputs.
+        model: Network.
+        training: Local training.
+        update: How a change leaves the node.
+        personal: Fine-tuning at the node after the last round.
+        server: How the mean change moves the common model; every member takes the same step.
+        average_last: The final model is the mean of the last so many common models.
+        rollback: A round after which the validation metric is worse than the best so far by more
+            than this share of it is undone, by every member alike; None never undoes one.
     """
 
     task: Task
@@ -177,6 +208,9 @@ class NodeSpec(Frozen):
     training: TrainingSpec
     update: UpdateSpec = UpdateSpec()
     personal: PersonalSpec | None = None
+    server: ServerStep = ServerStep()
+    average_last: Annotated[int, Field(ge=1, le=10_000)] = 1
+    rollback: Annotated[float, Field(gt=0, le=100)] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "NodeSpec":
@@ -185,6 +219,8 @@ class NodeSpec(Frozen):
             raise ValueError("a cnn needs features.window without statistics")
         if self.personal is not None and self.validation_share == 0:
             raise ValueError("personal needs a validation_share above 0")
+        if self.average_last > self.training.rounds:
+            raise ValueError("average_last may not exceed the rounds")
         return self
 
 

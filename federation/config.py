@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from aggregator.plan import CoordinatorPlan, ServerStep
+from aggregator.plan import CoordinatorPlan
 from clients.contract import DataContract, load_contract
 from clients.frozen import Frozen, read_yaml
 from clients.spec import (
@@ -14,13 +14,14 @@ from clients.spec import (
     ModelSpec,
     NodeSpec,
     PersonalSpec,
+    ServerStep,
     Share,
     Task,
     TrainingSpec,
     UpdateSpec,
 )
-from clients.targets import tally_kind, target_unit
 from privacy.errors import InputError
+from privacy.manifest import Protection
 
 DATA_VARIABLE = "TACIT_DATA"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -32,6 +33,31 @@ LABELS_OF_TASK: dict[str, tuple[str, ...]] = {
 }
 
 
+class ProtectionSpec(Frozen):
+    """What protects a run.
+
+    Attributes:
+        sum: `masked`; `sealed` hides the sum from the coordinator as well; `ckks` and `clear`
+            only where every node's policy lets them.
+        robust: `groups` sums updates in groups of members and takes the median of their means, so
+            that some wrong updates do little harm; from 12 members on.
+        group_size: Fewest members of such a group; default: minimum_cohort.
+        rollback: A round after which the validation metric is worse than the best so far by more
+            than this share of it is undone; default: never.
+    """
+
+    sum: Protection = "masked"
+    robust: Literal["none", "groups"] = "none"
+    group_size: Annotated[int, Field(ge=2, le=100_000)] | None = None
+    rollback: Annotated[float, Field(gt=0, le=100)] | None = None
+
+    @model_validator(mode="after")
+    def _groups_where_asked(self) -> "ProtectionSpec":
+        if self.group_size is not None and self.robust == "none":
+            raise ValueError("group_size: needs robust: groups; set it, or leave group_size out")
+        return self
+
+
 class RunConfig(Frozen):
     """A run config file. Every key is in configs/README.md.
 
@@ -40,7 +66,7 @@ class RunConfig(Frozen):
         title: One line for people.
         task: `failure`, `claims` or `credit`.
         contract: The data contract, relative to this file.
-        protection: `masked`; `clear` only where every node's policy lets it.
+        protection: How sums are protected, and against wrong updates.
         minimum_cohort: Fewest members in an opened sum.
         validation_share: Share of training units that watch the run.
         features: Inputs.
@@ -60,7 +86,7 @@ class RunConfig(Frozen):
     title: str = ""
     task: Task
     contract: str
-    protection: Literal["masked", "clear"] = "masked"
+    protection: ProtectionSpec = ProtectionSpec()
     minimum_cohort: Annotated[int, Field(ge=2, le=100_000)] = 3
     validation_share: Share = 0.1
     features: FeatureSpec = FeatureSpec()
@@ -80,7 +106,17 @@ class RunConfig(Frozen):
             raise ValueError("average_last: there are fewer rounds; lower it")
         if self.personal is not None and self.validation_share == 0:
             raise ValueError("validation_share: personal needs one above 0 to decide by")
+        size = self.protection.group_size
+        if size is not None and size < self.minimum_cohort:
+            raise ValueError("protection.group_size: is below minimum_cohort; raise it")
         return self
+
+    @property
+    def group_size(self) -> int:
+        """Fewest members of a group of updates; 0 where all are summed together."""
+        if self.protection.robust == "none":
+            return 0
+        return self.protection.group_size or self.minimum_cohort
 
     def baseline_settings(self, *, seed: int, fold: int | None) -> dict[str, Any]:
         """The node's half of a manifest, as baselines are trained."""
@@ -101,22 +137,19 @@ class RunConfig(Frozen):
             training=self.training,
             update=self.update,
             personal=self.personal,
+            server=self.server,
+            average_last=self.average_last,
+            rollback=self.protection.rollback,
         )
         return spec.model_dump(mode="json")
 
-    def coordinator_settings(self, contract: DataContract) -> dict[str, Any]:
+    def coordinator_settings(self) -> dict[str, Any]:
         """The coordinator's half of a manifest."""
         plan = CoordinatorPlan(
             rounds=self.training.rounds,
             statistics_stages=self.features.stages,
-            server=self.server,
-            clip=self.update.clip,
-            average_last=self.average_last,
             watch_every=self.watch_every,
             personal=self.personal is not None,
-            tally=tally_kind(contract),
-            groups=contract.groups,
-            target_unit=target_unit(contract),
             deadline_s=self.deadline_s,
         )
         return plan.model_dump(mode="json")

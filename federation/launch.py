@@ -22,12 +22,13 @@ from clients.targets import tally_kind, target_unit
 from federation.config import Project
 from federation.engine.worker import LocalNode
 from federation.home import Home, read_json, write_json
-from federation.record import LedgerRecorder, RunFolder
+from federation.record import LedgerRecorder, RunFolder, read_sums
 from privacy.errors import CohortError, InputError, TacitError
 from privacy.identity import Identity
 from privacy.ledger.store import LedgerStore
-from privacy.manifest import SIGNING_DOMAIN, Manifest
+from privacy.manifest import SIGNING_DOMAIN, Manifest, Protection
 from privacy.randomness import system_bytes
+from privacy.secure_sum.schemes import scheme_of
 from privacy.tally import HEADLINE, metrics
 
 Floats = NDArray[np.float64]
@@ -48,6 +49,9 @@ class Display(Protocol):
     def baseline(self, done: int, of: int) -> None:
         """One more baseline is trained."""
 
+    def note(self, sentence: str) -> None:
+        """Something went otherwise: a member is away, a round was undone."""
+
 
 class Silent:
     """A display that shows nothing."""
@@ -63,6 +67,9 @@ class Silent:
     def baseline(self, done: int, of: int) -> None:
         """Nothing."""
 
+    def note(self, sentence: str) -> None:
+        """Nothing."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchOptions:
@@ -74,7 +81,7 @@ class LaunchOptions:
         baselines: Also train each member alone, and all rows pooled.
         workers: Processes; None takes all cores.
         device: `auto`, `cpu` or `cuda`.
-        clear_allowed: Nodes' policy on unprotected sums, for tests.
+        allowed: Ways to protect sums that the nodes permit besides those of their policy.
     """
 
     data_root: Path
@@ -82,7 +89,7 @@ class LaunchOptions:
     baselines: bool = False
     workers: int | None = None
     device: str = "auto"
-    clear_allowed: bool = False
+    allowed: tuple[Protection, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -93,20 +100,33 @@ class _Watch:
     display: Display
     rounds: int
     fold: int | None
+    sums: Path
     seconds: list[float] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
 
     def step(self, name: str) -> None:
         self.folder.log(name)
         self.display.step(name)
 
-    def round(self, index: int, metrics: Mapping[str, float], facts: Mapping[str, float]) -> None:
-        self.seconds.append(facts["seconds"])
+        self.started = time.perf_counter()
+
+    def round(self, index: int, *, watched: bool, facts: Mapping[str, float]) -> None:
+        now = time.perf_counter()
+        self.seconds.append(now - self.started)
+        self.started = now
+        # what was opened is in the members' hands alone, and one of them is on this machine
+        metrics = read_sums(self.sums).get(("evaluate watch", index), {}) if watched else {}
         fold = {} if self.fold is None else {"fold": self.fold}
-        kept = {"round": index, **fold, "metrics": dict(metrics), **facts}
+        seconds = self.seconds[-1]
+        kept = {"round": index, **fold, "metrics": dict(metrics), "seconds": seconds, **facts}
         self.folder.round(kept)
         shown = ", ".join(f"{name} {value:.6g}" for name, value in metrics.items())
-        self.folder.log(f"round {index} committed in {facts['seconds']:.2f} s {shown}".rstrip())
-        self.display.round(index, self.rounds, metrics, facts)
+        self.folder.log(f"round {index} committed in {seconds:.2f} s {shown}".rstrip())
+        self.display.round(index, self.rounds, metrics, {"seconds": seconds, **facts})
+
+    def note(self, sentence: str) -> None:
+        self.folder.log(sentence)
+        self.display.note(sentence)
 
 
 def launch_local(
@@ -142,7 +162,7 @@ def launch_local(
                 launcher=launcher.public,
                 known=known,
                 device=options.device,
-                clear_allowed=options.clear_allowed,
+                allowed=options.allowed,
             )
             for member in members
         ]
@@ -213,6 +233,7 @@ class _Launch:
                     display=self.display,
                     rounds=config.training.rounds,
                     fold=fold,
+                    sums=self._of_member(nodes[0].member, run) / "sums.jsonl",
                 )
 
                 def carry_out(
@@ -239,7 +260,8 @@ class _Launch:
                     run_config={},
                 )
                 server_app(carry_out)(grid, context)
-                self.folder.model(results[-1], manifest, f"model{suffix}")
+                source = self._of_member(nodes[0].member, run) / "model.safetensors"
+                self.folder.model(source, f"model{suffix}")
                 watches.append(watch)
                 runs.append(run)
         seconds = time.perf_counter() - started
@@ -276,9 +298,10 @@ class _Launch:
             contract=contract.digest,
             directory={member: key.hex() for member, key in nodes[0].known.items()},
             minimum_cohort=config.minimum_cohort,
-            protection=config.protection,
+            protection=config.protection.sum,
+            group_size=config.group_size,
             node_settings=config.node_settings(seed=self.options.seed, fold=fold),
-            coordinator_settings=config.coordinator_settings(contract),
+            coordinator_settings=config.coordinator_settings(),
         )
 
     def _outcome(
@@ -288,6 +311,8 @@ class _Launch:
         members: Sequence[str],
     ) -> dict[str, Any]:
         config, contract = self.project.config, self.project.contract
+        found = [read_sums(self._of_member(members[0], run) / "sums.jsonl") for run in runs]
+        rounds = config.training.rounds
         own = {member: self._own_metrics(member, runs) for member in members}
         reported: dict[str, Any] = {
             "run": self.run,
@@ -298,10 +323,12 @@ class _Launch:
             "members": list(members),
             "rounds": config.training.rounds,
             "seed": self.options.seed,
-            "protection": config.protection,
-            "metrics": _mean([result.metrics for result in results]),
+            "protection": config.protection.sum,
+            "robust": config.protection.robust,
+            "metrics": _mean([one.get(("evaluate test", rounds), {}) for one in found]),
             "by_member": {
-                member: _mean([one["test"] for one in reports]) for member, reports in own.items()
+                member: _mean([one["test"] for one in reports if "test" in one])
+                for member, reports in own.items()
             },
             "headline": HEADLINE[tally_kind(contract)][0],
             "privacy": {
@@ -309,26 +336,32 @@ class _Launch:
                 "epsilon": None,
                 "delta": None,
                 "per_node": dict.fromkeys(members),
-                "note": "No noise was added: sums are hidden by masks, the model itself has no "
-                "differential privacy.",
+                "note": f"{scheme_of(config.protection.sum).sentence} No noise was added, so the "
+                "model itself has no differential privacy.",
             },
             "bytes_per_round": {
                 "up_per_member": results[-1].bytes_up,
                 "down_per_member": results[-1].bytes_down,
             },
             "bytes_sent_per_member": sum(result.bytes_total for result in results),
+            "rounds_undone": sum(result.undone for result in results),
+            "absences": {
+                member: count
+                for member in members
+                if (count := sum(result.absences[member] for result in results))
+            },
             "model": str(self.folder.path / "model.safetensors"),
-            "model_values": int(results[-1].model.size),
+            "model_values": results[-1].values,
             "ledger": _head(self.ledger.store),
         }
         if len(results) > 1:
-            reported["folds"] = [dict(result.metrics) for result in results]
+            reported["folds"] = [dict(one.get(("evaluate test", rounds), {})) for one in found]
             reported["model"] = str(self.folder.path / "model.1.safetensors")
         if config.personal is not None:
             reported["personal"] = {
-                "metrics": _mean([result.personal for result in results]),
+                "metrics": _mean([one.get(("evaluate personal", rounds), {}) for one in found]),
                 "by_member": {
-                    member: _mean([one["personal"] for one in reports])
+                    member: _mean([one["personal"] for one in reports if "personal" in one])
                     for member, reports in own.items()
                 },
             }
@@ -336,8 +369,15 @@ class _Launch:
 
     def _own_metrics(self, member: str, runs: Sequence[str]) -> list[dict[str, Any]]:
         """What a member found for itself; readable here because its node runs here."""
-        folder = self.home.node(self.project.contract.name, member) / "runs"
-        return [read_json(folder / f"{run}.json")["own_metrics"] for run in runs]
+        folders = [self._of_member(member, run) for run in runs]
+        return [
+            read_json(folder / "report.json")["own_metrics"]
+            for folder in folders
+            if (folder / "report.json").exists()  # a member that left before the end has none
+        ]
+
+    def _of_member(self, member: str, run: str) -> Path:
+        return self.home.node(self.project.contract.name, member) / "runs" / run
 
     def baselines(self, members: Sequence[str]) -> dict[str, Any]:
         """Train each member alone and all pooled, fold by fold."""

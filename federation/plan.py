@@ -11,9 +11,11 @@ from rich.text import Text
 from federation.config import Project
 from federation.report import size
 from privacy import fixed_point
+from privacy.fixed_point import FixedPoint
 from privacy.manifest import Manifest
-
-MASK_SCHEME = "3 numbers of 21 bits in 8 bytes"
+from privacy.secure_sum.carrier import Wrap
+from privacy.secure_sum.schemes import scheme_of
+from privacy.secure_sum.tag import tag_words
 
 
 def plan_run(project: Project, data_root: Path, *, seed: int) -> dict[str, Any]:
@@ -60,9 +62,12 @@ def plan_run(project: Project, data_root: Path, *, seed: int) -> dict[str, Any]:
     train(work.network, examples, work.target, spec.training, round_index=1, seed=0)
     seconds = time.perf_counter() - started
     members = sorted(rows)
-    up = 8 * fixed_point.narrow(max(len(members), 2), clip=config.update.clip).words(
-        work.length + 1
-    )
+    parties = max(len(members), 2)
+    scheme = scheme_of(config.protection.sum)
+    layout = scheme.update_layout(parties, config.update.clip, config.update.precision)
+    wrap = scheme.create(parties).wrap
+    up = _sent_bytes(wrap, layout, work.length + 1)
+    groups = max(1, len(members) // config.group_size) if config.group_size else 1
     manifest = Manifest(
         run="plan",
         name=config.name,
@@ -71,9 +76,10 @@ def plan_run(project: Project, data_root: Path, *, seed: int) -> dict[str, Any]:
         contract=contract.digest,
         directory=dict.fromkeys(members, "00" * 32),
         minimum_cohort=config.minimum_cohort,
-        protection=config.protection,
+        protection=config.protection.sum,
+        group_size=config.group_size,
         node_settings=settings,
-        coordinator_settings=config.coordinator_settings(contract),
+        coordinator_settings=config.coordinator_settings(),
     )
     shared = refusals(manifest, NodePolicy(), contract)
     reasons: dict[str, list[str]] = {}
@@ -81,13 +87,12 @@ def plan_run(project: Project, data_root: Path, *, seed: int) -> dict[str, Any]:
         own = split_validation(work.scaled(one.train), spec)[0]
         too_few = len(work.training_examples(own, released)) == 0
         reasons[member] = [*shared, *(["It has no training example."] if too_few else [])]
-    watches = sum(
-        index % config.watch_every == 0 or index == config.training.rounds
-        for index in range(1, config.training.rounds + 1)
-    )
+    watches = -(-config.training.rounds // config.watch_every)
     evaluations = watches + 1 + (config.personal is not None)
     tally_values = tally_length(tally_kind(contract), contract.groups)
-    other_bytes = 8 * (statistics_values + evaluations * tally_values) * len(project.folds)
+    wide = fixed_point.wide(parties)
+    others = [released_one.size for released_one in released] + [tally_values] * evaluations
+    other_bytes = len(project.folds) * sum(_sent_bytes(wrap, wide, count) for count in others)
     rounds = config.training.rounds * len(project.folds)
     return {
         "name": config.name,
@@ -103,25 +108,36 @@ def plan_run(project: Project, data_root: Path, *, seed: int) -> dict[str, Any]:
         },
         "rounds": config.training.rounds,
         "folds": len(project.folds),
-        "protection": config.protection,
+        "protection": config.protection.sum,
+        "packing": f"{layout.fields} numbers of {layout.field_bits} bits",
         "minimum_cohort": config.minimum_cohort,
         "model_values": work.length,
         "statistics_values": statistics_values,
-        "bytes_per_round": {"up_per_member": up, "down_per_member": 4 * work.length},
+        "bytes_per_round": {"up_per_member": up, "down_per_member": up * groups},
         "bytes_total": {
             "up_per_member": up * rounds + other_bytes,
-            "down_per_member": 4 * work.length * rounds,
+            "down_per_member": up * groups * rounds + other_bytes,
         },
         "seconds_per_round_largest_member": round(seconds, 3),
         "seconds_training_largest_member": round(seconds * rounds, 1),
+        "robust": config.protection.robust,
+        "groups": groups,
         "privacy": {
             "unit": contract.unit,
             "epsilon": None,
-            "note": "Sums are hidden by masks; no noise is added, so the model itself has no "
+            "note": f"{scheme.sentence} No noise is added, so the model itself has no "
             "differential privacy.",
         },
         "feasible": not any(reasons.values()) and len(members) >= config.minimum_cohort,
     }
+
+
+def _sent_bytes(wrap: Wrap, layout: FixedPoint, values: int) -> int:
+    """Payload of a vector: a carrier's true size shows when it closes zeros."""
+    import numpy as np
+
+    zeros = np.zeros(layout.words(values) + tag_words(layout), dtype=np.uint64)
+    return len(wrap.close(wrap.prepare(zeros, bits=layout.word_bits)))
 
 
 def plan_table(plan: dict[str, Any]) -> RenderableType:
@@ -144,7 +160,9 @@ def plan_table(plan: dict[str, Any]) -> RenderableType:
         "rounds", f"{plan['rounds']}" + (f" x {plan['folds']} folds" * (plan["folds"] > 1))
     )
     facts.add_row("model", f"{plan['model_values']:,} numbers")
-    facts.add_row("a member sends", f"{size(up)} a round ({MASK_SCHEME}), receives {size(down)}")
+    facts.add_row(
+        "a member sends", f"{size(up)} a round ({plan['packing']} a word), receives {size(down)}"
+    )
     facts.add_row("in all it sends", size(plan["bytes_total"]["up_per_member"]))
     facts.add_row(
         "a round takes",
@@ -155,7 +173,9 @@ def plan_table(plan: dict[str, Any]) -> RenderableType:
         "privacy", f"unit: {plan['privacy']['unit']}; epsilon: none. {plan['privacy']['note']}"
     )
     facts.add_row(
-        "sums", f"{plan['protection']}, opened over at least {plan['minimum_cohort']} members"
+        "sums",
+        f"{plan['protection']}, opened over at least {plan['minimum_cohort']} members"
+        + (f", updates in {plan['groups']} groups" if plan["robust"] == "groups" else ""),
     )
     verdict = "It can run." if plan["feasible"] else "It would be refused."
     return Group(table, facts, Text(verdict, style="bold"))

@@ -8,18 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from aggregator.coordinator import RunResult
 from federation.home import read_json, write_bytes, write_json
-from privacy.canonical import canonical_json
-from privacy.errors import NotVerifiedError
 from privacy.ledger.store import LedgerStore
 from privacy.manifest import Manifest
-from privacy.messages import vector_digest
-
-MODEL_FORMAT = "tacit-model-1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,46 +63,11 @@ class RunFolder:
         with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
 
-    def model(self, result: RunResult, manifest: Manifest, name: str) -> Path:
-        """Keep the final model with all that a prediction needs."""
+    def model(self, source: Path, name: str) -> Path:
+        """Keep the final model, as a member of this machine wrote it."""
         path = self.path / f"{name}.safetensors"
-        write_bytes(path, model_bytes(result, manifest))
+        write_bytes(path, source.read_bytes())
         return path
-
-
-def model_bytes(result: RunResult, manifest: Manifest) -> bytes:
-    """A model as one safetensors file: weights, the opened statistics, and how to rebuild it."""
-    from safetensors.numpy import save
-
-    tensors: dict[str, NDArray[Any]] = {"model": result.model}
-    for stage, statistics in enumerate(result.statistics):
-        tensors[f"statistics.{stage}"] = statistics
-    about = {
-        "format": MODEL_FORMAT,
-        "run": manifest.run,
-        "task": manifest.task,
-        "contract": manifest.contract,
-        "architecture": result.architecture,
-        "digest": vector_digest(result.model).hex(),
-        "node_settings": canonical_json(dict(manifest.node_settings)).decode(),
-    }
-    return bytes(save(tensors, metadata=about))
-
-
-def load_model(path: Path) -> NDArray[np.float32]:
-    """The weights of a stored model.
-
-    Raises:
-        NotVerifiedError: They are not those whose digest was stored beside them.
-    """
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        model = np.asarray(file.get_tensor("model"), dtype=np.float32)
-        digest = (file.metadata() or {}).get("digest")
-    if digest != vector_digest(model).hex():
-        raise NotVerifiedError(f"{path}: the weights were changed since the run; fetch it again.")
-    return model
 
 
 def read_rounds(folder: Path) -> list[dict[str, Any]]:
@@ -126,3 +82,12 @@ def read_rounds(folder: Path) -> list[dict[str, Any]]:
 def read_state(folder: Path) -> dict[str, Any]:
     """Where a run stands, as it said itself."""
     return read_json(folder / "state.json")
+
+
+def read_sums(path: Path) -> dict[tuple[str, int], dict[str, float]]:
+    """What a member of this machine found in opened evaluations: (step, round) -> metrics."""
+    if not path.exists():
+        return {}
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    records = [json.loads(line) for line in lines]
+    return {(one["step"], one["round"]): one["metrics"] for one in records if "metrics" in one}

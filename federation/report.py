@@ -20,6 +20,12 @@ NAMES: Final[Mapping[str, str]] = {
     "auc": "ranking (AUC)",
     "deviance_x100": "Poisson deviance x100",
 }
+SENT: Final[Mapping[str, str]] = {
+    "masked": "masked numbers",
+    "sealed": "masked and encrypted numbers",
+    "ckks": "encrypted numbers (which any member could help to read)",
+    "clear": "UNPROTECTED numbers",
+}
 LEARNT: Final[Mapping[str, str]] = {
     "failure": "when machines will fail",
     "claims": "how often claims will come",
@@ -187,7 +193,7 @@ def size(count: float) -> str:
 
 
 def _sums(result: Mapping[str, Any]) -> str:
-    return "masked numbers" if result["protection"] == "masked" else "UNPROTECTED numbers"
+    return SENT[result["protection"]]
 
 
 def _is_better(value: float | None, other: float, headline: str) -> bool:

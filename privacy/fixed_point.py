@@ -8,6 +8,7 @@ field, hence adding words adds every field.
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.canonical import framed
-from privacy.errors import ProtocolError
+from privacy.errors import InputError, ProtocolError
 from privacy.keystream import BLOCK_WORDS, Words, uniforms
 from privacy.randomness import Entropy
 
@@ -81,6 +82,11 @@ class FixedPoint:
     def levels(self) -> int:
         """Steps from zero to the clip, rounded up: one party's field is at most twice this."""
         return math.ceil(Fraction(self.clip) / Fraction(self.step))
+
+    @property
+    def word_bits(self) -> int:
+        """Bits that a word of this layout, and any sum of `parties` of them, may have."""
+        return self.fields * self.field_bits
 
     def words(self, length: int) -> int:
         """How many words hold `length` coordinates."""
@@ -207,8 +213,41 @@ class FixedPoint:
             np.multiply(signed, self.step, out=total[first : first + used])
 
 
+# Fields x bits, the fewest bytes first: 1.6, 2, 2.67 and 4 bytes a coordinate.
+PACKINGS = ((5, 12), (4, 16), (3, 21), (2, 30))
+
+
+def packed(
+    parties: int,
+    clip: float,
+    precision: float,
+    packings: Sequence[tuple[int, int]] = PACKINGS,
+) -> FixedPoint:
+    """Return the layout with the fewest bytes whose step is at most `precision` * `clip`.
+
+    Args:
+        parties: Most vectors that are ever added.
+        clip: Bound on each coordinate's absolute value.
+        precision: The largest step that rounding may take, in units of the clip, > 0.
+        packings: Fields x bits to choose from, the fewest bytes first.
+
+    Raises:
+        InputError: none of them is so fine for so many parties.
+    """
+    for fields, bits in packings:
+        if 2 * parties > (1 << bits) - 1:
+            continue
+        layout = FixedPoint(parties=parties, fields=fields, field_bits=bits, clip=clip)
+        if layout.step <= precision * clip:
+            return layout
+    raise InputError(
+        f"no packing rounds {parties} members' updates as finely as {precision:g} of the clip; "
+        "set a coarser update.precision"
+    )
+
+
 def narrow(parties: int, clip: float) -> FixedPoint:
-    """Three fields of 21 bits: 2.67 bytes a coordinate, for updates."""
+    """Three fields of 21 bits: 2.67 bytes a coordinate."""
     return FixedPoint(parties=parties, fields=3, field_bits=21, clip=clip)
 
 

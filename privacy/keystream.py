@@ -5,6 +5,7 @@ so every key here is derived for, or drawn for, exactly one use.
 """
 
 import sys
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -48,22 +49,27 @@ def keystream_words(key: bytes, count: int) -> Words:
     return np.frombuffer(stream, dtype="<u8").astype(np.uint64, copy=False)
 
 
-def shift_by_keystream(words: Words, key: bytes, *, subtract: bool) -> None:
-    """Add the stream of `key` to `words` in place, modulo 2^64; or subtract it.
+def shift_by_keystream(
+    words: Words, added: Sequence[bytes], subtracted: Sequence[bytes] = ()
+) -> None:
+    """Add the streams of the keys `added` to `words` in place, and subtract those of `subtracted`.
 
-    What one call adds, a call with the same key and length subtracts: exactly.
+    Modulo 2^64, so what is added here and subtracted elsewhere cancels: exactly.
 
     Raises:
-        ValueError: the key has not 32 bytes.
+        ValueError: a key has not 32 bytes.
     """
-    cipher = _cipher(key)
-    shift = np.subtract if subtract else np.add
+    # One pass over the words, all streams for each piece of it: a piece stays in the core's cache.
+    streams: list[tuple[CipherContext, np.ufunc]] = [(_cipher(key), np.add) for key in added]
+    streams += [(_cipher(key), np.subtract) for key in subtracted]
     stream = bytearray(len(_ZEROS))
     block = np.frombuffer(stream, dtype="<u8")
     for start in range(0, len(words), BLOCK_WORDS):
         part = words[start : start + BLOCK_WORDS]
-        cipher.update_into(memoryview(_ZEROS)[: part.nbytes], stream)
-        shift(part, block[: len(part)], out=part)
+        zeros = memoryview(_ZEROS)[: part.nbytes]
+        for cipher, shift in streams:
+            cipher.update_into(zeros, stream)
+            shift(part, block[: len(part)], out=part)
 
 
 def uniforms(count: int, entropy: Entropy) -> NDArray[np.float64]:

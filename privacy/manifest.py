@@ -14,8 +14,8 @@ from typing import Any, Final, Literal, get_args
 from privacy.canonical import canonical_json, parse_canonical
 from privacy.errors import ProtocolError
 
-FORMAT: Final = 1
-Protection = Literal["masked", "clear"]
+FORMAT: Final = 2
+Protection = Literal["masked", "sealed", "ckks", "clear"]
 PROTECTIONS: Final[tuple[str, ...]] = get_args(Protection)
 SIGNING_DOMAIN: Final = "manifest"
 
@@ -33,6 +33,8 @@ class Manifest:
         directory: Member name -> hex Ed25519 public key, pinned.
         minimum_cohort: Fewest members in any opened sum; a node may ask for more, never less.
         protection: How sums are protected.
+        group_size: Fewest members of a group, where updates are summed in groups and joined by
+            their median; 0 for one sum over all.
         node_settings: Parsed by the node.
         coordinator_settings: Parsed by the coordinator.
     """
@@ -45,6 +47,7 @@ class Manifest:
     directory: Mapping[str, str]
     minimum_cohort: int
     protection: Protection
+    group_size: int
     node_settings: Mapping[str, Any]
     coordinator_settings: Mapping[str, Any]
 
@@ -85,6 +88,8 @@ class Manifest:
             or not all(isinstance(value[key], dict) for key in tables)
             or type(value["minimum_cohort"]) is not int
             or value["minimum_cohort"] < 1
+            or type(value["group_size"]) is not int
+            or value["group_size"] < 0
             or value["protection"] not in PROTECTIONS
             or not all(isinstance(key, str) for key in value["directory"].values())
         ):

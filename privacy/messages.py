@@ -1,7 +1,7 @@
 """The words that coordinator and node exchange; their order is told in `aggregator.coordinator`.
 
-A message is small and typed; numbers travel beside it as one flat vector, so that a courier may
-cut it into chunks. Decoding re-encodes and compares, so one meaning has one encoding.
+A message is small and typed; a payload of many numbers travels beside it as bytes, so that a
+courier may cut it into chunks. Decoding re-encodes and compares, so one meaning has one encoding.
 """
 
 import hashlib
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from privacy.errors import ProtocolError
 
-VECTOR_TYPES: Final = ("<f4", "<f8", "<u8")
 MAX_MESSAGE_BYTES: Final = 4 * 2**20
+Natural = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
 
 class Invite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="invite"):
@@ -26,45 +26,107 @@ class Invite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="invit
 
 
 class RosterNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="roster"):
-    """Coordinator to node: every member's signed key offer. Answer: `Ready`."""
+    """Coordinator to node: every member's signed key offer.
+
+    Answer: `KeyMade` of the one whose turn it is to make the group key, `Ready` of the others.
+    """
 
     run: bytes
     offers: tuple[bytes, ...]
 
 
-class StatisticsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="statistics"):
-    """Seal stage `stage` of the feature statistics; the vector is the sum opened before it."""
+class KeyNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="key"):
+    """Coordinator to node: the group key, sealed to this node. Answer: `KeyHeld`."""
 
     run: bytes
-    stage: int
+    fingerprint: bytes
+    public: bytes
+    secret: bytes
+    signature: bytes
 
 
-class InitialModelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="initial"):
-    """The vector is the last opened statistics. Answer: `InitialModel`, the vector if asked for."""
+class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every request for something new carries.
 
-    run: bytes
-    send: bool
-
-
-class TrainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="train"):
-    """Train from the model in the vector and seal the weighted change."""
-
-    run: bytes
-    round: int
-
-
-class EvaluateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="evaluate"):
-    """Seal the tally of the model in the vector on `part`: `watch`, `test`, `personal`."""
+    Attributes:
+        run: Which run.
+        accepted: Member -> its signature under the history that it holds. A node goes on only
+            with those who accepted the same sums.
+    """
 
     run: bytes
-    round: int
+    accepted: dict[str, bytes]
+
+
+class StatisticsRequest(Asked, frozen=True, forbid_unknown_fields=True, tag="statistics"):
+    """Seal stage `stage` of the feature statistics. Answer: `Sealed`."""
+
+    stage: Natural
+
+
+class InitialModelRequest(Asked, frozen=True, forbid_unknown_fields=True, tag="initial"):
+    """Make the initial model of the statistics and the run's seed. Answer: `InitialModel`."""
+
+
+class TrainRequest(Asked, frozen=True, forbid_unknown_fields=True, tag="train"):
+    """Train from the common model and seal the weighted change. Answer: `Sealed`."""
+
+    round: Natural
+
+
+class EvaluateRequest(Asked, frozen=True, forbid_unknown_fields=True, tag="evaluate"):
+    """Seal the common model's tally on `part` (watch, test or personal). Answer: `Sealed`."""
+
+    round: Natural
     part: str
 
 
-class FinishNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="finish"):
-    """The vector is the final model. Answer: `Ready`."""
+class SurvivorsNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="survivors"):
+    """Coordinator to node: whose vectors of a sum arrived. Answer: `Voted`."""
 
     run: bytes
+    context: bytes
+    survivors: tuple[str, ...]
+
+
+class RevealRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="reveal"):
+    """Coordinator to node: who signed the survivors, and what they sealed to this node.
+
+    Answer: `Revealed`.
+    """
+
+    run: bytes
+    context: bytes
+    survivors: tuple[str, ...]
+    votes: dict[str, bytes]
+    boxes: dict[str, bytes]
+
+
+class SumPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of a step's sums: over all members, or over one group of them.
+
+    Attributes:
+        survivors: Whose vectors are in it; none where the group's sum was given up.
+        votes: Survivor -> its signature under them.
+        length: Bytes of its payload.
+    """
+
+    survivors: tuple[str, ...]
+    votes: dict[str, bytes]
+    length: Natural
+
+
+class SumNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="sum"):
+    """Coordinator to node: a step's sums; their payloads are beside it. Answer: `Accepted`."""
+
+    run: bytes
+    step: str
+    round: Natural
+    parts: tuple[SumPart, ...]
+
+
+class FinishNotice(Asked, frozen=True, forbid_unknown_fields=True, tag="finish"):
+    """The run is over. Answer: `Ready`."""
 
 
 class Joined(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="joined"):
@@ -74,6 +136,29 @@ class Joined(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="joine
     offer: bytes
 
 
+class SealedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A group key that only one member can open; signed by its maker."""
+
+    secret: bytes
+    signature: bytes
+
+
+class KeyMade(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="key-made"):
+    """Node to coordinator: the group key for each other member, and its public part."""
+
+    member: str
+    fingerprint: bytes
+    public: bytes
+    keys: dict[str, SealedKey]
+
+
+class KeyHeld(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="key-held"):
+    """Node to coordinator: this is the fingerprint of the group key that this node opened."""
+
+    member: str
+    fingerprint: bytes
+
+
 class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ready"):
     """Node to coordinator: done, nothing to say."""
 
@@ -81,20 +166,64 @@ class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ready"
 
 
 class InitialModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="model"):
-    """Node to coordinator: what model all start from."""
+    """Node to coordinator: the hash of the model that this node starts from; never the model."""
 
     member: str
     architecture: bytes
     digest: bytes
-    length: int
+    length: Natural
 
 
 class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="sealed"):
-    """Node to coordinator: a `SealedVector`'s header; its payload is the vector."""
+    """Node to coordinator: a `SealedVector`'s header; its payload is beside it.
+
+    Attributes:
+        member: Who.
+        header: As `SealedVector.header` wrote it.
+        schema: Hash of how the vector is written.
+        model: Hash of the model that it was made from.
+        length: Values in it.
+    """
 
     member: str
     header: bytes
-    length: Annotated[int, msgspec.Meta(ge=1)]
+    schema: bytes
+    model: bytes
+    length: Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
+
+
+class Voted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="voted"):
+    """Node to coordinator: a `Vote`."""
+
+    member: str
+    signature: bytes
+    seeds: dict[str, bytes]
+
+
+class Revealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="revealed"):
+    """Node to coordinator: an `Answer`."""
+
+    member: str
+    shares: dict[str, bytes]
+    signature: bytes
+
+
+class Accepted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="accepted"):
+    """Node to coordinator: the sums hold, and this is what follows from them.
+
+    Attributes:
+        member: Who.
+        history: `extend_history` after this step.
+        model: Hash of the common model that the node holds now; zeros before there is one.
+        kept: False where the node went back to an earlier model.
+        signature: By its identity, over the history.
+    """
+
+    member: str
+    history: bytes
+    model: bytes
+    kept: bool
+    signature: bytes
 
 
 class Refused(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="refused"):
@@ -104,70 +233,72 @@ class Refused(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="refu
     reason: str
 
 
+SumRequest = StatisticsRequest | TrainRequest | EvaluateRequest
 Request = (
     Invite
     | RosterNotice
+    | KeyNotice
     | StatisticsRequest
     | InitialModelRequest
     | TrainRequest
     | EvaluateRequest
+    | SurvivorsNotice
+    | RevealRequest
+    | SumNotice
     | FinishNotice
 )
-Reply = Joined | Ready | InitialModel | Sealed | Refused
-Vector = NDArray[np.float32] | NDArray[np.float64] | NDArray[np.uint64]
+Reply = (
+    Joined
+    | KeyMade
+    | KeyHeld
+    | Ready
+    | InitialModel
+    | Sealed
+    | Voted
+    | Revealed
+    | Accepted
+    | Refused
+)
 AnyMessage = TypeVar("AnyMessage")
 _REQUESTS: "msgspec.msgpack.Decoder[Request]" = msgspec.msgpack.Decoder(Request)
 _REPLIES: "msgspec.msgpack.Decoder[Reply]" = msgspec.msgpack.Decoder(Reply)
+_ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A message and its vector as a courier carries them.
+    """A message and its payload as a courier carries them.
 
     Attributes:
         message: The encoded message.
-        dtype: Of the vector, one of `VECTOR_TYPES`; empty where there is none.
-        data: The vector's little-endian bytes; empty where there is none.
+        payload: Empty where there is none.
     """
 
     message: bytes
-    dtype: str = ""
-    data: bytes = field(default=b"", repr=False)
+    payload: bytes = field(default=b"", repr=False)
 
 
-def pack(message: Request | Reply, vector: Vector | None) -> Parcel:
+def pack(message: Request | Reply, payload: bytes = b"") -> Parcel:
     """One message and what travels beside it."""
-    encoded = msgspec.msgpack.encode(message)
-    if vector is None:
-        return Parcel(encoded)
-    little = np.ascontiguousarray(vector, dtype=vector.dtype.newbyteorder("<"))
-    return Parcel(encoded, little.dtype.str, little.tobytes())
+    return Parcel(_ENCODER.encode(message), payload)
 
 
-def unpack_request(parcel: Parcel) -> tuple[Request, Vector | None]:
+def unpack_request(parcel: Parcel) -> tuple[Request, bytes]:
     """Read a coordinator's message.
 
     Raises:
-        ProtocolError: Not the canonical encoding of a known request, or no usable vector.
+        ProtocolError: Not the canonical encoding of a known request.
     """
-    return _decode(parcel.message, _REQUESTS), _vector(parcel)
+    return _decode(parcel.message, _REQUESTS), parcel.payload
 
 
-def unpack_reply(parcel: Parcel) -> tuple[Reply, Vector | None]:
+def unpack_reply(parcel: Parcel) -> tuple[Reply, bytes]:
     """Read a node's message.
 
     Raises:
-        ProtocolError: Not the canonical encoding of a known reply, or no usable vector.
+        ProtocolError: Not the canonical encoding of a known reply.
     """
-    return _decode(parcel.message, _REPLIES), _vector(parcel)
-
-
-def _vector(parcel: Parcel) -> Vector | None:
-    if not parcel.dtype and not parcel.data:
-        return None
-    if parcel.dtype not in VECTOR_TYPES or len(parcel.data) % int(parcel.dtype[-1]):
-        raise ProtocolError("A vector is of no type that our messages carry.")
-    return np.frombuffer(parcel.data, dtype=parcel.dtype)
+    return _decode(parcel.message, _REPLIES), parcel.payload
 
 
 def _decode(data: bytes, decoder: "msgspec.msgpack.Decoder[AnyMessage]") -> AnyMessage:
@@ -178,12 +309,12 @@ def _decode(data: bytes, decoder: "msgspec.msgpack.Decoder[AnyMessage]") -> AnyM
     # bad UTF-8 surfaces as ValueError, outside msgspec's own errors
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise ProtocolError("A message cannot be read; update tacit on both sides.") from None
-    if msgspec.msgpack.encode(message) != data:
+    if _ENCODER.encode(message) != data:
         raise ProtocolError("A message is not in its one canonical encoding.")
     return message
 
 
-def vector_digest(vector: Vector) -> bytes:
+def vector_digest(vector: NDArray[np.float32] | NDArray[np.float64]) -> bytes:
     """SHA-256 over a vector's type and little-endian bytes, domain-separated."""
     little = np.ascontiguousarray(vector, dtype=vector.dtype.newbyteorder("<"))
     head = b"tacit/vector/v1\0" + little.dtype.str.encode("ascii") + b"\0"

@@ -61,6 +61,10 @@ class LaunchProgress:
             self._task, description=f"training {self._last}", completed=index, total=of
         )
 
+    def note(self, sentence: str) -> None:
+        """Something went otherwise: a member is away, a round was undone."""
+        self._console.print(sentence, highlight=False, style="yellow")
+
     def baseline(self, done: int, of: int) -> None:
         """One more baseline is trained."""
         self._progress.update(

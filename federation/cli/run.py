@@ -57,10 +57,10 @@ def launch(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes; default: one a core.")
     ] = None,
-    allow_clear: Annotated[
-        bool,
-        typer.Option("--allow-clear", help="Nodes of this launch permit unprotected sums."),
-    ] = False,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow", help="Nodes of this launch also permit such sums: clear, ckks."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a model together."""
@@ -71,7 +71,11 @@ def launch(
     from federation.config import data_root, load_project
     from federation.home import open_home
     from federation.launch import LaunchOptions
+    from privacy.secure_sum.schemes import SCHEMES, scheme_of
 
+    for name in allow or ():
+        if name not in SCHEMES:
+            raise InputError(f"--allow {name}: choose one of {', '.join(SCHEMES)}.")
     project = load_project(config)
     options = LaunchOptions(
         data_root=data_root(data),
@@ -79,7 +83,7 @@ def launch(
         baselines=baselines,
         workers=workers,
         device=device,
-        clear_allowed=allow_clear,
+        allowed=tuple(scheme_of(name).name for name in allow or ()),
     )
     result = launch_shown(project, open_home(), options)
     if as_json:

@@ -17,8 +17,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Self, TypeVar
 
-from flwr.app import Message, RecordDict
-from flwr.common.constant import SUPERLINK_NODE_ID
+from flwr.app import Error, Message, RecordDict
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import Message as WireMessage
 from flwr.proto.node_pb2 import NodeInfo
@@ -62,7 +62,7 @@ class LocalGrid(Grid):
         self._home = {
             address: self._workers[i] for i, mine in enumerate(placed) for address in mine
         }
-        self._under_way: dict[str, Future[bytes]] = {}
+        self._under_way: dict[str, tuple[Future[bytes], Message]] = {}
         self._run = Run.create_empty(run_id=int.from_bytes(os.urandom(8), "big") >> 1)
         self._run.primary_task_id = 1
         TaskIdentity.task_id = 1
@@ -131,19 +131,20 @@ class LocalGrid(Grid):
             message.metadata.__dict__["_message_id"] = message_id
             wire = message_to_proto(message).SerializeToString()
             address = message.metadata.dst_node_id
-            self._under_way[message_id] = self._home[address].submit(
-                worker.handle, address, self._run.run_id, wire
-            )
+            answer: Future[bytes]
+            try:
+                answer = self._home[address].submit(worker.handle, address, self._run.run_id, wire)
+            except BrokenProcessPool as gone:
+                answer = Future()
+                answer.set_exception(gone)
+            self._under_way[message_id] = (answer, message)
             ids.append(message_id)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Replies that are there."""
-        done = [i for i in message_ids if i in self._under_way and self._under_way[i].done()]
-        return [
-            message_from_proto(WireMessage.FromString(self._result(self._under_way.pop(i))))
-            for i in done
-        ]
+        done = [i for i in message_ids if i in self._under_way and self._under_way[i][0].done()]
+        return [self._reply(*self._under_way.pop(i)) for i in done]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -156,13 +157,21 @@ class LocalGrid(Grid):
             left = None if end is None else end - time.monotonic()
             if left is not None and left <= 0:
                 break
-            wait({self._under_way[i] for i in missing}, left, return_when=FIRST_COMPLETED)
+            wait({self._under_way[i][0] for i in missing}, left, return_when=FIRST_COMPLETED)
             got = list(self.pull_messages(missing))
             replies += got
             missing -= {reply.metadata.reply_to_message_id for reply in got}
         for message_id in missing:  # a late reply is dropped, as on a network
             del self._under_way[message_id]
         return replies
+
+    @staticmethod
+    def _reply(answer: "Future[bytes]", message: Message) -> Message:
+        try:
+            return message_from_proto(WireMessage.FromString(answer.result()))
+        except BrokenProcessPool:
+            reason = "The node's process ended by itself, perhaps for want of memory."
+            return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
 
     @staticmethod
     def _result(future: "Future[Value]") -> Value:

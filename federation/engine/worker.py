@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from clients.members import MemberRows
     from clients.node import Node
+    from privacy.manifest import Protection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class LocalNode:
         launcher: Public key of who may start runs.
         known: Member -> public key of all members.
         device: `auto`, `cpu` or `cuda`.
-        clear_allowed: The node's policy on unprotected sums.
+        allowed: Ways to protect sums that it permits besides those of the usual policy.
     """
 
     member: str
@@ -46,7 +47,7 @@ class LocalNode:
     launcher: bytes
     known: Mapping[str, bytes]
     device: str = "auto"
-    clear_allowed: bool = False
+    allowed: tuple["Protection", ...] = ()
 
 
 _NODES: dict[int, "Node"] = {}
@@ -97,7 +98,7 @@ def join() -> tuple[str, ...]:
             tells_data_errors=True,  # the coordinator is this machine's own user
             contract=load_contract(local.contract),
             rows=_reader(local, members),
-            policy=NodePolicy(clear_allowed=local.clear_allowed),
+            policy=NodePolicy(sums=(*NodePolicy().sums, *local.allowed)),
             home=local.home,
             device=local.device,
         )

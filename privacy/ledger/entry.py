@@ -18,6 +18,7 @@ LINE_BYTES_MAX = 1 << 20
 _TEXT_CHARACTERS_MAX = 512
 _NATURAL_MAX = 2**53 - 1
 _HEX64 = re.compile("[0-9a-f]{64}")
+_HEX128 = re.compile("[0-9a-f]{128}")
 _FIELDS = frozenset({"index", "time_ms", "kind", "body", "previous", "digest"})
 
 Body = Mapping[str, object]
@@ -32,6 +33,15 @@ def is_natural(value: object) -> bool:
 def is_hex64(value: object) -> bool:
     """Whether `value` is a SHA-256 in lower-case hexadecimal."""
     return isinstance(value, str) and _HEX64.fullmatch(value) is not None
+
+
+def is_hex128(value: object) -> bool:
+    """Whether `value` is an Ed25519 signature in lower-case hexadecimal."""
+    return isinstance(value, str) and _HEX128.fullmatch(value) is not None
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
 
 
 def _is_text(value: object) -> bool:
@@ -51,7 +61,17 @@ def _one_of(*names: str) -> _Check:
     return lambda value: value in names
 
 
-_PROTECTION = _one_of("clear", "masked")
+def _is_by_member(check: _Check) -> _Check:
+    """Whether a value is a table of members, with such a thing for each."""
+    return lambda value: (
+        isinstance(value, dict)
+        and len(value) > 0
+        and all(_is_text(member) and check(thing) for member, thing in value.items())
+    )
+
+
+_PROTECTION = _one_of("masked", "sealed", "ckks", "clear")
+_SIGNATURES = _is_by_member(is_hex128)
 # "none": released as it is, without noise.
 _MECHANISM = _one_of("none")
 # What a run may sum. `privacy.verify` says when each of them has its place.
@@ -66,17 +86,44 @@ KINDS: Mapping[str, Mapping[str, _Check]] = MappingProxyType(
             "run": _is_text,
             "name": _is_text,
             "task": _is_text,
-            "members": _is_members,
+            "members": _is_by_member(is_hex64),
+            "minimum": is_natural,
+            "group_size": is_natural,
             "manifest": is_hex64,
             "protection": _PROTECTION,
+        },
+        "keys.agreed": {
+            "run": _is_text,
+            "roster": is_hex64,
+            "fingerprint": is_hex64,
+            "public_bytes": is_natural,
+        },
+        "model.agreed": {
+            "run": _is_text,
+            "architecture": is_hex64,
+            "model": is_hex64,
+            "values": is_natural,
         },
         "sum.opened": {
             "run": _is_text,
             "step": _STEP,
             "round": is_natural,
-            "context": is_hex64,
+            "asked": _is_members,
             "members": _is_members,
+            "schema": is_hex64,
+            "model": is_hex64,
+            "context": is_hex64,
             "aggregate": is_hex64,
+            "payload_bytes": is_natural,
+            "signatures": _SIGNATURES,
+        },
+        "sum.accepted": {
+            "run": _is_text,
+            "step": _STEP,
+            "round": is_natural,
+            "model": is_hex64,
+            "kept": _is_flag,
+            "signatures": _SIGNATURES,
         },
         "receipt": {
             "run": _is_text,
@@ -137,7 +184,8 @@ def make_entry(*, index: int, time_ms: int, kind: str, body: Body, previous: str
     if fault:
         raise ValueError(fault)
     frozen = {
-        name: list(value) if isinstance(value, list) else value for name, value in body.items()
+        name: value.copy() if isinstance(value, list | dict) else value
+        for name, value in body.items()
     }
     digest = _digest(_content(index, time_ms, kind, frozen, previous))
     entry = Entry(index, time_ms, kind, MappingProxyType(frozen), previous, digest)

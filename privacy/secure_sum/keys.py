@@ -13,13 +13,15 @@ from types import MappingProxyType
 from typing import NoReturn, TypeAlias
 
 import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hpke
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from privacy.canonical import framed
 from privacy.errors import CohortError, ProtocolError
 from privacy.identity import PUBLIC_BYTES, SIGNATURE_BYTES, Identity, verify_signature
 from privacy.randomness import Entropy
-from privacy.secure_sum import require_member_name
+from privacy.secure_sum import read_form, require_member_name
 
 Directory: TypeAlias = Mapping[str, bytes]
 """Member -> Ed25519 public key (32 bytes), pinned at enrolment."""
@@ -29,6 +31,7 @@ OFFER_BYTES_MAX = 1024
 # With one member the sum is that member's vector.
 SMALLEST_ROSTER = 2
 _OFFER_DOMAIN = "key-offer"
+_SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 # Any scalar finds a point of small order: X25519 makes every scalar a multiple of the cofactor.
 _PROBE = X25519PrivateKey.from_private_bytes(bytes(range(32)))
 
@@ -51,12 +54,20 @@ def directory_digest(directory: Directory) -> bytes:
     return hashlib.sha256(framed(b"tacit/directory/v1", *parts)).digest()
 
 
+def wrap_for(public: bytes, secret: bytes, *, info: bytes) -> bytes:
+    """Seal `secret` to the holder of the exchange key `public` (HPKE, RFC 9180, base mode).
+
+    It says nothing of who sealed it: sign it.
+    """
+    return _SUITE.encrypt(secret, X25519PublicKey.from_public_bytes(public), info)
+
+
 class ExchangeKey:
     """A member's X25519 private key for one run and one roster. It leaves no process.
 
-    It remembers which context was sealed with which words, because a mask must never hide two
-    different vectors: their difference would be in the clear. A restarted node has lost this
-    memory together with the key, and so has to offer a new one.
+    It remembers which sums were sealed, because a mask must never hide two different vectors:
+    their difference would be in the clear. A restarted node has lost this memory together with
+    the key, so it can neither seal a sum again nor answer for it twice.
     """
 
     __slots__ = ("_private", "_roster", "_sealed")
@@ -64,7 +75,7 @@ class ExchangeKey:
     def __init__(self, private: X25519PrivateKey) -> None:
         self._private = private
         self._roster: list[bytes] = []
-        self._sealed: dict[bytes, bytes] = {}
+        self._sealed: dict[bytes, object] = {}
 
     @property
     def public(self) -> bytes:
@@ -96,15 +107,29 @@ class ExchangeKey:
         if self._roster[0] != roster:
             raise ProtocolError("an exchange key serves one roster; offer a new key for this one")
 
-    def remember(self, context: bytes, words: bytes) -> None:
-        """Note that `context` hides the words with the hash `words`.
+    def use_for(self, context: bytes) -> None:
+        """Note that the sum `context` is sealed now.
 
         Raises:
-            ProtocolError: it already hides others.
+            ProtocolError: it was sealed before.
         """
         # One dictionary operation, so that two threads cannot both be the first.
-        if self._sealed.setdefault(context, words) != words:
-            raise ProtocolError("this sum was already sealed with another vector; seal none again")
+        first = object()
+        if self._sealed.setdefault(context, first) is not first:
+            raise ProtocolError("this sum was already sealed; no mask hides two vectors")
+
+    def unwrap(self, envelope: bytes, *, info: bytes) -> bytes:
+        """Return what somebody sealed to `public` with `wrap_for` (RFC 9180, base mode).
+
+        Raises:
+            ProtocolError: it was sealed to another key, for another `info`, or was changed.
+        """
+        try:
+            return _SUITE.decrypt(envelope, self._private, info)
+        except (InvalidTag, ValueError):
+            raise ProtocolError(
+                "a sealed key does not open; its sender must seal it to this run's key"
+            ) from None
 
     def __repr__(self) -> str:
         return f"ExchangeKey(public={self.public.hex()[:16]}..)"
@@ -138,15 +163,7 @@ class KeyOffer:
         Raises:
             ProtocolError: anything but the one encoding that `to_bytes` writes.
         """
-        if len(data) > OFFER_BYTES_MAX:
-            raise ProtocolError(f"a key offer exceeds {OFFER_BYTES_MAX} bytes; offer it again")
-        try:
-            parsed = msgspec.msgpack.decode(data, type=_Offer)
-            again = msgspec.msgpack.encode(parsed)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            raise ProtocolError("a key offer is malformed; offer it again") from None
-        if again != data:
-            raise ProtocolError("a key offer is not in its one form; offer it again")
+        parsed = read_form(data, _Offer, what="a key offer", most=OFFER_BYTES_MAX)
         require_member_name(parsed.member)
         if len(parsed.exchange) != EXCHANGE_BYTES or len(parsed.signature) != SIGNATURE_BYTES:
             raise ProtocolError(f"a field of {parsed.member}'s key offer has a wrong length")
@@ -202,10 +219,16 @@ class Roster:
         Raises:
             ProtocolError: it is not in this roster.
         """
-        for offer in self.offers:
-            if offer.member == member:
-                return offer.exchange
-        raise ProtocolError(f"{member} is not in this run's roster; join the next run")
+        try:
+            return self._exchanges[member]
+        except KeyError:
+            raise ProtocolError(
+                f"{member} is not in this run's roster; join the next run"
+            ) from None
+
+    @cached_property
+    def _exchanges(self) -> Mapping[str, bytes]:
+        return {offer.member: offer.exchange for offer in self.offers}
 
 
 def admit(offers: Iterable[KeyOffer], *, run: bytes, directory: Directory, minimum: int) -> Roster:

@@ -3,7 +3,7 @@
 Every message is still packed and unpacked, so nothing passes that could not travel.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from clients.members import read_members
 from clients.node import Node, NodeSettings
 from clients.policy import NodePolicy
 from federation.config import Project, load_project
-from privacy.errors import TacitError
+from privacy.errors import ProtocolError, TacitError
 from privacy.identity import Identity
 from privacy.manifest import SIGNING_DOMAIN, Manifest
 from privacy.messages import (
@@ -22,7 +22,6 @@ from privacy.messages import (
     Refused,
     Reply,
     Request,
-    Vector,
     pack,
     unpack_reply,
     unpack_request,
@@ -39,6 +38,7 @@ class DirectTransport:
     members: Mapping[int, Node]
     tamper_request: Tamper | None = None
     tamper_reply: Tamper | None = None
+    away: Callable[[str, Request, bool], bool] | None = None
     seen: list[tuple[str, Request, Parcel]] = field(default_factory=list)
 
     def nodes(self) -> tuple[int, ...]:
@@ -46,31 +46,40 @@ class DirectTransport:
 
     def exchange(
         self,
-        requests: Mapping[int, tuple[Request, Vector | None]],
+        requests: Mapping[int, tuple[Request, bytes]],
         *,
         kind: str,
         deadline_s: float,
+        needed: Collection[int],
+        grace_s: float,
     ) -> Mapping[int, Answer]:
-        del kind, deadline_s
+        del kind, deadline_s, needed, grace_s
         answers: dict[int, Answer] = {}
-        for address, (request, vector) in requests.items():
+        for address, (request, payload) in requests.items():
             node = self.members[address]
-            parcel = pack(request, vector)
+            parcel = pack(request, payload)
             if self.tamper_request is not None:
                 parcel = self.tamper_request(node.member, request, parcel)
+            if self.away is not None and self.away(node.member, request, False):
+                continue
             reply = pack(*_handled(node, parcel))
+            if self.away is not None and self.away(node.member, request, True):
+                continue
             if self.tamper_reply is not None:
                 reply = self.tamper_reply(node.member, request, reply)
             self.seen.append((node.member, request, reply))
-            answers[address] = unpack_reply(reply)
+            try:
+                answers[address] = unpack_reply(reply)
+            except ProtocolError as fault:
+                answers[address] = Refused(member="a node", reason=str(fault)), b""
         return answers
 
 
-def _handled(node: Node, parcel: Parcel) -> tuple[Reply, Vector | None]:
+def _handled(node: Node, parcel: Parcel) -> tuple[Reply, bytes]:
     try:
         return node.handle(*unpack_request(parcel))
     except TacitError as refusal:
-        return Refused(member=node.member, reason=str(refusal)), None
+        return Refused(member=node.member, reason=str(refusal)), b""
 
 
 @dataclass
@@ -78,7 +87,8 @@ class Notes:
     """A ledger and an observer that remember."""
 
     entries: list[tuple[str, dict[str, object]]] = field(default_factory=list)
-    rounds: list[dict[str, float]] = field(default_factory=list)
+    rounds: list[tuple[int, bool]] = field(default_factory=list)
+    sentences: list[str] = field(default_factory=list)
 
     def record(self, kind: str, body: Mapping[str, object]) -> None:
         self.entries.append((kind, dict(body)))
@@ -86,9 +96,12 @@ class Notes:
     def step(self, name: str) -> None:
         del name
 
-    def round(self, index: int, metrics: Mapping[str, float], facts: Mapping[str, float]) -> None:
-        del index, facts
-        self.rounds.append(dict(metrics))
+    def round(self, index: int, *, watched: bool, facts: Mapping[str, float]) -> None:
+        del facts
+        self.rounds.append((index, watched))
+
+    def note(self, sentence: str) -> None:
+        self.sentences.append(sentence)
 
 
 @dataclass
@@ -129,9 +142,10 @@ def assemble(
         contract=contract.digest,
         directory={member: key.public.hex() for member, key in keys.items()},
         minimum_cohort=project.config.minimum_cohort,
-        protection=project.config.protection,
+        protection=project.config.protection.sum,
+        group_size=project.config.group_size,
         node_settings=project.config.node_settings(seed=seed, fold=None),
-        coordinator_settings=project.config.coordinator_settings(contract),
+        coordinator_settings=project.config.coordinator_settings(),
     )
     nodes = {
         100 + i: Node(

@@ -1,4 +1,4 @@
-"""Server optimisers as pure functions: state and mean change in, next state out."""
+"""Server steps, which every member takes alike: state and mean change in, next state out."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.plan import ServerStep
+from clients.spec import ServerStep
 
 Floats = NDArray[np.float64]
 
@@ -17,7 +17,7 @@ class ServerState:
     """Where a run stands.
 
     Attributes:
-        model: Shape (d,), the global model.
+        model: Shape (d,), the common model.
         first: Shape (d,), running mean of changes; zeros where unused.
         second: Shape (d,), running mean of squared changes; zeros where unused.
         round: Rounds taken.

@@ -1,0 +1,307 @@
+"""One run at one node: what was agreed, which sums were accepted, and which one is under way.
+
+Everything here is computed by the node from what it was sent and checked; nothing is taken on the
+coordinator's word. A restart forgets the session, and with it every key: the run is not joined
+again, so no sum is ever sealed or answered for twice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.common_model import CommonModel
+from clients.examples import Examples
+from clients.learner import Learner
+from clients.members import MemberRows
+from clients.spec import NodeSpec
+from privacy import fixed_point
+from privacy.errors import CohortError, ProtocolError
+from privacy.fixed_point import FixedPoint
+from privacy.ledger.entry import EVALUATIONS, STATISTICS, UPDATE
+from privacy.manifest import Manifest
+from privacy.messages import Reply, Request, vector_digest
+from privacy.secure_sum.cohort import Cohort
+from privacy.secure_sum.group_key import GroupKey
+from privacy.secure_sum.keys import ExchangeKey, Roster
+from privacy.secure_sum.schemes import Scheme
+from privacy.secure_sum.sealer import Sealer
+from privacy.sum_context import SumContext
+from privacy.tally import TALLY_CLIP, tally_length
+
+Floats = NDArray[np.float64]
+WATCH, TEST, PERSONAL = EVALUATIONS
+NO_MODEL = bytes(32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What the members agreed on before the first sum.
+
+    Attributes:
+        roster: All members, with their keys.
+        everyone: The cohort of all.
+        groups: The cohorts of updates; one of all, unless the run sums in groups.
+        scheme: How sums are protected.
+        key: What the members share.
+        sealer: This node's half of the sums.
+    """
+
+    roster: Roster
+    everyone: Cohort
+    groups: tuple[Cohort, ...]
+    scheme: Scheme
+    key: GroupKey
+    sealer: Sealer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of the run, of which one sum, or one for each group, is opened.
+
+    Attributes:
+        name: As in the ledger.
+        round: As in the ledger.
+        layout: How vectors are written.
+        length: Values of a vector.
+        model: Hash of the model that vectors are made from.
+        cohorts: Who is asked, sum by sum.
+        contexts: Of each sum.
+        rows: Steps with the same word here are about the same rows and models alike, so that two
+            of their sums would show single members as a difference.
+    """
+
+    name: str
+    round: int
+    layout: FixedPoint
+    length: int
+    model: bytes
+    cohorts: tuple[Cohort, ...]
+    contexts: tuple[SumContext, ...]
+    rows: str
+
+    def of(self, member: str) -> int:
+        """Which of the sums `member` is asked for."""
+        return next(i for i, cohort in enumerate(self.cohorts) if member in cohort.members)
+
+
+@dataclass(kw_only=True)
+class Session:
+    """See the module.
+
+    Attributes:
+        manifest: What was agreed.
+        run: Its digest.
+        spec: The node's part of it.
+        key: This run's exchange key.
+        rows: The member's rows.
+        learner: The network and its features.
+        roster: After the members' keys were shown.
+        setup: After the group key was opened.
+        released: The opened statistics, stage by stage.
+        tallied: This member's own tally of the stage that comes next.
+        common: The common model, after the statistics.
+        architecture: Of the network.
+        training: Examples, after the statistics.
+        watching: The same, of validation units.
+        test: The same, of test rows.
+        round: Rounds whose sum was accepted.
+        evaluated: Parts that this node sealed a tally of, with their round.
+        accepted: Evaluations whose sum was accepted, with their round.
+        history: Over all accepted sums.
+        confirmed: Whether enough members were seen to hold the same history.
+        survivors: Rows of a step -> the survivors of the sums about them that this node signed.
+        step: The step under way.
+        last: The last request, its payload, and what was answered, for a reply that was lost.
+        own: This member's own metrics, which stay here.
+    """
+
+    manifest: Manifest
+    run: bytes
+    spec: NodeSpec
+    key: ExchangeKey
+    rows: MemberRows
+    learner: Learner
+    roster: Roster | None = None
+    setup: Setup | None = None
+    released: list[Floats] = field(default_factory=list)
+    tallied: Floats | None = None
+    common: CommonModel | None = None
+    architecture: bytes = b""
+    training: Examples | None = None
+    watching: Examples | None = None
+    test: Examples | None = None
+    round: int = 0
+    evaluated: set[tuple[str, int]] = field(default_factory=set)
+    accepted: set[tuple[str, int]] = field(default_factory=set)
+    history: bytes = b""
+    confirmed: bool = True
+    survivors: dict[str, list[frozenset[str]]] = field(default_factory=dict)
+    step: Step | None = None
+    last: tuple[Request, bytes, Reply, bytes] | None = None
+    own: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def agreed(self) -> Setup:
+        """The setup.
+
+        Raises:
+            ProtocolError: The members' keys are not agreed on yet.
+        """
+        if self.setup is None:
+            raise ProtocolError("The members' keys are not agreed on yet.")
+        return self.setup
+
+    @property
+    def model(self) -> CommonModel:
+        """The common model.
+
+        Raises:
+            ProtocolError: There is none yet.
+        """
+        if self.common is None:
+            raise ProtocolError("The model is used before it was agreed on.")
+        return self.common
+
+    @property
+    def model_digest(self) -> bytes:
+        """Hash of the common model; zeros before there is one."""
+        return NO_MODEL if self.common is None else vector_digest(self.common.current)
+
+    def next_tally(self) -> Floats:
+        """This member's statistics for the stage that comes next."""
+        if self.tallied is None:
+            self.tallied = self.learner.tally_statistics(self.rows.train, self.released)
+        return self.tallied
+
+    def plan(self, name: str, round_index: int) -> Step:
+        """Return the step, if it may come now.
+
+        Raises:
+            ProtocolError: It is unknown, out of order, repeated, or beyond what was agreed.
+        """
+        if name == STATISTICS:
+            return self._plan_statistics(round_index)
+        if name == UPDATE:
+            return self._plan_update(round_index)
+        if name in EVALUATIONS:
+            return self._plan_evaluation(name, round_index)
+        raise ProtocolError("Only statistics, updates and evaluations are summed.")
+
+    def _plan_statistics(self, stage: int) -> Step:
+        if stage != len(self.released) or stage >= self.learner.stages:
+            raise ProtocolError("The statistics are asked for out of order.")
+        return self._step(
+            STATISTICS,
+            stage,
+            layout=fixed_point.wide(self._members),
+            length=self.next_tally().size,
+            model=NO_MODEL,
+            cohorts=(self.agreed.everyone,),
+            rows="statistics",
+        )
+
+    def _plan_update(self, round_index: int) -> Step:
+        if round_index != self.round + 1 or round_index > self.spec.training.rounds:
+            raise ProtocolError("Rounds are trained one after the other, as many as agreed.")
+        model, groups = self.model, self.agreed.groups
+        most = max(len(group.members) for group in groups)
+        update = self.spec.update
+        return self._step(
+            UPDATE,
+            round_index,
+            layout=self.agreed.scheme.update_layout(most, update.clip, update.precision),
+            length=model.current.size + 1,
+            model=vector_digest(model.current),
+            cohorts=groups,
+            rows=f"update from {vector_digest(model.current).hex()}",
+        )
+
+    def _plan_evaluation(self, name: str, round_index: int) -> Step:
+        # one evaluation a round and part, and test rows only for the final model: every further
+        # model that may be asked about would tell more about the rows
+        if round_index != self.round or round_index == 0 or (name, round_index) in self.accepted:
+            raise ProtocolError("A model is evaluated once, after the round that made it.")
+        if name != WATCH and round_index != self.spec.training.rounds:
+            raise ProtocolError("Test rows are asked about the final model alone.")
+        if name == PERSONAL and self.spec.personal is None:
+            raise ProtocolError("The run's manifest has no personalisation.")
+        if name == WATCH and self.accepted.intersection(
+            {(TEST, self.round), (PERSONAL, self.round)}
+        ):
+            raise ProtocolError("The final model is settled; nothing is watched after its test.")
+        return self._step(
+            name,
+            round_index,
+            layout=fixed_point.wide(self._members, clip=TALLY_CLIP),
+            length=tally_length(self.learner.kind, self.learner.groups),
+            model=vector_digest(self.model.average),
+            cohorts=(self.agreed.everyone,),
+            rows="validation rows" if name == WATCH else "test rows",
+        )
+
+    def _step(
+        self,
+        name: str,
+        round_index: int,
+        *,
+        layout: FixedPoint,
+        length: int,
+        model: bytes,
+        cohorts: tuple[Cohort, ...],
+        rows: str,
+    ) -> Step:
+        contexts = tuple(
+            SumContext(
+                run=self.run,
+                step=name,
+                round=round_index,
+                schema=layout.schema(length),
+                model=model,
+                history=self.history,
+                roster=self.agreed.roster.digest,
+                cohort=cohort.digest,
+                keys=self.agreed.key.fingerprint,
+            )
+            for cohort in cohorts
+        )
+        return Step(
+            name=name,
+            round=round_index,
+            layout=layout,
+            length=length,
+            model=model,
+            cohorts=cohorts,
+            contexts=contexts,
+            rows=rows,
+        )
+
+    @property
+    def _members(self) -> int:
+        return len(self.agreed.roster.members)
+
+    def require_no_difference(
+        self, step: Step, cohort: Cohort, survivors: Sequence[str], *, minimum: int
+    ) -> None:
+        """Return if no two sums about the same rows differ by a few members.
+
+        Raises:
+            CohortError: They would: the few would stand in the difference, as good as alone.
+        """
+        here = frozenset(survivors)
+        for earlier in self.survivors.get(_key(step, cohort), ()):
+            if 0 < len(earlier ^ here) < minimum:
+                few = ", ".join(sorted(earlier ^ here))
+                raise CohortError(
+                    f"With another sum about the same rows, this one would show {few} alone; "
+                    "it is not opened without the same members."
+                )
+
+    def note_survivors(self, step: Step, cohort: Cohort, survivors: Sequence[str]) -> None:
+        """Remember whom this node signed a sum over, for `require_no_difference`."""
+        self.survivors.setdefault(_key(step, cohort), []).append(frozenset(survivors))
+
+
+def _key(step: Step, cohort: Cohort) -> str:
+    return f"{step.rows} {cohort.digest.hex()}"

@@ -1,0 +1,150 @@
+"""What the members of a run share and its coordinator has not: made by one, sealed to each.
+
+The one that makes it follows from the roster's hash. Everybody seals to the others' exchange keys
+(HPKE, RFC 9180), signs, and compares the fingerprint, which goes to the ledger. A new one each run.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import msgspec
+
+from privacy.canonical import framed
+from privacy.errors import ProtocolError
+from privacy.identity import Identity, verify_signature
+from privacy.keystream import KEY_BYTES
+from privacy.randomness import Entropy
+from privacy.secure_sum import read_form
+from privacy.secure_sum.keys import ExchangeKey, Roster, wrap_for
+from privacy.secure_sum.schemes import CarrierKey, Scheme
+
+GROUP_KEY_BYTES_MAX = 1 << 20
+_DOMAIN = "group-key"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupKey:
+    """See the module.
+
+    Attributes:
+        scheme: Whose sums it is for.
+        tag_secret: Of the sums' linear tags, 32 bytes.
+        carrier: The carrier's key.
+        fingerprint: 32 bytes that bind scheme, roster, and both secrets, and show neither.
+    """
+
+    scheme: str
+    tag_secret: bytes = field(repr=False)
+    carrier: CarrierKey = field(repr=False)
+    fingerprint: bytes
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a group key leaves no process but sealed to a member")
+
+
+class _Secrets(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    tag: bytes
+    carrier: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A group key on its way to one member.
+
+    Attributes:
+        fingerprint: Of what is inside, 32 bytes.
+        public: What the coordinator needs of the carrier's key.
+        secret: Sealed to the member.
+        signature: By the maker, over roster, member and all of the above.
+    """
+
+    fingerprint: bytes
+    public: bytes = field(repr=False)
+    secret: bytes = field(repr=False)
+    signature: bytes
+
+
+def maker_of(roster: Roster) -> str:
+    """Return who makes the group key: nobody chooses, all agree."""
+    return roster.members[int.from_bytes(roster.digest, "big") % len(roster.members)]
+
+
+def make_group_key(
+    member: str, identity: Identity, roster: Roster, scheme: Scheme, entropy: Entropy
+) -> tuple[GroupKey, Mapping[str, Envelope]]:
+    """Make the run's group key, and an envelope for each other member.
+
+    Raises:
+        ProtocolError: it is not this member's turn.
+    """
+    if member != maker_of(roster):
+        raise ProtocolError(f"{maker_of(roster)} makes this run's key, not {member}; ask it")
+    carrier = scheme.create(len(roster.members))
+    secrets = _Secrets(entropy(KEY_BYTES), carrier.secret)
+    key = _group_key(roster, scheme, secrets, carrier)
+    plain = msgspec.msgpack.encode(secrets)
+    envelopes: dict[str, Envelope] = {}
+    for peer in roster.members:
+        if peer != member:
+            sealed = wrap_for(roster.exchange_of(peer), plain, info=_info(roster, scheme, peer))
+            message = _message(roster, peer, key.fingerprint, carrier.public, sealed)
+            signature = identity.sign(_DOMAIN, message)
+            envelopes[peer] = Envelope(key.fingerprint, carrier.public, sealed, signature)
+    return key, envelopes
+
+
+def open_group_key(
+    member: str, key: ExchangeKey, roster: Roster, scheme: Scheme, envelope: Envelope
+) -> GroupKey:
+    """Return the group key that was sealed to `member`.
+
+    Raises:
+        ProtocolError: the envelope is not from the one whose turn it is, is for another member,
+            run or scheme, was changed, or holds something else than its fingerprint says.
+    """
+    maker = maker_of(roster)
+    message = _message(roster, member, envelope.fingerprint, envelope.public, envelope.secret)
+    try:
+        verify_signature(roster.directory[maker], _DOMAIN, message, envelope.signature)
+    except ProtocolError:
+        raise ProtocolError(
+            f"the run's key is not signed by {maker}, whose turn it is; start a new run"
+        ) from None
+    plain = key.unwrap(envelope.secret, info=_info(roster, scheme, member))
+    secrets = read_form(plain, _Secrets, what="a run's key", most=GROUP_KEY_BYTES_MAX)
+    if len(secrets.tag) != KEY_BYTES:
+        raise ProtocolError("the run's key has a secret of a wrong length; start a new run")
+    carrier = scheme.restore(secrets.carrier, len(roster.members))
+    opened = _group_key(roster, scheme, secrets, carrier)
+    if opened.fingerprint != envelope.fingerprint or carrier.public != envelope.public:
+        raise ProtocolError(
+            f"{maker} sealed another key to {member} than it told of; start a new run"
+        )
+    return opened
+
+
+def _group_key(roster: Roster, scheme: Scheme, secrets: _Secrets, carrier: CarrierKey) -> GroupKey:
+    parts = (
+        b"tacit/group-key/v1",
+        scheme.name.encode("ascii"),
+        roster.digest,
+        hashlib.sha256(b"tag" + secrets.tag).digest(),
+        hashlib.sha256(b"carrier" + secrets.carrier).digest(),
+        carrier.public,
+    )
+    fingerprint = hashlib.sha256(framed(*parts)).digest()
+    return GroupKey(scheme.name, secrets.tag, carrier, fingerprint)
+
+
+def _info(roster: Roster, scheme: Scheme, member: str) -> bytes:
+    parts = (roster.run, roster.digest, scheme.name.encode("ascii"), member.encode("utf-8"))
+    return framed(b"tacit/group-key/v1", *parts)
+
+
+def _message(
+    roster: Roster, member: str, fingerprint: bytes, public: bytes, secret: bytes
+) -> bytes:
+    digest = hashlib.sha256(secret).digest()
+    return framed(roster.digest, member.encode("utf-8"), fingerprint, public, digest)

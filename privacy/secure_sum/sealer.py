@@ -1,0 +1,373 @@
+"""A member's half of the sums of one run: it seals, votes, and reveals; and protects itself.
+
+Double masking (Bonawitz et al. 2017, CCS, section 4) in a graph of neighbours (Bell et al. 2020,
+CCS, section 3). Each vector carries a mask for each neighbour, which cancels against that
+neighbour's, and one of the member's own, whose seed is shared among the neighbours. Two things
+differ from those papers, and `docs/adr/0008` argues both. Exchange keys serve a whole run, and are
+never shared or rebuilt: where a member is missing, each survivor gives the key of the one stream
+that this one sum had with it. And a survivor gives these keys together with its signature under
+who is left, before any share; so no set of survivors can grow, and one that shrinks is signed anew.
+
+Formal guarantee, for one sum with n holders a member: whoever sees everything but the keys of the
+honest members, and holds those of f < 2t - n holders of each (t = `threshold(n)` > 2n/3), learns of
+the honest survivors' vectors their sum over one set of survivors of at least the minimum size, and
+nothing of a vector outside of it; as long as X25519, HKDF, HMAC, AES-256, SHA-256 and Ed25519 are
+what they are taken for.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hmac import HMAC
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from privacy.canonical import framed
+from privacy.errors import CohortError, ProtocolError
+from privacy.identity import Identity
+from privacy.keystream import KEY_BYTES, Words
+from privacy.randomness import Entropy
+from privacy.secure_sum import Answer, SealedVector, Vote
+from privacy.secure_sum.carrier import Wrap
+from privacy.secure_sum.cohort import Cohort
+from privacy.secure_sum.keys import SMALLEST_ROSTER, ExchangeKey, Roster
+from privacy.secure_sum.statements import (
+    ANSWER_DOMAIN,
+    SEALED_DOMAIN,
+    answer_message,
+    check_vote,
+    sealed_message,
+    share_commitment,
+)
+from privacy.shamir import SHARE_BYTES, split
+from privacy.sum_context import SURVIVORS_DOMAIN, SumContext, survivors_message
+
+# Each box has a key of its own, so its nonce may be fixed.
+_NONCE = bytes(12)
+
+
+@dataclass(kw_only=True)
+class _Pending:
+    """The one sum that is under way.
+
+    Attributes:
+        context: Its digest.
+        cohort: Who is asked.
+        own_share: This member's share of its own seed.
+        survivors: On whom it voted last.
+        answer: What it revealed; afterwards it reveals nothing else.
+    """
+
+    context: bytes
+    cohort: Cohort
+    own_share: bytes = field(repr=False)
+    survivors: tuple[str, ...] | None = None
+    vote: Vote | None = None
+    answer: Answer | None = None
+
+
+class Sealer:
+    """See the module. It belongs to one member, one run, one roster and one scheme."""
+
+    __slots__ = (
+        "_entropy",
+        "_identity",
+        "_key",
+        "_masked",
+        "_pairs",
+        "_pending",
+        "_roster",
+        "_scheme",
+        "_wrap",
+        "member",
+    )
+
+    def __init__(
+        self,
+        member: str,
+        identity: Identity,
+        key: ExchangeKey,
+        roster: Roster,
+        *,
+        scheme: str,
+        wrap: Wrap,
+        masked: bool,
+        entropy: Entropy,
+    ) -> None:
+        """Take part in the sums of `roster`.
+
+        Raises:
+            CohortError: there is no other member, so nothing would hide this one's vectors.
+            ProtocolError: the roster does not hold this member with this identity and this key,
+                or the key serves another roster.
+        """
+        if len(roster.offers) < SMALLEST_ROSTER:
+            raise CohortError("a sum over one member hides nothing; wait for others to join")
+        if roster.exchange_of(member) != key.public:
+            raise ProtocolError(f"the roster holds another exchange key for {member}; offer anew")
+        if roster.directory[member] != identity.public:
+            raise ProtocolError(f"the directory has another key for {member}; get the current one")
+        key.bind(roster.digest)
+        self.member = member
+        self._identity = identity
+        self._key = key
+        self._roster = roster
+        self._scheme = scheme
+        self._wrap = wrap
+        self._masked = masked
+        self._entropy = entropy
+        self._pairs: dict[str, bytes] = {}
+        self._pending: _Pending | None = None
+
+    def __repr__(self) -> str:
+        return f"Sealer(member={self.member!r}, scheme={self._scheme!r})"
+
+    def seal(self, words: Words, *, bits: int, context: SumContext, cohort: Cohort) -> SealedVector:
+        """Hide and sign `words` for the sum `context` over `cohort`.
+
+        A sum that was under way before is closed for ever: nothing is revealed for it any more.
+
+        Args:
+            words: uint64, shape (w,), w >= 1, each below 2^bits, and so is the sum over the cohort.
+            bits: 1 to 64.
+            context: Of this run, roster and cohort.
+            cohort: Who is asked; this member among them.
+
+        Raises:
+            ProtocolError: the context is of another run, roster or cohort, or was sealed before.
+            ValueError: these are no such words.
+        """
+        if words.dtype != np.uint64 or words.ndim != 1 or not len(words):
+            raise ValueError(f"need uint64 of shape (w,), not {words.dtype} {words.shape}")
+        require_own(context, cohort, self._roster)
+        digest = context.digest()
+        peers = cohort.peers(self.member)
+        self._key.use_for(digest)
+        self._pending = None
+        numbers = self._wrap.prepare(words, bits=bits)
+        boxes: dict[str, bytes] = {}
+        commitments: tuple[bytes, ...] = ()
+        own_share = b""
+        if self._masked:
+            seed = self._entropy(KEY_BYTES)
+            numbers = self._masked_numbers(numbers, digest, peers, seed)
+            holders = cohort.holders(self.member)
+            shares = split(
+                seed,
+                holders=len(holders),
+                threshold=cohort.threshold(self.member),
+                entropy=self._entropy,
+            )
+            dealt = dict(zip(holders, shares, strict=True))
+            own_share = dealt[self.member]
+            boxes = {peer: self._box(digest, peer, dealt[peer]) for peer in peers}
+            commitments = (
+                seed_commitment(digest, self.member, seed),
+                *(share_commitment(digest, self.member, h, share) for h, share in dealt.items()),
+            )
+        self._pending = _Pending(context=digest, cohort=cohort, own_share=own_share)
+        unsigned = SealedVector(
+            self.member, digest, self._wrap.close(numbers), boxes, commitments, b""
+        )
+        message = sealed_message(self._scheme, unsigned)
+        return SealedVector(
+            self.member,
+            digest,
+            unsigned.payload,
+            boxes,
+            commitments,
+            self._identity.sign(SEALED_DOMAIN, message),
+        )
+
+    def _masked_numbers(
+        self, numbers: Words, context: bytes, peers: Iterable[str], seed: bytes
+    ) -> Words:
+        added: list[bytes] = [seed]
+        subtracted: list[bytes] = []
+        for peer in peers:
+            # The one whose name comes first adds, the other subtracts.
+            keys = added if self.member < peer else subtracted
+            keys.append(mask_key(self._pair(peer), context))
+        return self._wrap.shift(numbers, added=added, subtracted=subtracted)
+
+    def vote(self, context: bytes, survivors: tuple[str, ...]) -> Vote:
+        """Sign that the sum under way is over `survivors`, and give the masks with the others.
+
+        The same survivors may be asked for again; others only if they are fewer, and never after
+        this member revealed its shares.
+
+        Raises:
+            CohortError: too few survivors.
+            ProtocolError: another sum is under way, this member or the order is missing, the
+                survivors grew, or shares were revealed.
+        """
+        pending = self._under_way(context)
+        if pending.vote is not None and survivors == pending.survivors:
+            return pending.vote
+        pending.cohort.require_survivors(survivors)
+        if self.member not in survivors:
+            raise ProtocolError(
+                f"{self.member} is asked to sign a sum without itself; leave it out"
+            )
+        if pending.answer is not None:
+            raise ProtocolError("this sum's survivors are settled; they cannot be changed now")
+        if pending.survivors is not None and not set(survivors) < set(pending.survivors):
+            raise ProtocolError("survivors of a sum can only become fewer; start the next sum")
+        gone = [peer for peer in pending.cohort.peers(self.member) if peer not in survivors]
+        seeds = {p: mask_key(self._pair(p), context) for p in gone} if self._masked else {}
+        message = survivors_message(context, survivors)
+        pending.survivors = survivors
+        pending.vote = Vote(self.member, self._identity.sign(SURVIVORS_DOMAIN, message), seeds)
+        return pending.vote
+
+    def reveal(
+        self,
+        context: bytes,
+        survivors: tuple[str, ...],
+        votes: Iterable[Vote],
+        boxes: Mapping[str, bytes],
+    ) -> Answer:
+        """Give this member's shares of the survivors' own masks: once for each sum.
+
+        Args:
+            context: Digest of the sum.
+            survivors: As this member signed them last.
+            votes: Of more than two thirds of those who hold this member's shares, itself counted.
+            boxes: Survivor among its peers -> the box that it sealed for this member.
+
+        Raises:
+            CohortError: too few votes.
+            ProtocolError: another sum is under way, others signed other survivors, boxes are
+                missing or too many, or this scheme has nothing to reveal.
+        """
+        pending = self._under_way(context)
+        if not self._masked:
+            raise ProtocolError("this run's sums have no masks; there is nothing to reveal")
+        if survivors != pending.survivors:
+            raise ProtocolError("shares are revealed for the survivors that were signed; no others")
+        require_votes(
+            votes, member=self.member, context=context, survivors=survivors, cohort=pending.cohort
+        )
+        due = {peer for peer in pending.cohort.peers(self.member) if peer in survivors}
+        if boxes.keys() != due:
+            raise ProtocolError("a share's box of each surviving neighbour is due, and no other")
+        opened = {peer: self._unbox(context, peer, box) for peer, box in boxes.items()}
+        # A box that does not open is one dealer's fault, and the others' sum must not fall with it.
+        shares = {peer: share for peer, share in opened.items() if share is not None}
+        shares[self.member] = pending.own_share
+        if pending.answer is not None:
+            if pending.answer.shares != shares:
+                raise ProtocolError("shares of this sum were revealed before; none are again")
+            return pending.answer
+        message = answer_message(context, survivors, shares)
+        pending.answer = Answer(self.member, shares, self._identity.sign(ANSWER_DOMAIN, message))
+        return pending.answer
+
+    def open(self, payload: bytes, *, count: int, bits: int) -> Words:
+        """Return the `count` words of a sum's payload; see `Wrap.open`."""
+        return self._wrap.open(payload, count=count, bits=bits)
+
+    def _under_way(self, context: bytes) -> _Pending:
+        if self._pending is None or self._pending.context != context:
+            raise ProtocolError("that sum is not under way here; nothing is told of another")
+        return self._pending
+
+    def _pair(self, peer: str) -> bytes:
+        if peer not in self._pairs:
+            self._pairs[peer] = pair_secret(self._key, self.member, peer, self._roster)
+        return self._pairs[peer]
+
+    def _box(self, context: bytes, peer: str, share: bytes) -> bytes:
+        key = _box_key(self._pair(peer), context, self.member)
+        return AESGCM(key).encrypt(_NONCE, share, None)
+
+    def _unbox(self, context: bytes, dealer: str, box: bytes) -> bytes | None:
+        try:
+            share = AESGCM(_box_key(self._pair(dealer), context, dealer)).decrypt(_NONCE, box, None)
+        except InvalidTag:
+            return None
+        return share if len(share) == SHARE_BYTES else None
+
+
+def require_votes(
+    votes: Iterable[Vote],
+    *,
+    member: str,
+    context: bytes,
+    survivors: tuple[str, ...],
+    cohort: Cohort,
+) -> None:
+    """Return if more than two thirds of the holders of `member`'s shares signed the survivors.
+
+    Raises:
+        CohortError: fewer did.
+        ProtocolError: one voted twice, is no survivor, or signed something else.
+    """
+    holders = cohort.holders(member)
+    counted: set[str] = set()
+    for vote in votes:
+        if vote.member in counted:
+            raise ProtocolError(f"{vote.member} is counted twice; give each vote once")
+        if vote.member not in cohort.members:
+            raise ProtocolError(f"{vote.member} is not asked for this sum; leave it out")
+        check_vote(vote, context=context, survivors=survivors, directory=cohort.roster.directory)
+        counted.add(vote.member)
+    held = len(counted.intersection(holders))
+    needed = cohort.threshold(member)
+    if held < needed:
+        raise CohortError(
+            f"{held} of those who hold shares of {member} signed the survivors and {needed} are "
+            "needed; wait for more"
+        )
+
+
+def require_own(context: SumContext, cohort: Cohort, roster: Roster) -> None:
+    """Return if `context` is of this cohort and roster, and its run.
+
+    Raises:
+        ProtocolError: it is of another; masks for it would cancel with nobody's.
+    """
+    if context.run != roster.run:
+        raise ProtocolError("the sum is of another run; take part in your own run only")
+    if context.roster != roster.digest or cohort.roster.digest != roster.digest:
+        raise ProtocolError("the sum is over another roster; start a new run for other members")
+    if context.cohort != cohort.digest:
+        raise ProtocolError("the sum is over another cohort; compare who is asked")
+
+
+def pair_secret(key: ExchangeKey, member: str, peer: str, roster: Roster) -> bytes:
+    """Return what `member`, who holds `key`, and `peer` share in this run and nobody else.
+
+    X25519 (RFC 7748), then HKDF-SHA256 (RFC 5869) over roster and names.
+    """
+    first, second = sorted((member, peer))
+    names = (first.encode("utf-8"), second.encode("utf-8"))
+    info = framed(b"tacit/pair-secret/v1", roster.digest, *names)
+    kdf = HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=roster.run, info=info)
+    return kdf.derive(key.agree(roster.exchange_of(peer)))
+
+
+def mask_key(secret: bytes, context: bytes) -> bytes:
+    """Return the key of one pair's mask in one sum: other context, other mask."""
+    return _derive(secret, framed(b"mask", context))
+
+
+def seed_commitment(context: bytes, dealer: str, seed: bytes) -> bytes:
+    """Return the hash by which a member binds itself to its own mask's seed; it hides the seed."""
+    parts = (b"tacit/seed/v1", context, dealer.encode("utf-8"), seed)
+    return hashlib.sha256(framed(*parts)).digest()
+
+
+def _box_key(secret: bytes, context: bytes, dealer: str) -> bytes:
+    # The dealer's name gives each direction a key of its own.
+    return _derive(secret, framed(b"box", context, dealer.encode("utf-8")))
+
+
+def _derive(secret: bytes, message: bytes) -> bytes:
+    mac = HMAC(secret, hashes.SHA256())
+    mac.update(message)
+    return mac.finalize()

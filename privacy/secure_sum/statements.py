@@ -1,0 +1,110 @@
+"""What is signed in a sum, in one place for those who sign and those who check."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from blake3 import blake3
+
+from privacy.canonical import framed
+from privacy.errors import ProtocolError
+from privacy.identity import verify_signature
+from privacy.secure_sum import Answer, SealedVector, Vote
+from privacy.secure_sum.keys import Directory
+from privacy.sum_context import SURVIVORS_DOMAIN, survivors_message
+
+SEALED_DOMAIN = "sealed-vector"
+ANSWER_DOMAIN = "unmask-answer"
+
+
+def sealed_message(scheme: str, sealed: SealedVector) -> bytes:
+    """Return what the sender of a sealed vector signs in `SEALED_DOMAIN`.
+
+    The scheme is in it, so that a vector in the clear is never taken for a masked one.
+    """
+    boxes = [part for peer, box in sorted(sealed.boxes.items()) for part in (_utf8(peer), box)]
+    return framed(
+        scheme.encode("ascii"),
+        sealed.context,
+        _utf8(sealed.sender),
+        # BLAKE3 keeps a coordinator with many members from spending its time on hashing.
+        blake3(sealed.payload).digest(),
+        framed(*boxes),
+        framed(*sealed.commitments),
+    )
+
+
+def answer_message(context: bytes, survivors: Sequence[str], shares: Mapping[str, bytes]) -> bytes:
+    """Return what a survivor signs in `ANSWER_DOMAIN`."""
+    parts = [part for member, share in sorted(shares.items()) for part in (_utf8(member), share)]
+    return framed(survivors_message(context, survivors), framed(*parts))
+
+
+def share_commitment(context: bytes, dealer: str, holder: str, share: bytes) -> bytes:
+    """Return the hash by which a dealer binds itself to a holder's share; it hides the share."""
+    parts = (b"tacit/share/v1", context, _utf8(dealer), _utf8(holder), share)
+    return hashlib.sha256(framed(*parts)).digest()
+
+
+def check_sealed(scheme: str, sealed: SealedVector, directory: Directory) -> None:
+    """Return if the sender signed this vector.
+
+    Raises:
+        ProtocolError: it did not.
+    """
+    _check(
+        directory[sealed.sender],
+        SEALED_DOMAIN,
+        sealed_message(scheme, sealed),
+        sealed.signature,
+        f"the vector of {sealed.sender} is not signed by it for this sum; ask it again",
+    )
+
+
+def check_vote(
+    vote: Vote, *, context: bytes, survivors: Sequence[str], directory: Directory
+) -> None:
+    """Return if the member signed that this sum is over these survivors.
+
+    Raises:
+        ProtocolError: it did not: it was shown others, or another sum before this one.
+    """
+    if vote.member not in survivors:
+        raise ProtocolError(f"{vote.member} votes on a sum that it is not part of; ignore it")
+    _check(
+        directory[vote.member],
+        SURVIVORS_DOMAIN,
+        survivors_message(context, survivors),
+        vote.signature,
+        f"{vote.member} did not sign these survivors of this sum; the coordinator may show "
+        "members different ones",
+    )
+
+
+def check_answer(
+    answer: Answer, *, context: bytes, survivors: Sequence[str], directory: Directory
+) -> None:
+    """Return if the member signed these shares for this sum and these survivors.
+
+    Raises:
+        ProtocolError: it did not.
+    """
+    if answer.member not in survivors:
+        raise ProtocolError(f"{answer.member} answers for a sum that it is not part of; ignore it")
+    _check(
+        directory[answer.member],
+        ANSWER_DOMAIN,
+        answer_message(context, survivors, answer.shares),
+        answer.signature,
+        f"the answer of {answer.member} is not signed by it for this sum; ask it again",
+    )
+
+
+def _check(public: bytes, domain: str, message: bytes, signature: bytes, otherwise: str) -> None:
+    try:
+        verify_signature(public, domain, message, signature)
+    except ProtocolError:
+        raise ProtocolError(otherwise) from None
+
+
+def _utf8(name: str) -> bytes:
+    return name.encode("utf-8")

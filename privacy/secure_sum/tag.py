@@ -1,0 +1,126 @@
+"""A sum's linear tag: members find a coordinator that changes a sum, or makes one up.
+
+Each member appends <r, x> to its vector x, with r known to the members and not to the coordinator.
+Tags add up as vectors do, so an opened sum has to carry <r, sum>. A lone coordinator passes with a
+changed sum with a chance below 2^-60; one that has a member's keys knows r, and passes.
+
+Fields of up to 30 bits are tagged one by one, modulo the prime 2^31 - 1, with two r: they add up
+without carries (`FixedPoint`), and no two field values are equal modulo that prime. Wider ones are
+tagged as whole words, modulo the prime 2^127 - 1.
+"""
+
+import hashlib
+import hmac
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+from privacy.canonical import framed
+from privacy.errors import ProtocolError
+from privacy.fixed_point import FixedPoint
+from privacy.keystream import WORD_BYTES, Words, keystream_words
+
+_NARROW_BITS_MAX = 30
+_NARROW = (1 << 31) - 1
+_WIDE = (1 << 127) - 1
+_PART_BITS = 32
+# Field pieces of up to 22 bits times 31 bits: 2^11 of them stay below 2^64.
+_PIECE_BITS = 22
+_RUN = 1 << 11
+_BLOCK = 8 * _RUN
+
+
+def tag_key(secret: bytes, context: bytes) -> bytes:
+    """Return the key of one sum's tag; `secret` (32 bytes) is known to the members alone."""
+    return hmac.new(secret, framed(b"tag", context), hashlib.sha256).digest()
+
+
+def tag_words(layout: FixedPoint) -> int:
+    """Return how many words a tag has, each below 2^32."""
+    return 2 if layout.field_bits <= _NARROW_BITS_MAX else 4
+
+
+def append_tag(words: Words, *, layout: FixedPoint, key: bytes) -> Words:
+    """Return `words`, as `layout` encoded them, and their tag.
+
+    Args:
+        words: Shape (w,).
+        layout: Sums of `layout.parties` tag words, each below 2^32, must have room in a word.
+        key: `tag_key` of this sum.
+    """
+    return np.concatenate([words, np.array(_tag(words, layout, key), dtype=np.uint64)])
+
+
+def check_tag(words: Words, *, layout: FixedPoint, key: bytes) -> Words:
+    """Return a sum without its tag, if the tag is the sum's.
+
+    Raises:
+        ProtocolError: it is not: somebody changed the sum, or a member's vector had a wrong tag.
+    """
+    length = tag_words(layout)
+    if len(words) <= length:
+        raise ProtocolError("an opened sum is too short for its tag; discard it")
+    body, claimed = words[:-length], [int(word) for word in words[-length:]]
+    if _reduced(claimed) != _reduced(_tag(body, layout, key)):
+        raise ProtocolError(
+            "an opened sum does not carry its members' tag: the coordinator, or a member, "
+            "changed it; discard it"
+        )
+    return body
+
+
+def _reduced(tag: list[int]) -> list[int]:
+    if len(tag) == 2:  # noqa: PLR2004 - the narrow form
+        return [part % _NARROW for part in tag]
+    return [sum(part << (_PART_BITS * place) for place, part in enumerate(tag)) % _WIDE]
+
+
+def _tag(words: Words, layout: FixedPoint, key: bytes) -> list[int]:
+    if layout.field_bits <= _NARROW_BITS_MAX:
+        return _narrow_tag(words, layout, key)
+    stream = keystream_words(key, 2 * len(words))
+    total = 0
+    for word, high, low in zip(
+        words.tolist(), stream[::2].tolist(), stream[1::2].tolist(), strict=True
+    ):
+        total += word * ((high << 64 | low) >> 1)
+    total %= _WIDE
+    return [(total >> (_PART_BITS * place)) & 0xFFFFFFFF for place in range(4)]
+
+
+def _narrow_tag(words: Words, layout: FixedPoint, key: bytes) -> list[int]:
+    # One word of the stream gives both r of a field; blocks stay in the core's cache.
+    cipher = Cipher(AES256(key), CTR(bytes(16))).encryptor()
+    zeros = bytes(_BLOCK * WORD_BYTES)
+    stream = bytearray(len(zeros))
+    totals = [0, 0]
+    mask = np.uint64((1 << layout.field_bits) - 1)
+    for start in range(0, len(words), _BLOCK):
+        block = words[start : start + _BLOCK]
+        for place in range(layout.fields):
+            cipher.update_into(memoryview(zeros)[: block.nbytes], stream)
+            drawn = np.frombuffer(stream, dtype="<u8")[: len(block)]
+            field = block >> np.uint64(place * layout.field_bits)
+            if place < layout.fields - 1:
+                # The last field keeps what lies above it: that must be zero as well.
+                field &= mask
+            for shift in range(0, 64 - place * layout.field_bits, _PIECE_BITS):
+                piece = field >> np.uint64(shift) if shift else field
+                if shift + _PIECE_BITS < layout.field_bits:
+                    piece = piece & np.uint64((1 << _PIECE_BITS) - 1)
+                for index, r in enumerate((drawn >> np.uint64(33), drawn & np.uint64(_NARROW))):
+                    totals[index] += _dot(piece, r) << shift
+                if shift + _PIECE_BITS >= layout.field_bits:
+                    break
+    return [total % _NARROW for total in totals]
+
+
+def _dot(values: Words, factors: Words) -> int:
+    whole = len(values) - len(values) % _RUN
+    runs = np.einsum(
+        "ij,ij->i", values[:whole].reshape(-1, _RUN), factors[:whole].reshape(-1, _RUN)
+    )
+    rest = np.dot(values[whole:], factors[whole:])
+    return int(runs.astype(object).sum()) + int(rest)
