@@ -62,7 +62,7 @@ from privacy.messages import (
 )
 from privacy.randomness import Entropy, system_bytes
 from privacy.secure_sum import Vote
-from privacy.secure_sum.cohort import Cohort, groups_of
+from privacy.secure_sum.cohort import SMALLEST_GROUPED, Cohort, groups_of
 from privacy.secure_sum.group_key import (
     Envelope,
     GroupKey,
@@ -83,7 +83,6 @@ from privacy.sum_context import (
 from privacy.tally import metrics
 
 Floats = NDArray[np.float64]
-SMALLEST_GROUPED = 12
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,8 @@ class Audit:
         )
         return (
             f"Ledger verified: {found.leaves} entries, {found.runs} runs, {found.rounds} rounds, "
-            f"{found.receipts} receipts, held against {self.heads} remembered heads; root "
+            f"{found.receipts} receipts, {found.signatures} signatures of members, held against "
+            f"{self.heads} remembered heads; root "
             f"{found.root[:16]}...{open_ones}{broken}"
         )
 

@@ -20,8 +20,11 @@ from clients.spec import (
     TrainingSpec,
     UpdateSpec,
 )
-from privacy.errors import InputError
+from privacy.errors import CohortError, InputError
+from privacy.fixed_point import FixedPoint
 from privacy.manifest import Protection
+from privacy.secure_sum.cohort import SMALLEST_GROUPED
+from privacy.secure_sum.schemes import scheme_of
 
 DATA_VARIABLE = "TACIT_DATA"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -162,6 +165,30 @@ class Project(Frozen):
     contract: DataContract
     config_path: Path
     contract_path: Path
+
+    def layout(self, members: int) -> FixedPoint:
+        """How the updates of so many members are written.
+
+        Raises:
+            CohortError: They are too few for what the config asks.
+            InputError: No packing is as fine as the config asks.
+        """
+        config = self.config
+        if members < config.minimum_cohort:
+            raise CohortError(
+                f"The contract {self.contract.name} has {members} members here; sums "
+                f"are opened over at least {config.minimum_cohort}. "
+                "Check its members, or the data folder."
+            )
+        if config.group_size and members < SMALLEST_GROUPED:
+            raise CohortError(
+                f"protection.robust: groups needs {SMALLEST_GROUPED} members and "
+                f"{self.contract.name} has {members} here; set it to none."
+            )
+        # members come in groups of this size or a few more
+        most = members if not config.group_size else -(-members // (members // config.group_size))
+        scheme = scheme_of(config.protection.sum)
+        return scheme.update_layout(most, config.update.clip, config.update.precision)
 
     @property
     def folds(self) -> tuple[int | None, ...]:

@@ -8,8 +8,11 @@ from rich.text import Text
 
 from federation.home import Home, read_json
 from federation.record import read_rounds, read_state
-from federation.report import NAMES, plot_curve, sparkline, summary, watched
+from federation.report import NAMES, plot_curve, size, sparkline, summary, watched
 from privacy.errors import TacitError
+from privacy.ledger.entry import parse_line
+from privacy.ledger.store import LedgerStore
+from privacy.secure_sum.schemes import scheme_of
 
 
 def history(home: Home) -> list[dict[str, Any]]:
@@ -74,12 +77,60 @@ def run_record(home: Home, run: str) -> dict[str, Any]:
     record: dict[str, Any] = {**brief, "folder": str(folder), "history": rounds}
     if brief["state"] == "finished":
         record["result"] = read_json(folder / "result.json")
+    record["sums"] = _sums(home, folder.name)
     headline = _headline(record)
     if headline:
         curve = folder / "curve.png"
         if curve.exists() or plot_curve(rounds, headline, curve):
             record["curve"] = str(curve)
     return record
+
+
+def _sums(home: Home, run: str) -> dict[str, Any]:
+    """What the ledger holds of how a run's sums were protected; the folds' sums together."""
+    found: dict[str, Any] = {"opened": 0, "payload_bytes": 0, "signatures": 0, "keys": []}
+    if not home.ledger.exists():
+        return found
+    for line in LedgerStore(home.ledger).read().splitlines(keepends=True):
+        entry = parse_line(line)
+        body: dict[str, Any] = dict(entry.body)
+        if body["run"] != run and not body["run"].startswith(f"{run}."):
+            continue
+        if entry.kind == "run.started":
+            found["protection"] = body["protection"]
+        elif entry.kind == "keys.agreed":
+            found["keys"].append(
+                {"fingerprint": body["fingerprint"], "public_bytes": body["public_bytes"]}
+            )
+        elif entry.kind == "sum.opened":
+            found["opened"] += 1
+            found["payload_bytes"] += body["payload_bytes"]
+            found["signatures"] += len(body["signatures"])
+    return found
+
+
+def sums_sentences(sums: dict[str, Any]) -> list[str]:
+    """The same for people: what was hidden from whom, and what shows it."""
+    if "protection" not in sums:
+        return []
+    scheme = scheme_of(sums["protection"])
+    held = "ciphertext" if scheme.encrypted else "numbers"
+    opened, sent = sums["opened"], size(sums["payload_bytes"])
+    lines = [f"sums: {scheme.name}. {scheme.sentence}"]
+    lines.append(
+        f"opened: {opened} sums, {sent} of {held}, each over members who signed it "
+        f"({sums['signatures']} signatures; check them with: tacit audit verify)"
+    )
+    for key in sums["keys"]:
+        if scheme.encrypted:
+            lines.append(
+                f"key: {key['fingerprint'][:16]}.., made by a member for this run, sealed to each "
+                f"other one (HPKE); the coordinator was given {key['public_bytes']} bytes of "
+                "parameters: no secret, public, Galois or relinearisation key"
+            )
+        else:
+            lines.append(f"key: {key['fingerprint'][:16]}.. of the sums' tags, for this run alone")
+    return lines
 
 
 def _headline(record: dict[str, Any]) -> str | None:
@@ -111,6 +162,7 @@ def run_page(record: dict[str, Any]) -> RenderableType:
                 f"{points[-1][0]}: {values[0]:.4g} {sparkline(values)} {values[-1]:.4g}"
             )
         )
+    parts += [Text(line) for line in sums_sentences(record.get("sums", {}))]
     if "curve" in record:
         parts.append(Text(f"curve: {record['curve']}"))
     return Group(*parts)

@@ -23,7 +23,7 @@ from federation.config import Project
 from federation.engine.worker import LocalNode
 from federation.home import Home, read_json, write_json
 from federation.record import LedgerRecorder, RunFolder, read_sums
-from privacy.errors import CohortError, InputError, TacitError
+from privacy.errors import InputError, TacitError
 from privacy.identity import Identity
 from privacy.ledger.store import LedgerStore
 from privacy.manifest import SIGNING_DOMAIN, Manifest, Protection
@@ -145,12 +145,7 @@ def launch_local(
     with home.exclusive():
         started = time.perf_counter()
         members = member_names(project.contract, options.data_root)
-        if len(members) < project.config.minimum_cohort:
-            raise CohortError(
-                f"The contract {project.contract.name} has {len(members)} members here; sums "
-                f"are opened over at least {project.config.minimum_cohort}. "
-                "Check its members, or the data folder."
-            )
+        project.layout(len(members))
         launcher = _launcher(home)
         known = {member: _enrol(home, project, member) for member in members}
         nodes = [

@@ -11,6 +11,7 @@ from rich.text import Text
 from federation.config import Project
 from federation.report import size
 from privacy import fixed_point
+from privacy.errors import CohortError
 from privacy.fixed_point import FixedPoint
 from privacy.manifest import Manifest
 from privacy.secure_sum.carrier import Wrap
@@ -64,7 +65,7 @@ def plan_run(project: Project, data_root: Path, *, seed: int) -> dict[str, Any]:
     members = sorted(rows)
     parties = max(len(members), 2)
     scheme = scheme_of(config.protection.sum)
-    layout = scheme.update_layout(parties, config.update.clip, config.update.precision)
+    layout = _layout(project, parties)
     wrap = scheme.create(parties).wrap
     up = _sent_bytes(wrap, layout, work.length + 1)
     groups = max(1, len(members) // config.group_size) if config.group_size else 1
@@ -130,6 +131,15 @@ def plan_run(project: Project, data_root: Path, *, seed: int) -> dict[str, Any]:
         },
         "feasible": not any(reasons.values()) and len(members) >= config.minimum_cohort,
     }
+
+
+def _layout(project: Project, members: int) -> FixedPoint:
+    try:
+        return project.layout(members)
+    except CohortError:
+        # the plan says who would refuse; what they would have sent is near enough
+        update = project.config.update
+        return fixed_point.packed(members, update.clip, update.precision)
 
 
 def _sent_bytes(wrap: Wrap, layout: FixedPoint, values: int) -> int:

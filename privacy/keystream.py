@@ -26,7 +26,12 @@ BLOCK_WORDS = 1 << 14
 _ZEROS = bytes(BLOCK_WORDS * WORD_BYTES)
 
 
-def _cipher(key: bytes) -> CipherContext:
+def stream_of(key: bytes) -> CipherContext:
+    """Return the cipher that makes the stream of `key`: encrypting zeros gives its bytes in order.
+
+    Raises:
+        ValueError: the key has not 32 bytes.
+    """
     if len(key) != KEY_BYTES:
         raise ValueError(f"need a key of {KEY_BYTES} bytes, not {len(key)}")
     # The counter may start at zero because no key is used twice.
@@ -45,7 +50,7 @@ def keystream_words(key: bytes, count: int) -> Words:
     if count < 0:
         raise ValueError(f"need {count=} >= 0")
     stream = bytearray(count * WORD_BYTES)
-    _cipher(key).update_into(bytes(len(stream)), stream)
+    stream_of(key).update_into(bytes(len(stream)), stream)
     return np.frombuffer(stream, dtype="<u8").astype(np.uint64, copy=False)
 
 
@@ -60,8 +65,8 @@ def shift_by_keystream(
         ValueError: a key has not 32 bytes.
     """
     # One pass over the words, all streams for each piece of it: a piece stays in the core's cache.
-    streams: list[tuple[CipherContext, np.ufunc]] = [(_cipher(key), np.add) for key in added]
-    streams += [(_cipher(key), np.subtract) for key in subtracted]
+    streams: list[tuple[CipherContext, np.ufunc]] = [(stream_of(key), np.add) for key in added]
+    streams += [(stream_of(key), np.subtract) for key in subtracted]
     stream = bytearray(len(_ZEROS))
     block = np.frombuffer(stream, dtype="<u8")
     for start in range(0, len(words), BLOCK_WORDS):

@@ -16,7 +16,7 @@ from privacy.errors import ProtocolError
 
 FORMAT: Final = 2
 Protection = Literal["masked", "sealed", "ckks", "clear"]
-PROTECTIONS: Final[tuple[str, ...]] = get_args(Protection)
+PROTECTIONS: Final[tuple[Protection, ...]] = get_args(Protection)
 SIGNING_DOMAIN: Final = "manifest"
 
 

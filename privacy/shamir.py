@@ -4,6 +4,7 @@ Arithmetic is modulo the least prime above 2^256, so every secret of 32 bytes ha
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from privacy.errors import CohortError, ProtocolError
 from privacy.randomness import Entropy
@@ -62,17 +63,25 @@ def combine(shares: Mapping[int, bytes], *, threshold: int) -> bytes:
         if len(share) != SHARE_BYTES or value >= PRIME or place < 0:
             raise ProtocolError("a share has no value that a share can have; ask for it again")
         values[place + 1] = value
-    secret = 0
-    for x, value in values.items():
-        above, below = value, 1
-        for other in values:
-            if other != x:
-                above = above * other % PRIME
-                below = below * (other - x) % PRIME
-        secret = (secret + above * pow(below, -1, PRIME)) % PRIME
+    weights = _weights_at_zero(tuple(values))
+    secret = sum(w * value for w, value in zip(weights, values.values(), strict=True)) % PRIME
     if secret >= 1 << (8 * SECRET_BYTES):
         raise ProtocolError("these shares are of no secret; one of them is wrong")
     return secret.to_bytes(SECRET_BYTES, "big")
+
+
+@lru_cache(maxsize=64)
+def _weights_at_zero(places: tuple[int, ...]) -> tuple[int, ...]:
+    """Lagrange's weights; many secrets of one sum are shared among the same holders."""
+    weights = []
+    for x in places:
+        above = below = 1
+        for other in places:
+            if other != x:
+                above = above * other % PRIME
+                below = below * (other - x) % PRIME
+        weights.append(above * pow(below, -1, PRIME) % PRIME)
+    return tuple(weights)
 
 
 def _places(holders: int) -> range:

@@ -15,6 +15,8 @@ from privacy.secure_sum.graph import neighbours, ring_order, threshold
 from privacy.secure_sum.keys import SMALLEST_ROSTER, Roster
 from privacy.sum_context import names_digest
 
+# Fewer members make too few groups for a median that a wrong one cannot move.
+SMALLEST_GROUPED = 12
 # One is used up each time, but for a chance below 2^-50.
 _WORDS_A_MEMBER = 4
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from privacy.canonical import framed
 from privacy.errors import ProtocolError
-from privacy.keystream import BLOCK_WORDS, WORD_BYTES, Words, _cipher
+from privacy.keystream import BLOCK_WORDS, WORD_BYTES, Words, stream_of
 
 __all__ = [
     "CKKS_DEEP",
@@ -97,7 +97,7 @@ class _Ciphertext(Protocol):
 
 
 class _Vector(Protocol):
-    def add(self, other: "_Vector") -> "_Vector": ...
+    def add_(self, other: "_Vector") -> "_Vector": ...
     def add_plain(self, values: Sequence[float]) -> "_Vector": ...
     def ciphertext(self) -> Sequence[_Ciphertext]: ...
     def decrypt(self) -> Sequence[float]: ...
@@ -349,7 +349,7 @@ class _Engine:
 
     @staticmethod
     def secret(scheme: _Scheme, secret: bytes) -> "_Engine":
-        """Return one that can."""
+        """Return one that encrypts and decrypts, if `secret` is a key of `scheme` and no more."""
         if not 0 < len(secret) <= _SECRET_BYTES_MAX:
             raise ProtocolError(_BAD_KEY)
         context = _guarded(lambda: _native().TenSEALContext.deserialize(secret, 1), _BAD_KEY)
@@ -608,10 +608,12 @@ class _Total:
             return
         if count != self._count:
             raise ProtocolError("a payload has another length than the others; compare the schema")
-        # Not in place, so that a bad last ciphertext changes nothing; and each is added while it
-        # is in the core's cache.
+        # The old sum is added to what arrived, not the other way round, so that a bad last
+        # ciphertext changes nothing.
         pairs = zip(self._vectors, ciphertexts, strict=True)
-        self._vectors = _guarded(lambda: [total.add(read(one)) for total, one in pairs], _MALFORMED)
+        self._vectors = _guarded(
+            lambda: [read(one).add_(total) for total, one in pairs], _MALFORMED
+        )
 
     def add_plain(self, numbers: NDArray[np.int64]) -> None:
         """Add numbers that are not secret, `count` of them."""
@@ -656,8 +658,8 @@ def _shift_by_masks(
     2^56 times those of the second. That is uniform below 2^112, and so modulo t < 2^43 each value
     has its probability 1/t to within a factor of 1 + 2^-69.
     """
-    streams: list[_Stream] = [(_cipher(key), np.add) for key in added]
-    streams += [(_cipher(key), np.subtract) for key in subtracted]
+    streams: list[_Stream] = [(stream_of(key), np.add) for key in added]
+    streams += [(stream_of(key), np.subtract) for key in subtracted]
     for first in range(0, len(streams), _KEYS_A_PASS):
         _shift_by_streams(numbers, streams[first : first + _KEYS_A_PASS], modulus)
 

@@ -13,14 +13,11 @@ import hashlib
 import hmac
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES256
-from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from privacy.canonical import framed
 from privacy.errors import ProtocolError
 from privacy.fixed_point import FixedPoint
-from privacy.keystream import WORD_BYTES, Words, keystream_words
+from privacy.keystream import WORD_BYTES, Words, keystream_words, stream_of
 
 _NARROW_BITS_MAX = 30
 _NARROW = (1 << 31) - 1
@@ -92,7 +89,7 @@ def _tag(words: Words, layout: FixedPoint, key: bytes) -> list[int]:
 
 def _narrow_tag(words: Words, layout: FixedPoint, key: bytes) -> list[int]:
     # One word of the stream gives both r of a field; blocks stay in the core's cache.
-    cipher = Cipher(AES256(key), CTR(bytes(16))).encryptor()
+    cipher = stream_of(key)
     zeros = bytes(_BLOCK * WORD_BYTES)
     stream = bytearray(len(zeros))
     totals = [0, 0]

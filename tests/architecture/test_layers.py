@@ -40,12 +40,13 @@ def test_the_layers_hold() -> None:
 @pytest.mark.parametrize(
     ("file", "line", "broken"),
     [
-        ("aggregator/server_step.py", "import torch", "cannot train"),
-        ("aggregator/server_step.py", "import clients.node", "One direction"),
+        ("aggregator/plan.py", "import torch", "cannot train"),
+        ("aggregator/plan.py", "import clients.node", "One direction"),
         ("privacy/tally.py", "import pydantic", "knows no framework"),
         ("privacy/fixed_point.py", "import federation.home", "One direction"),
         ("privacy/verify.py", "import numpy", "regulator"),
         ("clients/node.py", "import flwr", "one door"),
+        ("privacy/secure_sum/sealer.py", "import tenseal", "one file"),
     ],
 )
 def test_a_planted_import_is_caught(tmp_path: Path, file: str, line: str, broken: str) -> None:

@@ -85,7 +85,7 @@ def test_importing_stays_light(module: str, banned: set[str]) -> None:
 def test_every_config_loads(path: Path) -> None:
     project = load_project(path)
     project.config.node_settings(seed=0, fold=None)
-    project.config.coordinator_settings(project.contract)
+    project.config.coordinator_settings()
 
 
 def test_no_file_names_a_machine_or_an_index() -> None:

@@ -50,21 +50,21 @@ def test_links_of_the_readme_lead_somewhere() -> None:
 
 
 def test_every_config_key_is_documented() -> None:
-    from aggregator.plan import ServerStep
     from clients.spec import (
         FeatureSpec,
         ModelSpec,
         PersonalSpec,
+        ServerStep,
         TrainingSpec,
         UpdateSpec,
         WindowSpec,
     )
-    from federation.config import RunConfig
+    from federation.config import ProtectionSpec, RunConfig
 
     text = (ROOT / "configs" / "README.md").read_text()
     sections: list[type[BaseModel]] = [
         RunConfig, FeatureSpec, WindowSpec, ModelSpec, TrainingSpec, UpdateSpec, PersonalSpec,
-        ServerStep,
+        ServerStep, ProtectionSpec,
     ]  # fmt: skip
     for section in sections:
         for key in section.model_fields:

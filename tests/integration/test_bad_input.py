@@ -105,7 +105,15 @@ CASES = {
     "no YAML": Case("config.yaml", 2, after=_broken_yaml),
     "a task that cannot learn the label": Case("task", 2, config={"task": "failure"}, kind="count"),
     "more averaged models than rounds": Case("average_last", 2, config={"average_last": 9}),
-    "unprotected sums": Case("unprotected", 1, config={"protection": "clear"}),
+    "unprotected sums": Case("protection.sum", 1, config={"protection": {"sum": "clear"}}),
+    "no such protection": Case("protection", 2, config={"protection": "masked"}),
+    "groups of too few": Case(
+        "group_size",
+        2,
+        config={"protection": {"robust": "groups", "group_size": 2}},
+    ),
+    "groups of few members": Case("12 members", 1, config={"protection": {"robust": "groups"}}),
+    "too fine a precision": Case("update.precision", 2, config={"update": {"precision": 1e-12}}),
     "two members": Case("2 members", 1, rows=lambda rows: rows[rows["member"] != "west"]),
     "an exposure of zero": Case(
         "exposure", 1, kind="count", rows=lambda rows: rows.assign(exposure=0.0)

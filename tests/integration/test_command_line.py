@@ -11,7 +11,7 @@ import pytest
 from support import tables
 from support.cli import assert_one_sentence, start, tacit
 
-from federation.record import load_model
+from clients.model_file import load_model
 
 SLOW_TRAINING = {
     "rounds": 400,
@@ -122,7 +122,8 @@ def test_plan_says_size_and_who_would_refuse(tmp_path: Path) -> None:
     where = tables.write(tmp_path, "binary")
     plan = json.loads(tacit(*words, "--json", home=tmp_path / "home").stdout)
     assert plan["feasible"] is True
-    assert plan["bytes_per_round"]["up_per_member"] == 8 * -(-(plan["model_values"] + 1) // 3)
+    # three values a word, and a tag of two words
+    assert plan["bytes_per_round"]["up_per_member"] == 8 * (-(-(plan["model_values"] + 1) // 3) + 2)
     assert plan["privacy"]["unit"] == "customer"
     launched = tacit("run", "launch", *words[2:], "--local", "--json", home=tmp_path / "home")
     sent = json.loads(launched.stdout)["bytes_sent_per_member"]

@@ -72,9 +72,11 @@ def test_messages_reach_every_node_and_refusals_come_back_as_sentences(
         assert {node.name for node in grid.get_nodes()} == set(tables.MEMBERS)
         transport = GridTransport(grid)
         asked = {
-            node: (Invite(manifest=b"no", signature=bytes(64)), None) for node in transport.nodes()
+            node: (Invite(manifest=b"no", signature=bytes(64)), b"") for node in transport.nodes()
         }
-        answers = transport.exchange(asked, kind="query", deadline_s=60)
+        answers = transport.exchange(
+            asked, kind="query", deadline_s=60, needed=list(asked), grace_s=0
+        )
         assert set(answers) == set(asked)
         replies = [reply for reply, _ in answers.values()]
         assert all(isinstance(reply, Refused) for reply in replies)
@@ -86,9 +88,16 @@ def test_a_late_node_is_left_out_when_the_time_is_up(nodes: list[LocalNode]) -> 
         grid.ready()
         transport = GridTransport(grid)
         asked = {
-            node: (Invite(manifest=b"no", signature=bytes(64)), None) for node in transport.nodes()
+            node: (Invite(manifest=b"no", signature=bytes(64)), b"") for node in transport.nodes()
         }
-        assert transport.exchange(asked, kind="query", deadline_s=1e-9) == {}
+        found = transport.exchange(
+            asked, kind="query", deadline_s=1e-9, needed=list(asked), grace_s=0
+        )
+        assert found == {}
+        # nor is a node waited for that is not needed
+        started = time.monotonic()
+        transport.exchange(asked, kind="query", deadline_s=600, needed=[], grace_s=0)
+        assert time.monotonic() - started < 60
 
 
 def test_a_node_that_cannot_start_says_why(nodes: list[LocalNode]) -> None:

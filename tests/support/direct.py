@@ -7,15 +7,23 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+
 from aggregator import coordinator
 from aggregator.coordinator import RunResult
 from aggregator.ports import Answer
 from clients.members import read_members
+from clients.model_file import load_model
 from clients.node import Node, NodeSettings
 from clients.policy import NodePolicy
 from federation.config import Project, load_project
+from federation.record import read_sums
 from privacy.errors import ProtocolError, TacitError
 from privacy.identity import Identity
+from privacy.ledger.chain import EMPTY_ROOT
+from privacy.ledger.entry import make_entry
 from privacy.manifest import SIGNING_DOMAIN, Manifest
 from privacy.messages import (
     Parcel,
@@ -25,6 +33,7 @@ from privacy.messages import (
     pack,
     unpack_reply,
     unpack_request,
+    vector_digest,
 )
 from privacy.randomness import system_bytes
 
@@ -93,6 +102,16 @@ class Notes:
     def record(self, kind: str, body: Mapping[str, object]) -> None:
         self.entries.append((kind, dict(body)))
 
+    def ledger(self) -> bytes:
+        """The entries as a ledger's bytes."""
+        lines: list[bytes] = []
+        previous = EMPTY_ROOT
+        for index, (kind, body) in enumerate(self.entries):
+            entry = make_entry(index=index, time_ms=index, kind=kind, body=body, previous=previous)
+            previous = entry.digest
+            lines.append(entry.line())
+        return b"".join(lines)
+
     def step(self, name: str) -> None:
         del name
 
@@ -102,6 +121,17 @@ class Notes:
 
     def note(self, sentence: str) -> None:
         self.sentences.append(sentence)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves: at the coordinator, and at the first member."""
+
+    result: RunResult
+    model: NDArray[np.float32]
+    statistics: list[NDArray[np.float64]]
+    metrics: Mapping[str, float]
+    personal: Mapping[str, float]
 
 
 @dataclass
@@ -115,14 +145,40 @@ class Direct:
     transport: DirectTransport
     notes: Notes = field(default_factory=Notes)
 
-    def run(self) -> RunResult:
-        return coordinator.run(
+    def run(self) -> Outcome:
+        result = coordinator.run(
             self.manifest,
             self.launcher.sign(SIGNING_DOMAIN, self.manifest.to_bytes()),
             transport=self.transport,
             ledger=self.notes,
             observer=self.notes,
         )
+        folder = self._folder(next(iter(self.nodes.values())).member)
+        rounds = self.project.config.training.rounds
+        with safe_open(folder / "model.safetensors", framework="numpy") as file:
+            statistics = [
+                file.get_tensor(f"statistics.{stage}")
+                for stage in range(self.project.config.features.stages)
+            ]
+        sums = read_sums(folder / "sums.jsonl")
+        return Outcome(
+            result=result,
+            model=load_model(folder / "model.safetensors"),
+            statistics=statistics,
+            metrics=sums.get(("evaluate test", rounds), {}),
+            personal=sums.get(("evaluate personal", rounds), {}),
+        )
+
+    def _folder(self, member: str) -> Path:
+        return self.project.config_path.parent / "nodes" / member / "runs" / self.manifest.run
+
+    def models(self) -> dict[str, bytes]:
+        """Member -> hash of the final model that it wrote down."""
+        return {
+            node.member: vector_digest(load_model(self._folder(node.member) / "model.safetensors"))
+            for node in self.nodes.values()
+            if (self._folder(node.member) / "model.safetensors").exists()
+        }
 
 
 def assemble(

@@ -1,6 +1,7 @@
 """Whole runs over real nodes and the real coordinator, without an engine."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,23 +11,35 @@ from support.direct import Direct, assemble
 
 from clients.node import Node
 from clients.policy import NodePolicy
-from privacy.errors import CohortError, ProtocolError, RefusedError
-from privacy.manifest import Manifest
+from privacy.errors import CohortError, RefusedError
+from privacy.manifest import PROTECTIONS, Manifest, Protection
 from privacy.messages import (
     EvaluateRequest,
+    InitialModel,
     InitialModelRequest,
     Parcel,
     Request,
-    RosterNotice,
+    RevealRequest,
     Sealed,
-    StatisticsRequest,
+    SumNotice,
+    SurvivorsNotice,
     TrainRequest,
     pack,
     unpack_reply,
 )
-from privacy.secure_sum.keys import KeyOffer
+from privacy.verify import verify_ledger
 
 CHANCE_AUC = 0.7
+ANY = NodePolicy(sums=PROTECTIONS)
+FIVE = ("ash", "birch", "cedar", "elm", "fir")
+
+
+def five(root: Path, **changes: object) -> Direct:
+    """A federation of five members, of which one may be away."""
+    rows = tables.table("binary")
+    rows["member"] = [FIVE[i % 5] for i in range(len(rows))]
+    where = tables.write(root, "binary", rows=rows, config_changes=changes)
+    return assemble(where.config, root, policy=ANY)
 
 
 @pytest.mark.parametrize("kind", ["binary", "count", "value"])
@@ -64,28 +77,35 @@ def test_every_server_step_learns(tmp_path: Path, server: str) -> None:
     assert assemble(where.config, tmp_path).run().metrics["auc"] > CHANCE_AUC
 
 
-def test_masked_gives_the_model_of_clear_up_to_quantisation(tmp_path: Path) -> None:
-    models: dict[str, np.ndarray] = {}
-    for protection in ("masked", "clear"):
+def test_every_protection_gives_the_model_of_clear_up_to_quantisation(tmp_path: Path) -> None:
+    models: dict[Protection, np.ndarray] = {}
+    for protection in PROTECTIONS:
         where = tables.write(
-            tmp_path / protection, "binary", config_changes={"protection": protection}
+            tmp_path / protection, "binary", config_changes={"protection": {"sum": protection}}
         )
-        policy = NodePolicy(clear_allowed=True)
-        models[protection] = (
-            assemble(where.config, tmp_path / protection, policy=policy).run().model
-        )
-    difference = np.abs(models["masked"] - models["clear"]).max()
-    # three rounds, three members: each rounding is below a step of 2^-17, and training on
-    # slightly different models moves them apart a little further
-    assert difference < 2e-3
+        direct = assemble(where.config, tmp_path / protection, policy=ANY)
+        models[protection] = direct.run().model
+        assert verify_ledger(direct.notes.ledger()).rounds == 3
+    for protection in PROTECTIONS:
+        difference = np.abs(models[protection] - models["clear"]).max()
+        # three rounds, three members: each rounding is below a step of 2^-14, and training on
+        # slightly different models moves them apart a little further
+        assert difference < 2e-3, protection
     # the twin: another seed is another model by far more than that
     other = tables.write(tmp_path / "other", "binary")
-    assert (
-        np.abs(
-            models["masked"] - assemble(other.config, tmp_path / "other", seed=1).run().model
-        ).max()
-        > 0.05
-    )
+    again = assemble(other.config, tmp_path / "other", seed=1).run().model
+    assert np.abs(models["masked"] - again).max() > 0.05
+
+
+def test_all_members_hold_one_model_that_the_coordinator_never_had(tmp_path: Path) -> None:
+    direct = five(tmp_path)
+    outcome = direct.run()
+    assert len(set(direct.models().values())) == 1
+    assert len(direct.models()) == 5
+    weights = outcome.model.tobytes()
+    for _, _, reply in direct.transport.seen:
+        assert weights[:64] not in reply.payload
+    assert isinstance(outcome.result.model, bytes)
 
 
 def test_one_member_alone_knows_statistics_only_as_sums(tmp_path: Path) -> None:
@@ -124,6 +144,191 @@ def test_the_sum_of_statistics_is_that_of_pooled_rows(tmp_path: Path) -> None:
     np.testing.assert_allclose(opened, expected, atol=1e-6)
 
 
+# -- members that are away -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "answered"),
+    [
+        (TrainRequest, False),  # before its upload
+        (TrainRequest, True),  # its upload is lost
+        (SurvivorsNotice, False),
+        (RevealRequest, True),
+        (SumNotice, False),
+        (SumNotice, True),
+    ],
+)
+@pytest.mark.parametrize("protection", ["masked", "sealed"])
+def test_a_run_goes_on_without_a_member_and_takes_it_back(
+    tmp_path: Path, kind: type, *, answered: bool, protection: str
+) -> None:
+    direct = five(tmp_path, protection={"sum": protection})
+    seen: Counter[type] = Counter()
+
+    def away(member: str, request: Request, after: bool) -> bool:
+        if member != "cedar" or not isinstance(request, kind) or after != answered:
+            return False
+        seen[kind] += 1
+        # the second round's, whatever came before it: statistics and the first round's sums
+        return seen[kind] == (2 if kind is TrainRequest else 4)
+
+    direct.transport.away = away
+    outcome = direct.run()
+    assert outcome.metrics["auc"] > CHANCE_AUC
+    assert len(set(direct.models().values())) == 1
+    assert "cedar" in direct.models()
+    verdict = verify_ledger(direct.notes.ledger())
+    assert (verdict.rounds, verdict.unfinished) == (3, ())
+    members = {
+        body["round"]: body["members"]
+        for name, body in direct.notes.entries
+        if name == "sum.opened" and body["step"] == "update"
+    }
+    assert members[1] == members[3] == list(FIVE)
+    uploaded = kind not in {TrainRequest, SurvivorsNotice}
+    assert ("cedar" in str(members[2])) or not uploaded
+
+
+def test_a_member_that_stays_away_is_left_out_to_the_end(tmp_path: Path) -> None:
+    direct = five(tmp_path)
+    direct.transport.away = lambda member, request, _: (
+        member == "elm" and isinstance(request, TrainRequest | EvaluateRequest | SumNotice)
+    )
+    # it takes part in the statistics, whose sum it is never shown
+    outcome = direct.run()
+    assert outcome.result.absences["elm"] > 0
+    assert set(direct.models()) == set(FIVE) - {"elm"}
+    assert verify_ledger(direct.notes.ledger()).rounds == 3
+    assert outcome.metrics["auc"] > CHANCE_AUC
+
+
+def test_with_two_of_five_away_nothing_is_opened(tmp_path: Path) -> None:
+    direct = five(tmp_path)
+    direct.transport.away = lambda member, request, _: (
+        member in {"elm", "fir"} and isinstance(request, TrainRequest)
+    )
+    with pytest.raises(CohortError, match="more than a third"):
+        direct.run()
+    steps = [body["step"] for name, body in direct.notes.entries if name == "sum.opened"]
+    assert steps == ["statistics"]
+
+
+def test_validation_stops_where_its_difference_would_show_one_member(tmp_path: Path) -> None:
+    direct = five(tmp_path)
+    rounds: list[int] = []
+
+    def away(member: str, request: Request, after: bool) -> bool:
+        del after
+        if isinstance(request, TrainRequest):
+            rounds.append(request.round)
+        return member == "fir" and bool(rounds) and rounds[-1] >= 2
+
+    direct.transport.away = away
+    direct.run()
+    watched = [
+        body["round"]
+        for name, body in direct.notes.entries
+        if name == "sum.opened" and body["step"] == "evaluate watch"
+    ]
+    assert watched == [1]
+    assert direct.notes.rounds == [(1, True), (2, False), (3, False)]
+    assert any("would show fir alone" in sentence for sentence in direct.notes.sentences)
+
+
+def test_a_lost_reply_is_given_again_in_the_same_words(tmp_path: Path) -> None:
+    direct = five(tmp_path)
+    node = direct.nodes[100]
+    replies: list[tuple[object, bytes]] = []
+
+    def twice(member: str, request: Request, parcel: Parcel) -> Parcel:
+        if member == node.member and isinstance(request, TrainRequest):
+            replies.append(unpack_reply(parcel))
+            replies.append(node.handle(request))
+        return parcel
+
+    direct.transport.tamper_reply = twice
+    direct.run()
+    assert len(replies) == 6
+    for first, second in zip(replies[::2], replies[1::2], strict=True):
+        assert first == second
+
+
+# -- groups, rollback --------------------------------------------------------------------------
+
+
+def test_groups_are_summed_apart_and_joined_by_their_median(tmp_path: Path) -> None:
+    rows = tables.table("binary", rows=1500)
+    names = [f"member-{i:02}" for i in range(12)]
+    rows["member"] = [names[i % 12] for i in range(len(rows))]
+    where = tables.write(
+        tmp_path, "binary", rows=rows, config_changes={"protection": {"robust": "groups"}}
+    )
+    direct = assemble(where.config, tmp_path)
+    outcome = direct.run()
+    assert outcome.metrics["auc"] > CHANCE_AUC
+    first = [
+        body["members"]
+        for name, body in direct.notes.entries
+        if name == "sum.opened" and body["step"] == "update" and body["round"] == 1
+    ]
+    assert all(isinstance(group, list) and len(group) == 3 for group in first)
+    assert len(first) == 4
+    assert sorted(name for group in first for name in group) == names  # type: ignore[attr-defined]
+    assert verify_ledger(direct.notes.ledger()).rounds == 3
+
+
+def test_groups_need_twelve_members(tmp_path: Path) -> None:
+    direct = five(tmp_path, protection={"robust": "groups"})
+    with pytest.raises(RefusedError, match="need 12 members"):
+        direct.run()
+
+
+def test_a_round_that_makes_the_model_worse_is_undone_by_all(tmp_path: Path) -> None:
+    direct = five(
+        tmp_path,
+        protection={"rollback": 0.05},
+        training={"rounds": 4, "batch_rows": 32, "learning_rate": 0.02},
+    )
+    spoilt = _spoil(direct, "birch", 3)
+    outcome = direct.run()
+    assert spoilt == [3]
+    assert outcome.result.undone == 1
+    kept = {
+        (body["step"], body["round"]): body["kept"]
+        for name, body in direct.notes.entries
+        if name == "sum.accepted"
+    }
+    assert [kept[("evaluate watch", i)] for i in (1, 2, 3, 4)] == [True, True, False, True]
+    assert verify_ledger(direct.notes.ledger()).rounds == 4
+    assert outcome.metrics["auc"] > CHANCE_AUC
+    # the twin: without the rule the spoilt round stays
+    twin = five(tmp_path / "twin", training={"rounds": 4, "batch_rows": 32, "learning_rate": 0.02})
+    _spoil(twin, "birch", 3)
+    assert twin.run().metrics["auc"] < outcome.metrics["auc"]
+
+
+def _spoil(direct: Direct, member: str, round_index: int) -> list[int]:
+    """Make one member send the opposite of what it learnt, as large as it may, in one round."""
+    spoilt: list[int] = []
+    node = next(n for n in direct.nodes.values() if n.member == member)
+    honest = Node._trained
+
+    def trained(session: object, index: int) -> np.ndarray:
+        values = honest(node, session, index)  # type: ignore[arg-type]
+        if index == round_index:
+            spoilt.append(index)
+            clip = direct.project.config.update.clip
+            values[:-1] = -np.sign(values[:-1]) * clip
+            values[-1] = clip
+        return values
+
+    node._trained = trained  # type: ignore[method-assign,assignment]
+    return spoilt
+
+
+# -- what a node refuses -----------------------------------------------------------------------
+
+
 def test_a_node_below_its_cohort_refuses(tmp_path: Path) -> None:
     where = tables.write(tmp_path, "binary")
     direct = assemble(where.config, tmp_path, policy=NodePolicy(minimum_cohort=4))
@@ -131,19 +336,11 @@ def test_a_node_below_its_cohort_refuses(tmp_path: Path) -> None:
         direct.run()
 
 
-def test_clear_sums_are_refused_above_l1(tmp_path: Path) -> None:
-    where = tables.write(tmp_path, "binary", config_changes={"protection": "clear"})
-    with pytest.raises(RefusedError, match="unprotected sums"):
+@pytest.mark.parametrize("protection", ["clear", "ckks"])
+def test_weaker_sums_are_refused_above_l1(tmp_path: Path, protection: str) -> None:
+    where = tables.write(tmp_path, "binary", config_changes={"protection": {"sum": protection}})
+    with pytest.raises(RefusedError, match=f"'{protection}' sums"):
         assemble(where.config, tmp_path).run()
-
-
-def test_a_manifest_that_the_launcher_did_not_sign_is_refused(tmp_path: Path) -> None:
-    where = tables.write(tmp_path, "binary")
-    direct = assemble(where.config, tmp_path)
-    stranger = assemble(where.config, tmp_path)
-    direct.launcher = stranger.launcher
-    with pytest.raises(RefusedError, match="signature"):
-        direct.run()
 
 
 def test_a_manifest_for_another_contract_is_refused(tmp_path: Path) -> None:
@@ -158,93 +355,11 @@ def test_a_manifest_for_another_contract_is_refused(tmp_path: Path) -> None:
         direct.run()
 
 
-def test_different_models_for_two_members_open_nothing(tmp_path: Path) -> None:
-    where = tables.write(tmp_path, "binary")
-    direct = assemble(where.config, tmp_path)
-
-    def another_model(member: str, request: Request, parcel: Parcel) -> Parcel:
-        if member == "north" and isinstance(request, TrainRequest) and request.round == 2:
-            model = np.frombuffer(parcel.data, dtype="<f4").copy()
-            model[0] += 1
-            return pack(request, model)
-        return parcel
-
-    direct.transport.tamper_request = another_model
-    with pytest.raises(ProtocolError):
-        direct.run()
-    committed = [body["round"] for kind, body in direct.notes.entries if kind == "round.committed"]
-    assert committed == [1]
-
-
-def test_two_rosters_open_nothing(tmp_path: Path) -> None:
+def test_a_missing_node_is_named_before_anything_is_summed(tmp_path: Path) -> None:
     where = tables.write(tmp_path, "binary")
     direct = assemble(where.config, tmp_path)
     del direct.nodes[100]
     with pytest.raises(CohortError, match="did not answer"):
-        direct.run()
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_model_that_is_not_finite_is_refused(tmp_path: Path, bad: float) -> None:
-    where = tables.write(tmp_path, "binary")
-    direct = assemble(where.config, tmp_path)
-
-    def poisoned(member: str, request: Request, parcel: Parcel) -> Parcel:
-        if member == "south" and isinstance(request, TrainRequest):
-            model = np.frombuffer(parcel.data, dtype="<f4").copy()
-            model[3] = bad
-            return pack(request, model)
-        return parcel
-
-    direct.transport.tamper_request = poisoned
-    with pytest.raises(RefusedError, match="not finite"):
-        direct.run()
-
-
-def test_rounds_cannot_be_repeated(tmp_path: Path) -> None:
-    where = tables.write(tmp_path, "binary")
-    direct = assemble(where.config, tmp_path)
-
-    def again(_: str, request: Request, parcel: Parcel) -> Parcel:
-        if isinstance(request, TrainRequest) and request.round > 1:
-            model = np.frombuffer(parcel.data, dtype="<f4")
-            return pack(TrainRequest(run=request.run, round=1), model)
-        return parcel
-
-    direct.transport.tamper_request = again
-    with pytest.raises(RefusedError, match="one after the other"):
-        direct.run()
-
-
-def test_statistics_cannot_be_asked_for_out_of_order(tmp_path: Path) -> None:
-    where = tables.write(tmp_path, "binary")
-    direct = assemble(where.config, tmp_path)
-
-    def later(_: str, request: Request, parcel: Parcel) -> Parcel:
-        if isinstance(request, StatisticsRequest):
-            return pack(StatisticsRequest(run=request.run, stage=1), np.zeros(3))
-        return parcel
-
-    direct.transport.tamper_request = later
-    with pytest.raises(RefusedError, match="out of order"):
-        direct.run()
-
-
-def test_a_forged_upload_is_refused(tmp_path: Path) -> None:
-    where = tables.write(tmp_path, "binary")
-    direct = assemble(where.config, tmp_path)
-
-    def forged(member: str, request: Request, parcel: Parcel) -> Parcel:
-        if member == "west" and isinstance(request, TrainRequest):
-            reply, payload = unpack_reply(parcel)
-            assert payload is not None
-            words = np.array(payload, dtype="<u8")
-            words[0] += 1
-            return pack(reply, words)
-        return parcel
-
-    direct.transport.tamper_reply = forged
-    with pytest.raises(ProtocolError, match="west"):
         direct.run()
 
 
@@ -253,18 +368,24 @@ def test_a_member_that_starts_elsewhere_is_found(tmp_path: Path) -> None:
     direct = assemble(where.config, tmp_path)
 
     def elsewhere(member: str, request: Request, parcel: Parcel) -> Parcel:
-        if member == "west" and isinstance(request, InitialModelRequest):
-            statistics = np.frombuffer(parcel.data, dtype="<f8").copy()
-            statistics[2] += 5  # another base rate gives another first model
-            return pack(request, statistics)
+        reply, _ = unpack_reply(parcel)
+        if member == "west" and isinstance(reply, InitialModel):
+            assert isinstance(request, InitialModelRequest)
+            other = InitialModel(
+                member=member,
+                architecture=reply.architecture,
+                digest=bytes(32),
+                length=reply.length,
+            )
+            return pack(other)
         return parcel
 
-    direct.transport.tamper_request = elsewhere
-    with pytest.raises(ProtocolError, match="do not start from one model"):
+    direct.transport.tamper_reply = elsewhere
+    with pytest.raises(RefusedError, match="do not start from one model"):
         direct.run()
 
 
-def test_every_release_has_its_receipt_before_it_is_used(tmp_path: Path) -> None:
+def test_every_release_has_its_receipt_before_members_see_it(tmp_path: Path) -> None:
     where = tables.write(tmp_path, "binary")
     direct = assemble(where.config, tmp_path)
     direct.run()
@@ -272,7 +393,7 @@ def test_every_release_has_its_receipt_before_it_is_used(tmp_path: Path) -> None
     assert kinds[0] == "run.started"
     assert kinds[-1] == "run.finished"
     opened = [i for i, kind in enumerate(kinds) if kind == "sum.opened"]
-    assert all(kinds[i + 1] == "receipt" for i in opened)
+    assert all(kinds[i + 1 : i + 3] == ["receipt", "sum.accepted"] for i in opened)
     uploads = [r for _, r, _ in direct.transport.seen if isinstance(r, TrainRequest)]
     assert len(uploads) == 3 * len(tables.MEMBERS)
 
@@ -282,90 +403,13 @@ def test_what_leaves_a_node_never_repeats_and_looks_like_noise(tmp_path: Path) -
     direct = assemble(where.config, tmp_path)
     direct.run()
     sealed = [
-        p.data
+        p.payload
         for _, r, p in direct.transport.seen
         if isinstance(unpack_reply(p)[0], Sealed) and isinstance(r, TrainRequest)
     ]
     assert len(set(sealed)) == len(sealed)
     bits = np.unpackbits(np.frombuffer(b"".join(sealed), dtype=np.uint8))
     assert abs(bits.mean() - 0.5) < 0.02
-
-
-def test_a_member_that_the_launcher_made_up_is_refused(tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    from privacy.identity import Identity
-    from privacy.randomness import system_bytes
-
-    where = tables.write(tmp_path, "binary")
-    direct = assemble(where.config, tmp_path)
-    invented = Identity.create(system_bytes).public.hex()
-    directory = {**direct.manifest.directory, "south": invented}
-    direct.manifest = replace(direct.manifest, directory=directory)
-    with pytest.raises(RefusedError, match="not told of at its enrolment"):
-        direct.run()
-
-
-def test_a_prepared_first_model_is_refused(tmp_path: Path) -> None:
-    where = tables.write(tmp_path, "binary")
-    direct = assemble(where.config, tmp_path)
-
-    def prepared(_: str, request: Request, parcel: Parcel) -> Parcel:
-        if isinstance(request, TrainRequest) and request.round == 1:
-            model = np.frombuffer(parcel.data, dtype="<f4").copy()
-            model[:] = 0.5
-            return pack(request, model)
-        return parcel
-
-    direct.transport.tamper_request = prepared
-    with pytest.raises(RefusedError, match="agreed initial model"):
-        direct.run()
-
-
-@pytest.mark.parametrize(
-    ("part", "round_index", "says"),
-    [
-        ("test", 1, "final model alone"),
-        ("watch", 2, "once, after the round"),
-        ("everything", 3, "watch, test and personal"),
-    ],
-)
-def test_a_node_answers_no_more_about_its_rows_than_was_agreed(
-    tmp_path: Path, part: str, round_index: int, says: str
-) -> None:
-    where = tables.write(tmp_path, "binary")
-    direct = assemble(where.config, tmp_path)
-
-    def other(_: str, request: Request, parcel: Parcel) -> Parcel:
-        if not isinstance(request, EvaluateRequest):
-            return parcel
-        model = np.frombuffer(parcel.data, dtype="<f4")
-        due = request.round == (3 if part == "everything" else 1)
-        if due:
-            return pack(EvaluateRequest(run=request.run, round=round_index, part=part), model)
-        return parcel
-
-    direct.transport.tamper_request = other
-    with pytest.raises(RefusedError, match=says):
-        direct.run()
-
-
-def test_a_second_evaluation_of_another_model_is_refused(tmp_path: Path) -> None:
-    where = tables.write(tmp_path, "binary")
-    direct = assemble(where.config, tmp_path)
-    first: list[Request] = []
-
-    def again(_: str, request: Request, parcel: Parcel) -> Parcel:
-        if isinstance(request, EvaluateRequest) and request.round == 1:
-            first.append(request)
-        if isinstance(request, TrainRequest) and request.round == 2:
-            model = np.frombuffer(parcel.data, dtype="<f4")
-            return pack(first[0], model * np.float32(0.5))
-        return parcel
-
-    direct.transport.tamper_request = again
-    with pytest.raises(RefusedError, match="evaluated once"):
-        direct.run()
 
 
 def test_regression_is_measured_right_where_the_range_is_far_wider_than_the_labels(
@@ -379,23 +423,6 @@ def test_regression_is_measured_right_where_the_range_is_far_wider_than_the_labe
     expected = assemble(narrow.config, tmp_path / "narrow").run().metrics
     assert wide["rmse"] == pytest.approx(expected["rmse"], rel=0.2)
     assert wide["rmse"] > 50
-
-
-def test_a_roster_without_one_of_the_runs_members_is_refused(tmp_path: Path) -> None:
-    rows = tables.table("binary")
-    rows.loc[rows["id"] % 4 == 0, "member"] = "east"
-    where = tables.write(tmp_path, "binary", rows=rows)
-    direct = assemble(where.config, tmp_path)
-
-    def without_east(member: str, request: Request, parcel: Parcel) -> Parcel:
-        if isinstance(request, RosterNotice) and member != "east":
-            offers = [o for o in request.offers if KeyOffer.from_bytes(o).member != "east"]
-            return pack(RosterNotice(run=request.run, offers=tuple(offers)), None)
-        return parcel
-
-    direct.transport.tamper_request = without_east
-    with pytest.raises(RefusedError, match="not those of all its members"):
-        direct.run()
 
 
 def test_a_run_cannot_be_set_up_twice_even_after_a_restart(tmp_path: Path) -> None:

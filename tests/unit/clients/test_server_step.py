@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.plan import ServerStep, parse_plan
-from aggregator.server_step import initial_state, mean_of_last, step
+from aggregator.plan import parse_plan
+from clients.server_step import initial_state, mean_of_last, step
+from clients.spec import ServerStep, parse_node_spec
 from privacy.errors import ProtocolError
 
 CHANGES = [0.5, -0.25, 0.125]
@@ -66,13 +67,27 @@ def test_the_final_model_is_the_mean_of_the_last(values: list[float], count: int
         ({"rounds": 0}, "rounds"),
         ({"rounds": "3"}, "rounds"),
         ({"extra": 1}, "extra"),
-        ({"server": {"kind": "median"}}, "server.kind"),
-        ({"clip": 0.0}, "clip"),
-        ({"average_last": 4}, "settings"),
+        ({"grace_s": -1.0}, "grace_s"),
     ],
 )
 def test_a_plan_is_parsed_strictly(change: dict[str, object], where: str) -> None:
-    plan = {"rounds": 3, "statistics_stages": 1, "clip": 1.0, "tally": "binary"}
+    plan = {"rounds": 3, "statistics_stages": 1}
     assert parse_plan(plan).rounds == 3
     with pytest.raises(ProtocolError, match=where):
         parse_plan({**plan, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"server": {"kind": "median"}}, "server.kind"),
+        ({"average_last": 4}, "settings"),
+        ({"rollback": 0.0}, "rollback"),
+        ({"update": {"precision": 0.0}}, "update.precision"),
+    ],
+)
+def test_what_members_step_by_is_parsed_strictly(change: dict[str, object], where: str) -> None:
+    spec = {"task": "credit", "seed": 0, "model": {"hidden": [4]}, "training": {"rounds": 3}}
+    assert parse_node_spec(spec).training.rounds == 3
+    with pytest.raises(ProtocolError, match=where):
+        parse_node_spec({**spec, **change})
