@@ -22,7 +22,9 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev
-	$(BIN)/python experiments/cost_of_masking/run.py
+	$(BIN)/python experiments/secure_sum/run.py
+	$(BIN)/python experiments/secure_sum/run.py --scale
+	$(BIN)/python experiments/secure_sum/dropouts.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

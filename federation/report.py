@@ -175,7 +175,7 @@ def manager_page(results: Sequence[Mapping[str, Any]], verdict: str) -> Renderab
             + ("" if len(known) == len(result["members"]) else " (or could not learn alone)")
             + ".\n",
             f"What left each member: {size(result['bytes_sent_per_member'])} of {_sums(result)}; "
-            "only their sum over all members was ever opened.\n",
+            "only sums over members who signed them were ever opened.\n",
             f"{result['privacy']['note']}\n",
         )
         parts += [text, member_table(result), Text("")]
