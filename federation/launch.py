@@ -23,7 +23,7 @@ from federation.config import Project
 from federation.engine.worker import LocalNode
 from federation.home import Home, read_json, write_json
 from federation.record import LedgerRecorder, RunFolder, read_sums
-from privacy.errors import InputError, TacitError
+from privacy.errors import CohortError, InputError, TacitError
 from privacy.identity import Identity
 from privacy.ledger.store import LedgerStore
 from privacy.manifest import SIGNING_DOMAIN, Manifest, Protection
@@ -100,7 +100,7 @@ class _Watch:
     display: Display
     rounds: int
     fold: int | None
-    sums: Path
+    sums: Sequence[Path]
     seconds: list[float] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 
@@ -115,7 +115,11 @@ class _Watch:
         self.seconds.append(now - self.started)
         self.started = now
         # what was opened is in the members' hands alone, and one of them is on this machine
-        metrics = read_sums(self.sums).get(("evaluate watch", index), {}) if watched else {}
+        metrics: Mapping[str, float] = {}
+        for sums in self.sums if watched else ():
+            metrics = read_sums(sums).get(("evaluate watch", index), {})
+            if metrics:
+                break
         fold = {} if self.fold is None else {"fold": self.fold}
         seconds = self.seconds[-1]
         kept = {"round": index, **fold, "metrics": dict(metrics), "seconds": seconds, **facts}
@@ -228,7 +232,7 @@ class _Launch:
                     display=self.display,
                     rounds=config.training.rounds,
                     fold=fold,
-                    sums=self._of_member(nodes[0].member, run) / "sums.jsonl",
+                    sums=[self._of_member(node.member, run) / "sums.jsonl" for node in nodes],
                 )
 
                 def carry_out(
@@ -255,8 +259,8 @@ class _Launch:
                     run_config={},
                 )
                 server_app(carry_out)(grid, context)
-                source = self._of_member(nodes[0].member, run) / "model.safetensors"
-                self.folder.model(source, f"model{suffix}")
+                source = self._witness([node.member for node in nodes], run)
+                self.folder.model(source / "model.safetensors", f"model{suffix}")
                 watches.append(watch)
                 runs.append(run)
         seconds = time.perf_counter() - started
@@ -306,7 +310,7 @@ class _Launch:
         members: Sequence[str],
     ) -> dict[str, Any]:
         config, contract = self.project.config, self.project.contract
-        found = [read_sums(self._of_member(members[0], run) / "sums.jsonl") for run in runs]
+        found = [read_sums(self._witness(members, run) / "sums.jsonl") for run in runs]
         rounds = config.training.rounds
         own = {member: self._own_metrics(member, runs) for member in members}
         reported: dict[str, Any] = {
@@ -370,6 +374,14 @@ class _Launch:
             for folder in folders
             if (folder / "report.json").exists()  # a member that left before the end has none
         ]
+
+    def _witness(self, members: Sequence[str], run: str) -> Path:
+        """The folder of a member that saw the run's end; all hold the same model."""
+        for member in members:
+            folder = self._of_member(member, run)
+            if (folder / "report.json").exists():
+                return folder
+        raise CohortError("No member saw the end of the run; launch it again.")
 
     def _of_member(self, member: str, run: str) -> Path:
         return self.home.node(self.project.contract.name, member) / "runs" / run

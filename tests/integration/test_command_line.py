@@ -113,6 +113,38 @@ def test_a_cut_off_ledger_is_found_by_the_heads_that_runs_remember(
     assert_one_sentence(tacit("audit", "verify", home=copy), 1)
 
 
+@pytest.mark.parametrize("protection", ["sealed", "ckks", "clear"])
+def test_every_protection_runs_and_show_says_what_it_hid(tmp_path: Path, protection: str) -> None:
+    where = tables.write(tmp_path, "binary", config_changes={"protection": {"sum": protection}})
+    home = tmp_path / "home"
+    words = ["run", "launch", str(where.config), "--local", "--data", str(where.root), "--json"]
+    allow = [] if protection == "sealed" else ["--allow", protection]
+    found = tacit(*words, *allow, home=home)
+    assert found.returncode == 0, found.stderr
+    result = json.loads(found.stdout)
+    assert result["protection"] == protection
+    assert result["metrics"]["auc"] > 0.7
+    shown = json.loads(tacit("run", "show", "--json", home=home).stdout)
+    sums = shown["sums"]
+    # statistics, three rounds with their validation, the test
+    assert sums["opened"] == 8
+    assert sums["signatures"] == 8 * len(tables.MEMBERS)
+    assert len(sums["keys"]) == 1
+    assert len(sums["keys"][0]["fingerprint"]) == 64
+    page = tacit("run", "show", home=home).stdout
+    assert protection in page
+    if protection == "clear":
+        assert "Nothing is hidden" in page
+        assert sums["keys"][0]["public_bytes"] == 0
+    else:
+        assert "no secret, public, Galois" in " ".join(page.split())
+        assert 0 < sums["keys"][0]["public_bytes"] < 200
+        # ciphertext is bigger than the numbers by far
+        assert result["bytes_per_round"]["up_per_member"] > 10_000
+    verified = json.loads(tacit("audit", "verify", "--json", home=home).stdout)
+    assert verified["signatures"] == 2 * sums["signatures"]
+
+
 def test_plan_says_size_and_who_would_refuse(tmp_path: Path) -> None:
     where = tables.write(tmp_path, "binary", config_changes={"minimum_cohort": 2})
     words = ("run", "plan", str(where.config), "--data", str(where.root))

@@ -1,7 +1,9 @@
 """What is relied on in Flower, and the embedded grid's promises."""
 
 import os
+import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,10 +19,13 @@ from aggregator.app import GridTransport
 from federation.config import load_project
 from federation.engine.local_grid import FIRST_ADDRESS, LocalGrid
 from federation.engine.worker import LocalNode
+from federation.home import Home
+from federation.launch import LaunchOptions, Silent, launch_local
 from privacy.errors import TacitError
 from privacy.identity import Identity
 from privacy.messages import Invite, Refused
 from privacy.randomness import system_bytes
+from privacy.verify import verify_ledger
 
 
 @pytest.fixture
@@ -126,6 +131,43 @@ def _runs(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+
+
+def test_a_run_goes_on_when_a_members_process_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tables.table("binary")
+    rows["member"] = [f"m{i % 5}" for i in range(len(rows))]
+    changes = {"training": {"rounds": 4, "batch_rows": 32, "learning_rate": 0.02}}
+    where = tables.write(tmp_path / "data", rows=rows, config_changes=changes)
+    grids: list[LocalGrid] = []
+    ready = LocalGrid.ready
+
+    def remembered(grid: LocalGrid) -> None:
+        grids.append(grid)
+        ready(grid)
+
+    monkeypatch.setattr(LocalGrid, "ready", remembered)
+
+    class Killer(Silent):
+        def round(
+            self, index: int, of: int, metrics: Mapping[str, float], facts: Mapping[str, float]
+        ) -> None:
+            del of, metrics, facts
+            if index == 2:
+                # five workers, so that one process is one member
+                (pid,) = grids[0]._home[FIRST_ADDRESS]._processes
+                os.kill(pid, signal.SIGKILL)
+
+    options = LaunchOptions(data_root=where.root, workers=5, device="cpu")
+    home = Home(tmp_path / "home")
+    result = launch_local(load_project(where.config), home, options, Killer())
+    assert set(result["absences"]) == {"m0"}
+    assert result["absences"]["m0"] >= 3  # two rounds and the test
+    assert result["metrics"]["auc"] > 0.7
+    assert result["by_member"]["m1"]["auc"] > 0.5
+    verdict = verify_ledger(home.ledger.read_bytes())
+    assert (verdict.rounds, verdict.unfinished) == (4, ())
 
 
 def test_the_demo_configs_name_their_contracts() -> None:
