@@ -58,7 +58,8 @@ def start(initial: NDArray[np.float32]) -> CommonModel:
 def after_round(common: CommonModel, mean: Floats, spec: NodeSpec) -> CommonModel:
     """Take the server step with the members' mean change."""
     state = step(common.state, mean, spec.server)
-    model = state.model.astype(np.float32)
+    with np.errstate(over="ignore"):  # what overflows is refused in the next line
+        model = state.model.astype(np.float32)
     if not np.isfinite(model).all():
         raise ProtocolError("The common model is no longer finite; the round is not used.")
     recent = (*common.recent, model)[-spec.average_last :]

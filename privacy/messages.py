@@ -16,13 +16,15 @@ from privacy.errors import ProtocolError
 
 MAX_MESSAGE_BYTES: Final = 4 * 2**20
 Natural = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
 
 
 class Invite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="invite"):
     """Coordinator to node: the manifest, as the launcher signed it. Answer: `Joined`."""
 
     manifest: bytes
-    signature: bytes
+    signature: Signature
 
 
 class RosterNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="roster"):
@@ -31,18 +33,18 @@ class RosterNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=
     Answer: `KeyMade` of the one whose turn it is to make the group key, `Ready` of the others.
     """
 
-    run: bytes
+    run: Digest
     offers: tuple[bytes, ...]
 
 
 class KeyNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="key"):
     """Coordinator to node: the group key, sealed to this node. Answer: `KeyHeld`."""
 
-    run: bytes
-    fingerprint: bytes
+    run: Digest
+    fingerprint: Digest
     public: bytes
     secret: bytes
-    signature: bytes
+    signature: Signature
 
 
 class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -54,8 +56,8 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             with those who accepted the same sums.
     """
 
-    run: bytes
-    accepted: dict[str, bytes]
+    run: Digest
+    accepted: dict[str, Signature]
 
 
 class StatisticsRequest(Asked, frozen=True, forbid_unknown_fields=True, tag="statistics"):
@@ -84,8 +86,8 @@ class EvaluateRequest(Asked, frozen=True, forbid_unknown_fields=True, tag="evalu
 class SurvivorsNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="survivors"):
     """Coordinator to node: whose vectors of a sum arrived. Answer: `Voted`."""
 
-    run: bytes
-    context: bytes
+    run: Digest
+    context: Digest
     survivors: tuple[str, ...]
 
 
@@ -95,10 +97,10 @@ class RevealRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     Answer: `Revealed`.
     """
 
-    run: bytes
-    context: bytes
+    run: Digest
+    context: Digest
     survivors: tuple[str, ...]
-    votes: dict[str, bytes]
+    votes: dict[str, Signature]
     boxes: dict[str, bytes]
 
 
@@ -112,14 +114,14 @@ class SumPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     survivors: tuple[str, ...]
-    votes: dict[str, bytes]
+    votes: dict[str, Signature]
     length: Natural
 
 
 class SumNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="sum"):
     """Coordinator to node: a step's sums; their payloads are beside it. Answer: `Accepted`."""
 
-    run: bytes
+    run: Digest
     step: str
     round: Natural
     parts: tuple[SumPart, ...]
@@ -140,14 +142,14 @@ class SealedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A group key that only one member can open; signed by its maker."""
 
     secret: bytes
-    signature: bytes
+    signature: Signature
 
 
 class KeyMade(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="key-made"):
     """Node to coordinator: the group key for each other member, and its public part."""
 
     member: str
-    fingerprint: bytes
+    fingerprint: Digest
     public: bytes
     keys: dict[str, SealedKey]
 
@@ -156,7 +158,7 @@ class KeyHeld(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="key-
     """Node to coordinator: this is the fingerprint of the group key that this node opened."""
 
     member: str
-    fingerprint: bytes
+    fingerprint: Digest
 
 
 class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ready"):
@@ -169,8 +171,8 @@ class InitialModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=
     """Node to coordinator: the hash of the model that this node starts from; never the model."""
 
     member: str
-    architecture: bytes
-    digest: bytes
+    architecture: Digest
+    digest: Digest
     length: Natural
 
 
@@ -187,8 +189,8 @@ class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="seale
 
     member: str
     header: bytes
-    schema: bytes
-    model: bytes
+    schema: Digest
+    model: Digest
     length: Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
 
 
@@ -196,8 +198,8 @@ class Voted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="voted"
     """Node to coordinator: a `Vote`."""
 
     member: str
-    signature: bytes
-    seeds: dict[str, bytes]
+    signature: Signature
+    seeds: dict[str, Digest]
 
 
 class Revealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="revealed"):
@@ -205,7 +207,7 @@ class Revealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="rev
 
     member: str
     shares: dict[str, bytes]
-    signature: bytes
+    signature: Signature
 
 
 class Accepted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="accepted"):
@@ -220,10 +222,10 @@ class Accepted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="acc
     """
 
     member: str
-    history: bytes
-    model: bytes
+    history: Digest
+    model: Digest
     kept: bool
-    signature: bytes
+    signature: Signature
 
 
 class Refused(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="refused"):
