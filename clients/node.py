@@ -349,10 +349,12 @@ class Node:
     ) -> tuple[Sealed, bytes]:
         if isinstance(request, StatisticsRequest):
             step = session.plan(STATISTICS, request.stage)
+            _require_new(session, step)
             values = session.next_tally()
         elif isinstance(request, TrainRequest):
             self._start_model(session)
             step = session.plan(UPDATE, request.round)
+            _require_new(session, step)
             values = self._trained(session, request.round)
         else:
             step = session.plan(f"evaluate {request.part}", request.round)
@@ -399,25 +401,20 @@ class Node:
     def _vote(self, session: Session, request: SurvivorsNotice) -> Voted:
         step, cohort = self._under_way(session, request.context)
         cohort.require_survivors(request.survivors)
-        session.require_no_difference(
-            step, cohort, request.survivors, minimum=self._minimum(session)
-        )
-        setup = session.agreed
-        vote = setup.sealer.vote(request.context, request.survivors)
-        if not setup.scheme.masked:
-            session.note_survivors(step, cohort, request.survivors)
+        session.require_no_difference(step, cohort, request.context, request.survivors)
+        vote = session.agreed.sealer.vote(request.context, request.survivors)
+        # from here on the sum may be opened, whatever the coordinator says became of it
+        session.note_signed(step, cohort, request.context, request.survivors)
         return Voted(member=self.member, signature=vote.signature, seeds=dict(vote.seeds))
 
     def _reveal(self, session: Session, request: RevealRequest) -> Revealed:
-        step, cohort = self._under_way(session, request.context)
+        self._under_way(session, request.context)
         answer = session.agreed.sealer.reveal(
             request.context,
             request.survivors,
             [Vote(member, signature, {}) for member, signature in request.votes.items()],
             request.boxes,
         )
-        # from here on the sum counts as opened, whatever the coordinator says became of it
-        session.note_survivors(step, cohort, request.survivors)
         return Revealed(member=self.member, shares=dict(answer.shares), signature=answer.signature)
 
     def _accept(self, session: Session, notice: SumNotice, payload: bytes) -> Accepted:
@@ -429,25 +426,27 @@ class Node:
             raise ProtocolError("A step's sums are shown all at once, one for each group.")
         if sum(part.length for part in notice.parts) != len(payload):
             raise ProtocolError("The sums' payload has another length than was announced.")
-        opened: list[tuple[bytes, tuple[str, ...], bytes]] = []
-        sums: list[tuple[Floats, int]] = []
+        shown: list[tuple[SumPart, Cohort, bytes, bytes]] = []
         start = 0
         for part, cohort, context in zip(notice.parts, step.cohorts, step.contexts, strict=True):
             piece = payload[start : start + part.length]
             start += part.length
-            if not part.survivors and len(step.cohorts) > 1 and not part.votes and not piece:
-                continue  # a group that was given up
-            digest = context.digest()
-            self._require_signed(session, step, part, cohort, digest)
-            sums.append((self._opened(session, step, piece, digest, part), len(part.survivors)))
-            opened.append((digest, part.survivors, payload_digest(piece)))
+            if part.survivors or part.votes or piece or len(step.cohorts) == 1:
+                shown.append((part, cohort, context.digest(), piece))
+            # else it is a group that was given up
+        for part, cohort, context, _ in shown:
+            self._require_signed(session, step, part, cohort, context)
+        sums = self._opened(session, step, shown)
         kept = self._follow(session, step, sums)
-        for part, cohort in zip(notice.parts, step.cohorts, strict=True):
-            session.note_survivors(step, cohort, part.survivors)
+        for part, cohort, context, _ in shown:
+            session.note_opened(step, cohort, context, part.survivors)
         if session.step is not None and not any(self.member in p.survivors for p in notice.parts):
             self._log.info("the %s of round %d came late; it stays unread", step.name, step.round)
         session.history = extend_history(
-            session.history, opened, model=session.model_digest, kept=kept
+            session.history,
+            [(context, part.survivors, payload_digest(piece)) for part, _, context, piece in shown],
+            model=session.model_digest,
+            kept=kept,
         )
         session.confirmed, session.step = False, None
         return Accepted(
@@ -462,7 +461,7 @@ class Node:
         self, session: Session, step: Step, part: SumPart, cohort: Cohort, context: bytes
     ) -> None:
         cohort.require_survivors(part.survivors)
-        session.require_no_difference(step, cohort, part.survivors, minimum=self._minimum(session))
+        session.require_no_difference(step, cohort, context, part.survivors)
         require_votes(
             (Vote(member, signature, {}) for member, signature in part.votes.items()),
             member=self.member if self.member in cohort.members else cohort.members[0],
@@ -472,46 +471,65 @@ class Node:
         )
 
     def _opened(
-        self, session: Session, step: Step, piece: bytes, context: bytes, part: SumPart
-    ) -> Floats:
+        self, session: Session, step: Step, shown: list[tuple[SumPart, Cohort, bytes, bytes]]
+    ) -> list[tuple[Floats, int]]:
+        """Open a step's signed sums: once.
+
+        Who may try one ciphertext after the other, and sees each time whether it holds, learns the
+        key of the encryption bit by bit. So a sum that does not hold ends the run at this node.
+        """
         setup, layout = session.agreed, step.layout
         count = layout.words(step.length) + tag_words(layout)
-        words = setup.sealer.open(piece, count=count, bits=layout.word_bits)
-        key = tag_key(setup.key.tag_secret, context)
-        body = check_tag(words, layout=layout, key=key)
-        return layout.decode_sum(body, step.length, len(part.survivors))
+        sums: list[tuple[Floats, int]] = []
+        try:
+            for part, _, context, piece in shown:
+                words = setup.sealer.open(piece, count=count, bits=layout.word_bits)
+                key = tag_key(setup.key.tag_secret, context)
+                body = check_tag(words, layout=layout, key=key)
+                members = len(part.survivors)
+                sums.append((layout.decode_sum(body, step.length, members), members))
+        except ProtocolError:
+            del self._sessions[session.run]
+            raise
+        return sums
 
     # -- learning ----------------------------------------------------------------------------
 
     def _follow(self, session: Session, step: Step, sums: list[tuple[Floats, int]]) -> bool:
         """Take what a step's sums say; return whether the common model was kept."""
         record = {"step": step.name, "round": step.round, "members": [n for _, n in sums]}
-        kept = True
+        common, kept = session.common, True
+        if step.name == UPDATE:
+            mean = common_model.mean_change(sums, session.spec, step.layout, len(step.cohorts))
+            common = common_model.after_round(session.model, mean, session.spec)
+        elif step.name != STATISTICS:
+            work = session.learner
+            found = metrics(work.kind, sums[0][0], work.groups, target_unit=work.target_unit)
+            if step.name == WATCH:
+                common, kept = common_model.after_watch(
+                    session.model, work.loss_of(found), session.spec
+                )
+            record |= {"metrics": found, "kept": kept}
+        self._write_down(session, record)
+        session.common = common
         if step.name == STATISTICS:
             session.released.append(sums[0][0])
             session.tallied = None
         elif step.name == UPDATE:
-            mean = common_model.mean_change(sums, session.spec, step.layout, len(step.cohorts))
-            session.common = common_model.after_round(session.model, mean, session.spec)
             session.round = step.round
         else:
-            work = session.learner
-            found = metrics(work.kind, sums[0][0], work.groups, target_unit=work.target_unit)
-            record["metrics"] = found
             session.accepted.add((step.name, step.round))
-            if step.name == WATCH:
-                session.common, kept = common_model.after_watch(
-                    session.model, work.loss_of(found), session.spec
-                )
-            record["kept"] = kept
-        self._write_down(session, record)
         return kept
 
     def _write_down(self, session: Session, record: Mapping[str, object]) -> None:
         """Keep what was opened, for this member's own people; it is in no other's hands."""
-        folder = self._folder(session)
-        with (folder / "sums.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            with (self._folder(session) / "sums.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError:
+            raise RefusedError(
+                "This node cannot write down what was opened; make room in its folder."
+            ) from None
 
     def _folder(self, session: Session) -> Path:
         folder = self._settings.home / "runs" / session.manifest.run
@@ -625,6 +643,11 @@ def _write(path: Path, data: bytes) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(data)
     part.replace(path)
+
+
+def _require_new(session: Session, step: Step) -> None:
+    if session.step is not None and session.step.contexts == step.contexts:
+        raise ProtocolError("This sum was already sealed; it is not made again.")
 
 
 def _require_bare(payload: bytes) -> None:

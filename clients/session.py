@@ -68,8 +68,8 @@ class Step:
         model: Hash of the model that vectors are made from.
         cohorts: Who is asked, sum by sum.
         contexts: Of each sum.
-        rows: Steps with the same word here are about the same rows and models alike, so that two
-            of their sums would show single members as a difference.
+        rows: Steps with the same word here count the same rows, so that sums of them over
+            different members would show single members; empty where there is no such other.
     """
 
     name: str
@@ -111,7 +111,7 @@ class Session:
         accepted: Evaluations whose sum was accepted, with their round.
         history: Over all accepted sums.
         confirmed: Whether enough members were seen to hold the same history.
-        survivors: Rows of a step -> the survivors of the sums about them that this node signed.
+        signed: Rows of a step -> sums about them -> the survivors that this node signed.
         step: The step under way.
         last: The last request, its payload, and what was answered, for a reply that was lost.
         own: This member's own metrics, which stay here.
@@ -137,7 +137,7 @@ class Session:
     accepted: set[tuple[str, int]] = field(default_factory=set)
     history: bytes = b""
     confirmed: bool = True
-    survivors: dict[str, list[frozenset[str]]] = field(default_factory=dict)
+    signed: dict[str, dict[bytes, set[frozenset[str]]]] = field(default_factory=dict)
     step: Step | None = None
     last: tuple[Request, bytes, Reply, bytes] | None = None
     own: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -215,7 +215,8 @@ class Session:
             length=model.current.size + 1,
             model=vector_digest(model.current),
             cohorts=groups,
-            rows=f"update from {vector_digest(model.current).hex()}",
+            # updates of each round are made from another model, by another shuffle of the rows
+            rows="",
         )
 
     def _plan_evaluation(self, name: str, round_index: int) -> Step:
@@ -282,26 +283,42 @@ class Session:
         return len(self.agreed.roster.members)
 
     def require_no_difference(
-        self, step: Step, cohort: Cohort, survivors: Sequence[str], *, minimum: int
+        self, step: Step, cohort: Cohort, context: bytes, survivors: Sequence[str]
     ) -> None:
-        """Return if no two sums about the same rows differ by a few members.
+        """Return if no two sums about the same rows are over different members.
+
+        Pairwise distance is not enough: several sums, each far from the others, can add up to one
+        member. So all sums about the same rows are over one set.
 
         Raises:
-            CohortError: They would: the few would stand in the difference, as good as alone.
+            CohortError: They would not be: a few members would stand in the difference, as good
+                as alone.
         """
         here = frozenset(survivors)
-        for earlier in self.survivors.get(_key(step, cohort), ()):
-            if 0 < len(earlier ^ here) < minimum:
-                few = ", ".join(sorted(earlier ^ here))
-                raise CohortError(
-                    f"With another sum about the same rows, this one would show {few} alone; "
-                    "it is not opened without the same members."
-                )
+        for earlier, sets in self.signed.get(_rows(step, cohort), {}).items():
+            for other in sets:
+                if earlier != context and other != here:
+                    few = ", ".join(sorted(other ^ here))
+                    raise CohortError(
+                        f"With another sum about the same rows, this one would show {few} alone; "
+                        "it is not opened without the same members."
+                    )
 
-    def note_survivors(self, step: Step, cohort: Cohort, survivors: Sequence[str]) -> None:
-        """Remember whom this node signed a sum over, for `require_no_difference`."""
-        self.survivors.setdefault(_key(step, cohort), []).append(frozenset(survivors))
+    def note_signed(
+        self, step: Step, cohort: Cohort, context: bytes, survivors: Sequence[str]
+    ) -> None:
+        """Remember whom this node signed a sum over: it may be opened, whatever is said of it."""
+        if step.rows:
+            sums = self.signed.setdefault(_rows(step, cohort), {})
+            sums.setdefault(context, set()).add(frozenset(survivors))
+
+    def note_opened(
+        self, step: Step, cohort: Cohort, context: bytes, survivors: Sequence[str]
+    ) -> None:
+        """Remember over whom a sum was opened; no other set of the same sum can be."""
+        if step.rows:
+            self.signed.setdefault(_rows(step, cohort), {})[context] = {frozenset(survivors)}
 
 
-def _key(step: Step, cohort: Cohort) -> str:
-    return f"{step.rows} {cohort.digest.hex()}"
+def _rows(step: Step, cohort: Cohort) -> str:
+    return f"{step.rows} of {cohort.digest.hex()}"

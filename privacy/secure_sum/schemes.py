@@ -119,7 +119,7 @@ def _bfv_packings(parties: int) -> tuple[tuple[int, int], ...]:
     from privacy.secure_sum.lattice import bfv_parameters
 
     bits = bfv_parameters(parties).word_bits
-    return ((2, bits // 2), (1, bits))
+    return ((2, bits // 2), (1, 30))
 
 
 def _ckks(secret: bytes | None, parties: int) -> CarrierKey:

@@ -22,7 +22,9 @@ from privacy.keystream import WORD_BYTES, Words, keystream_words, stream_of
 _NARROW_BITS_MAX = 30
 _NARROW = (1 << 31) - 1
 _WIDE = (1 << 127) - 1
-_PART_BITS = 32
+# So short that thousands of members' parts add up to less than any carrier's ring.
+_PART_BITS = 16
+_NARROW_TAGS, _NARROW_PARTS, _WIDE_PARTS = 2, 2, 8
 # Field pieces of up to 22 bits times 31 bits: 2^11 of them stay below 2^64.
 _PIECE_BITS = 22
 _RUN = 1 << 11
@@ -35,8 +37,8 @@ def tag_key(secret: bytes, context: bytes) -> bytes:
 
 
 def tag_words(layout: FixedPoint) -> int:
-    """Return how many words a tag has, each below 2^32."""
-    return 2 if layout.field_bits <= _NARROW_BITS_MAX else 4
+    """Return how many words a tag has, each below 2^16."""
+    return _NARROW_TAGS * _NARROW_PARTS if _is_narrow(layout) else _WIDE_PARTS
 
 
 def append_tag(words: Words, *, layout: FixedPoint, key: bytes) -> Words:
@@ -44,10 +46,13 @@ def append_tag(words: Words, *, layout: FixedPoint, key: bytes) -> Words:
 
     Args:
         words: Shape (w,).
-        layout: Sums of `layout.parties` tag words, each below 2^32, must have room in a word.
+        layout: Sums of `layout.parties` tag words, each below 2^16, must have room in a word.
         key: `tag_key` of this sum.
     """
-    return np.concatenate([words, np.array(_tag(words, layout, key), dtype=np.uint64)])
+    tags = _tag(words, layout, key)
+    each = tag_words(layout) // len(tags)
+    parts = [part for value in tags for part in _parts(value, each)]
+    return np.concatenate([words, np.array(parts, dtype=np.uint64)])
 
 
 def check_tag(words: Words, *, layout: FixedPoint, key: bytes) -> Words:
@@ -59,8 +64,11 @@ def check_tag(words: Words, *, layout: FixedPoint, key: bytes) -> Words:
     length = tag_words(layout)
     if len(words) <= length:
         raise ProtocolError("an opened sum is too short for its tag; discard it")
-    body, claimed = words[:-length], [int(word) for word in words[-length:]]
-    if _reduced(claimed) != _reduced(_tag(body, layout, key)):
+    body, sums = words[:-length], words[-length:].tolist()
+    found, modulus = _tag(body, layout, key), _NARROW if _is_narrow(layout) else _WIDE
+    each = length // len(found)
+    claimed = [_joined(sums[at : at + each]) % modulus for at in range(0, length, each)]
+    if claimed != found:
         raise ProtocolError(
             "an opened sum does not carry its members' tag: the coordinator, or a member, "
             "changed it; discard it"
@@ -68,23 +76,26 @@ def check_tag(words: Words, *, layout: FixedPoint, key: bytes) -> Words:
     return body
 
 
-def _reduced(tag: list[int]) -> list[int]:
-    if len(tag) == 2:  # noqa: PLR2004 - the narrow form
-        return [part % _NARROW for part in tag]
-    return [sum(part << (_PART_BITS * place) for place, part in enumerate(tag)) % _WIDE]
+def _is_narrow(layout: FixedPoint) -> bool:
+    return layout.field_bits <= _NARROW_BITS_MAX
+
+
+def _parts(value: int, count: int) -> list[int]:
+    return [(value >> (_PART_BITS * place)) & ((1 << _PART_BITS) - 1) for place in range(count)]
+
+
+def _joined(parts: list[int]) -> int:
+    return sum(part << (_PART_BITS * place) for place, part in enumerate(parts))
 
 
 def _tag(words: Words, layout: FixedPoint, key: bytes) -> list[int]:
-    if layout.field_bits <= _NARROW_BITS_MAX:
+    if _is_narrow(layout):
         return _narrow_tag(words, layout, key)
-    stream = keystream_words(key, 2 * len(words))
+    stream = keystream_words(key, 2 * len(words)).tolist()
     total = 0
-    for word, high, low in zip(
-        words.tolist(), stream[::2].tolist(), stream[1::2].tolist(), strict=True
-    ):
+    for word, high, low in zip(words.tolist(), stream[::2], stream[1::2], strict=True):
         total += word * ((high << 64 | low) >> 1)
-    total %= _WIDE
-    return [(total >> (_PART_BITS * place)) & 0xFFFFFFFF for place in range(4)]
+    return [total % _WIDE]
 
 
 def _narrow_tag(words: Words, layout: FixedPoint, key: bytes) -> list[int]:

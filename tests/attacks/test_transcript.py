@@ -131,7 +131,7 @@ def test_a_sealed_sum_is_no_plainer_than_an_upload(tmp_path: Path) -> None:
     notice, parcel = next(
         (r, p) for r, p in twin.received if isinstance(r, SumNotice) and r.step == "update"
     )
-    words = np.frombuffer(parcel.payload, dtype="<u8")[:-2].astype(np.uint64)
+    words = np.frombuffer(parcel.payload, dtype="<u8")[:-4].astype(np.uint64)
     layout = SCHEMES["masked"].update_layout(3, session.spec.update.clip, 2.0**-14)
     length = session.model.current.size + 1
     assert len(notice.parts[0].survivors) == 3

@@ -154,8 +154,8 @@ def test_plan_says_size_and_who_would_refuse(tmp_path: Path) -> None:
     where = tables.write(tmp_path, "binary")
     plan = json.loads(tacit(*words, "--json", home=tmp_path / "home").stdout)
     assert plan["feasible"] is True
-    # three values a word, and a tag of two words
-    assert plan["bytes_per_round"]["up_per_member"] == 8 * (-(-(plan["model_values"] + 1) // 3) + 2)
+    # three values a word, and a tag of four words
+    assert plan["bytes_per_round"]["up_per_member"] == 8 * (-(-(plan["model_values"] + 1) // 3) + 4)
     assert plan["privacy"]["unit"] == "customer"
     launched = tacit("run", "launch", *words[2:], "--local", "--json", home=tmp_path / "home")
     sent = json.loads(launched.stdout)["bytes_sent_per_member"]
