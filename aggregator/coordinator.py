@@ -16,6 +16,7 @@ from typing import TypeVar
 from aggregator.plan import CoordinatorPlan, parse_plan
 from aggregator.ports import Answer, Ledger, Observer, Transport
 from privacy.errors import CohortError, ProtocolError, RefusedError
+from privacy.identity import verify_signature
 from privacy.ledger.entry import STATISTICS, UPDATE
 from privacy.manifest import Manifest
 from privacy.messages import (
@@ -31,6 +32,8 @@ from privacy.messages import (
     KeyNotice,
     Ready,
     Refused,
+    Released,
+    ReleaseRequest,
     Reply,
     Request,
     Revealed,
@@ -46,18 +49,26 @@ from privacy.messages import (
     Voted,
 )
 from privacy.secure_sum import Answer as Shares
-from privacy.secure_sum import SealedVector, Vote
+from privacy.secure_sum import Release, SealedVector, Vote
 from privacy.secure_sum.cohort import Cohort, groups_of
 from privacy.secure_sum.gathering import Gathering, OpenedSum
+from privacy.secure_sum.graph import threshold
 from privacy.secure_sum.keys import KeyOffer, Roster, admit
 from privacy.secure_sum.schemes import Scheme, scheme_of
-from privacy.sum_context import SumContext, extend_history, first_history, payload_digest
+from privacy.sum_context import (
+    ACCEPTED_DOMAIN,
+    SumContext,
+    extend_history,
+    first_history,
+    payload_digest,
+)
 
 AnyReply = TypeVar(
-    "AnyReply", Joined, Ready, InitialModel, Sealed, Voted, Revealed, Accepted, KeyHeld
+    "AnyReply", Joined, Ready, InitialModel, Sealed, Voted, Released, Revealed, Accepted, KeyHeld
 )
 Word = TypeVar("Word", bound=Hashable)
 NO_MODEL = bytes(32)
+_REASON_CHARACTERS_MAX = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +134,7 @@ class _Run:
     undone: int = 0
     accepted: dict[str, bytes] = field(default_factory=dict)
     notices: list[tuple[SumNotice, bytes]] = field(default_factory=list)
+    over: dict[str, tuple[str, ...]] = field(default_factory=dict)
     bytes_total: int = 0
 
     @property
@@ -227,6 +239,7 @@ def _gather(
             "minimum": manifest.minimum_cohort,
             "group_size": manifest.group_size,
             "manifest": digest.hex(),
+            "document": manifest.to_bytes().decode("utf-8"),
             "protection": manifest.protection,
         },
     )
@@ -244,7 +257,11 @@ def _gather(
     for node, (reply, _) in answers.items():
         if isinstance(reply, Refused) and reply.member not in manifest.directory:
             continue  # a node that is online, but not asked for
-        offer = KeyOffer.from_bytes(_expect(reply, Joined).offer)
+        try:
+            offer = KeyOffer.from_bytes(_expect(reply, Joined).offer)
+        except ProtocolError as fault:
+            observer.note(f"node {node} is ignored: {fault}")
+            continue
         if offer.member in members:
             raise ProtocolError(f"Two nodes say that they are {offer.member}; keep one.")
         members[offer.member] = _Member(node=node)
@@ -310,7 +327,9 @@ def _share_key(work: _Run, replies: Mapping[str, Reply]) -> None:
     held = _ask(work, {name: (n, b"") for name, n in notices.items()}, KeyHeld, "query", all_=True)
     for member, (reply, _) in held.items():
         if reply.fingerprint != maker.fingerprint:
-            raise ProtocolError(f"{maker.member} gave {member} another key than the others.")
+            raise ProtocolError(
+                f"{member} holds another key than {maker.member} told of; one of them is at fault."
+            )
 
 
 def _initial_model(work: _Run) -> tuple[bytes, int]:
@@ -416,7 +435,10 @@ def _open(
     schema, model, length = _most_common(
         (reply.schema, reply.model, reply.length) for reply, _ in replies.values()
     )
+    size = _most_common(len(payload) for _, payload in replies.values())
     cohorts = work.groups if name == UPDATE else (work.everyone,)
+    # members sign no second sum about the same rows over others
+    rows = "test rows" if name in {"evaluate test", "evaluate personal"} else name
     contexts: list[SumContext | None] = []
     sums: list[OpenedSum | None] = []
     up = 0
@@ -442,17 +464,20 @@ def _open(
         for member in cohort.members:
             if member in replies:
                 with _Leaving(work, member):
+                    _require_size(work, member, len(replies[member][1]), size)
                     gathering.take(_sealed(*replies[member]))
                     up = max(up, len(replies[member][1]))
         try:
-            sums.append(_open_one(work, gathering))
+            sums.append(_open_one(work, gathering, work.over.get(rows)))
             contexts.append(context)
-        except CohortError as fault:
+        except ProtocolError as fault:
             if len(cohorts) == 1:
-                raise CohortError(f"{fault}. {_reasons(work)}".strip()) from None
+                raise type(fault)(f"{fault}. {_reasons(work)}".strip()) from None
             work.observer.note(f"a group of round {round_index} was given up: {fault}")
             sums.append(None)
             contexts.append(None)
+    if name != UPDATE and sums[0] is not None:
+        work.over[rows] = sums[0].survivors
     work.bytes_total += up
     for member in work.members:
         if not any(one is not None and member in one.survivors for one in sums):
@@ -460,36 +485,65 @@ def _open(
     return _Step(name, round_index, length, schema, model, tuple(contexts), tuple(sums), up)
 
 
-def _open_one(work: _Run, gathering: Gathering) -> OpenedSum:
-    gathering.close()
+def _open_one(work: _Run, gathering: Gathering, over: tuple[str, ...] | None) -> OpenedSum:
+    gathering.close(over=over)
     while True:
         notice = SurvivorsNotice(
             run=work.run, context=gathering.context, survivors=gathering.survivors
         )
-        asked = dict.fromkeys(gathering.survivors, (notice, b""))
+        asked: dict[str, tuple[Request, bytes]] = dict.fromkeys(gathering.survivors, (notice, b""))
         for member, (vote, _) in _ask(work, asked, Voted, "query").items():
             with _Leaving(work, member):
-                gathering.take_vote(Vote(member, vote.signature, vote.seeds))
-        if not gathering.shrink():
+                gathering.take_vote(Vote(member, vote.signature))
+        if gathering.leave_silent_out():
+            continue
+        asked = {
+            member: (
+                ReleaseRequest(
+                    run=work.run,
+                    context=gathering.context,
+                    survivors=gathering.survivors,
+                    votes=_signatures(gathering.votes_for(member)),
+                ),
+                b"",
+            )
+            for member in gathering.unreleased
+        }
+        for member, (masks, _) in _ask(work, asked, Released, "query").items():
+            with _Leaving(work, member):
+                gathering.take_release(Release(member, masks.seeds, masks.signature))
+        if not gathering.leave_unreleased_out():
             break
     if gathering.needs_answers:
-        requests = {
+        asked = {
             member: (
                 RevealRequest(
                     run=work.run,
                     context=gathering.context,
                     survivors=gathering.survivors,
-                    votes={vote.member: vote.signature for vote in gathering.votes_for(member)},
+                    votes=_signatures(gathering.votes_for(member)),
                     boxes=dict(gathering.boxes_for(member)),
                 ),
                 b"",
             )
             for member in gathering.voters
         }
-        for member, (answer, _) in _ask(work, requests, Revealed, "query").items():
+        for member, (answer, _) in _ask(work, asked, Revealed, "query").items():
             with _Leaving(work, member):
                 gathering.take_answer(Shares(member, answer.shares, answer.signature))
+    for fault in gathering.faults:
+        work.observer.note(fault)
     return gathering.open()
+
+
+def _signatures(votes: Iterable[Vote]) -> dict[str, bytes]:
+    return {vote.member: vote.signature for vote in votes}
+
+
+def _require_size(work: _Run, member: str, size_bytes: int, common_bytes: int) -> None:
+    """Leave out whose payload has another size than most; only ciphertexts of `ckks` vary."""
+    if size_bytes != common_bytes and work.scheme.name != "ckks":
+        raise ProtocolError(f"{member} sent {size_bytes} bytes where others sent {common_bytes}")
 
 
 def _record(work: _Run, opened: _Step) -> None:
@@ -534,7 +588,7 @@ def _show(work: _Run, opened: _Step) -> None:
     parts = tuple(
         SumPart(
             survivors=() if one is None else one.survivors,
-            votes={} if one is None else {v.member: v.signature for v in one.votes},
+            votes={} if one is None else _signatures(one.votes),
             length=0 if one is None else len(one.payload),
         )
         for one in opened.sums
@@ -543,19 +597,17 @@ def _show(work: _Run, opened: _Step) -> None:
     payload = b"".join(one.payload for one in opened.sums if one is not None)
     work.notices.append((notice, payload))
     answers = _ask(work, _everyone(work, notice, payload), Accepted, _kind(opened.name))
+    shown = [
+        (context.digest(), one.survivors, payload_digest(one.payload))
+        for context, one in zip(opened.contexts, opened.sums, strict=True)
+        if context is not None and one is not None
+    ]
     agreed: dict[tuple[bytes, bytes, bool], dict[str, bytes]] = {}
     for member, (reply, _) in answers.items():
-        history = extend_history(
-            work.history,
-            [
-                (context.digest(), one.survivors, payload_digest(one.payload))
-                for context, one in zip(opened.contexts, opened.sums, strict=True)
-                if context is not None and one is not None
-            ],
-            model=reply.model,
-            kept=reply.kept,
-        )
-        if reply.history == history:
+        with _Leaving(work, member):
+            history = extend_history(work.history, shown, model=reply.model, kept=reply.kept)
+            public = work.roster.directory[member]
+            verify_signature(public, ACCEPTED_DOMAIN, history, reply.signature)
             words = (history, reply.model, reply.kept)
             agreed.setdefault(words, {})[member] = reply.signature
     if not agreed:
@@ -563,15 +615,13 @@ def _show(work: _Run, opened: _Step) -> None:
     (work.history, work.model, kept), work.accepted = max(
         agreed.items(), key=lambda words: len(words[1])
     )
-    for member in work.members:
+    for member, where in work.members.items():
         if member in work.accepted:
-            work.members[member].shown = len(work.notices)
+            where.shown = len(work.notices)
         elif member in answers:
-            raise ProtocolError(
-                f"{member} came to another model from the same sums; all members must run the same "
-                "version of tacit."
-            )
-    if len(work.accepted) < work.everyone.threshold(work.roster.members[0]):
+            where.reason = "it came to another model from the same sums; compare versions of tacit"
+            work.observer.note(f"{member} is left out from now on: {where.reason}")
+    if len(work.accepted) < threshold(len(work.members)):
         raise CohortError(
             f"Only {len(work.accepted)} of {len(work.members)} members accepted the {opened.name} "
             f"sum. {_reasons(work)}"
@@ -685,7 +735,7 @@ def _all_of(work: _Run, request: Request) -> dict[str, Reply]:
             )
         reply = answers[node][0]
         if isinstance(reply, Refused):
-            raise RefusedError(f"{name} refused: {reply.reason}")
+            raise RefusedError(f"{name} refused: {_clean(reply.reason)}")
         replies[name] = reply
     return replies
 
@@ -716,10 +766,15 @@ def _sealed(reply: Sealed, payload: bytes) -> SealedVector:
 
 def _expect(reply: Reply, expected: type[AnyReply]) -> AnyReply:
     if isinstance(reply, Refused):
-        raise RefusedError(f"{reply.member} refused: {reply.reason}")
+        raise RefusedError(f"{reply.member} refused: {_clean(reply.reason)}")
     if not isinstance(reply, expected):
         raise ProtocolError("A node answered another question than it was asked.")
     return reply
+
+
+def _clean(reason: str) -> str:
+    """A member's words, short and printable: whoever sent them may be hostile to a terminal."""
+    return "".join(c if c.isprintable() else " " for c in reason[:_REASON_CHARACTERS_MAX])
 
 
 def _most_common(words: Iterable[Word]) -> Word:

@@ -5,6 +5,7 @@ bytes at every member: float64 arithmetic in a fixed order, with operations that
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,12 +111,18 @@ def mean_change(
         ProtocolError: A sum holds what no honest members' could (weight, range or norm), or too
             few groups are there for a median.
     """
-    if groups > 1 and len(sums) < max(FEWEST_GROUPS, groups // 2 + 1):
+    if groups == 1:
+        return _group_mean(*sums[0], spec, layout)
+    means: list[Floats] = []
+    for total, members in sums:
+        # what no honest members could have made counts as a group that is not there
+        with suppress(ProtocolError):
+            means.append(_group_mean(total, members, spec, layout))
+    if len(means) < max(FEWEST_GROUPS, groups // 2 + 1):
         raise ProtocolError(
-            f"Only {len(sums)} of {groups} groups could be summed; the round is not used."
+            f"Only {len(means)} of {groups} groups could be summed; the round is not used."
         )
-    means = [_group_mean(total, members, spec, layout) for total, members in sums]
-    return means[0] if groups == 1 else np.median(np.stack(means), axis=0)
+    return np.median(np.stack(means), axis=0)
 
 
 def _group_mean(total: Floats, members: int, spec: NodeSpec, layout: FixedPoint) -> Floats:

@@ -9,6 +9,7 @@ common model with the sums, and goes on only with members who did the same.
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ from privacy.messages import (
     KeyMade,
     KeyNotice,
     Ready,
+    Released,
+    ReleaseRequest,
     Reply,
     Request,
     Revealed,
@@ -124,6 +127,8 @@ class Node:
         self._settings = settings
         self._entropy = entropy
         self._sessions: dict[bytes, Session] = {}
+        # a vote and an answer that passed each other would be about two sets of survivors
+        self._lock = threading.Lock()
         self._log = logging.getLogger(f"tacit.node.{settings.member}")
 
     @property
@@ -145,7 +150,10 @@ class Node:
         if isinstance(request, Invite):
             _require_bare(payload)
             return self._join(request), b""
-        session = self._session(request.run)
+        with self._lock:
+            return self._once(self._session(request.run), request, payload)
+
+    def _once(self, session: Session, request: Request, payload: bytes) -> tuple[Reply, bytes]:
         if session.last is not None and session.last[:2] == (request, payload):
             return session.last[2:]
         reply, answer = self._answer(session, request, payload)
@@ -163,19 +171,19 @@ class Node:
         return self._answer_plainly(session, request), b""
 
     def _answer_plainly(self, session: Session, request: Request) -> Reply:
-        if isinstance(request, RosterNotice):
-            return self._accept_roster(session, request)
-        if isinstance(request, KeyNotice):
-            return self._accept_key(session, request)
-        if isinstance(request, InitialModelRequest):
-            return self._initial_model(session)
-        if isinstance(request, SurvivorsNotice):
-            return self._vote(session, request)
-        if isinstance(request, RevealRequest):
-            return self._reveal(session, request)
-        if isinstance(request, FinishNotice):
-            return self._finish(session)
-        raise ProtocolError("That is nothing to ask a node for.")
+        answers: dict[type, Callable[..., Reply]] = {
+            RosterNotice: self._accept_roster,
+            KeyNotice: self._accept_key,
+            InitialModelRequest: lambda session, _: self._initial_model(session),
+            SurvivorsNotice: self._vote,
+            ReleaseRequest: self._release,
+            RevealRequest: self._reveal,
+            FinishNotice: lambda session, _: self._finish(session),
+        }
+        answer = answers.get(type(request))
+        if answer is None:
+            raise ProtocolError("That is nothing to ask a node for.")
+        return answer(session, request)
 
     def _session(self, run: bytes) -> Session:
         session = self._sessions.get(run)
@@ -320,7 +328,10 @@ class Node:
     # -- one sum -----------------------------------------------------------------------------
 
     def _confirm(self, session: Session, accepted: Mapping[str, bytes]) -> None:
-        """Go on only with those who hold the same sums: more than two thirds of all members."""
+        """Go on only with those who hold the same sums.
+
+        More than two thirds of those who hold this member's shares must: up to 32 members, of all.
+        """
         if session.confirmed:
             return
         everyone = session.agreed.everyone
@@ -405,14 +416,21 @@ class Node:
         vote = session.agreed.sealer.vote(request.context, request.survivors)
         # from here on the sum may be opened, whatever the coordinator says became of it
         session.note_signed(step, cohort, request.context, request.survivors)
-        return Voted(member=self.member, signature=vote.signature, seeds=dict(vote.seeds))
+        return Voted(member=self.member, signature=vote.signature)
+
+    def _release(self, session: Session, request: ReleaseRequest) -> Released:
+        self._under_way(session, request.context)
+        release = session.agreed.sealer.release(
+            request.context, request.survivors, _votes(request.votes)
+        )
+        return Released(member=self.member, seeds=dict(release.seeds), signature=release.signature)
 
     def _reveal(self, session: Session, request: RevealRequest) -> Revealed:
         self._under_way(session, request.context)
         answer = session.agreed.sealer.reveal(
             request.context,
             request.survivors,
-            [Vote(member, signature, {}) for member, signature in request.votes.items()],
+            _votes(request.votes),
             request.boxes,
         )
         return Revealed(member=self.member, shares=dict(answer.shares), signature=answer.signature)
@@ -434,17 +452,17 @@ class Node:
             if part.survivors or part.votes or piece or len(step.cohorts) == 1:
                 shown.append((part, cohort, context.digest(), piece))
             # else it is a group that was given up
-        for part, cohort, context, _ in shown:
-            self._require_signed(session, step, part, cohort, context)
+        for part, cohort, digest, _ in shown:
+            self._require_signed(session, step, part, cohort, digest)
         sums = self._opened(session, step, shown)
         kept = self._follow(session, step, sums)
-        for part, cohort, context, _ in shown:
-            session.note_opened(step, cohort, context, part.survivors)
+        for part, cohort, digest, _ in shown:
+            session.note_opened(step, cohort, digest, part.survivors)
         if session.step is not None and not any(self.member in p.survivors for p in notice.parts):
             self._log.info("the %s of round %d came late; it stays unread", step.name, step.round)
         session.history = extend_history(
             session.history,
-            [(context, part.survivors, payload_digest(piece)) for part, _, context, piece in shown],
+            [(digest, part.survivors, payload_digest(piece)) for part, _, digest, piece in shown],
             model=session.model_digest,
             kept=kept,
         )
@@ -463,7 +481,7 @@ class Node:
         cohort.require_survivors(part.survivors)
         session.require_no_difference(step, cohort, context, part.survivors)
         require_votes(
-            (Vote(member, signature, {}) for member, signature in part.votes.items()),
+            _votes(part.votes),
             member=self.member if self.member in cohort.members else cohort.members[0],
             context=context,
             survivors=part.survivors,
@@ -476,21 +494,24 @@ class Node:
         """Open a step's signed sums: once.
 
         Who may try one ciphertext after the other, and sees each time whether it holds, learns the
-        key of the encryption bit by bit. So a sum that does not hold ends the run at this node.
+        key of the encryption bit by bit. So a sum that does not hold ends the run at this node; in
+        groups, where one wrong member would end it, that group is given up, by all alike.
         """
         setup, layout = session.agreed, step.layout
         count = layout.words(step.length) + tag_words(layout)
         sums: list[tuple[Floats, int]] = []
-        try:
-            for part, _, context, piece in shown:
+        for part, _, context, piece in shown:
+            members = len(part.survivors)
+            try:
                 words = setup.sealer.open(piece, count=count, bits=layout.word_bits)
                 key = tag_key(setup.key.tag_secret, context)
-                body = check_tag(words, layout=layout, key=key)
-                members = len(part.survivors)
+                body = check_tag(words, layout=layout, key=key, parties=members)
                 sums.append((layout.decode_sum(body, step.length, members), members))
-        except ProtocolError:
-            del self._sessions[session.run]
-            raise
+            except ProtocolError as fault:
+                if len(step.cohorts) == 1:
+                    del self._sessions[session.run]
+                    raise
+                self._log.info("a group of round %d is given up: %s", step.round, fault)
         return sums
 
     # -- learning ----------------------------------------------------------------------------
@@ -648,6 +669,10 @@ def _write(path: Path, data: bytes) -> None:
 def _require_new(session: Session, step: Step) -> None:
     if session.step is not None and session.step.contexts == step.contexts:
         raise ProtocolError("This sum was already sealed; it is not made again.")
+
+
+def _votes(signatures: Mapping[str, bytes]) -> list[Vote]:
+    return [Vote(member, signature) for member, signature in signatures.items()]
 
 
 def _require_bare(payload: bytes) -> None:

@@ -91,6 +91,15 @@ class SurvivorsNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, t
     survivors: tuple[str, ...]
 
 
+class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="release"):
+    """Coordinator to node: who signed the survivors, some of whom are gone. Answer: `Released`."""
+
+    run: Digest
+    context: Digest
+    survivors: tuple[str, ...]
+    votes: dict[str, Signature]
+
+
 class RevealRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="reveal"):
     """Coordinator to node: who signed the survivors, and what they sealed to this node.
 
@@ -199,7 +208,14 @@ class Voted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="voted"
 
     member: str
     signature: Signature
+
+
+class Released(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="released"):
+    """Node to coordinator: a `Release`."""
+
+    member: str
     seeds: dict[str, Digest]
+    signature: Signature
 
 
 class Revealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="revealed"):
@@ -245,6 +261,7 @@ Request = (
     | TrainRequest
     | EvaluateRequest
     | SurvivorsNotice
+    | ReleaseRequest
     | RevealRequest
     | SumNotice
     | FinishNotice
@@ -257,6 +274,7 @@ Reply = (
     | InitialModel
     | Sealed
     | Voted
+    | Released
     | Revealed
     | Accepted
     | Refused

@@ -52,11 +52,12 @@ def verify_ledger(data: bytes, *, heads: Sequence[LedgerHead] = ()) -> Verdict:
            initial model, then rounds from 1, each with its sums of updates and following on the
            model before, and evaluations between rounds and after the last; each sum over members
            who were asked, not fewer than the run's minimum, and followed by its own receipt before
-           anything else of its run, unless that breaks off; no two sums about the same rows that
-           differ by fewer members than the minimum; nothing after the end.
-        6. Signatures: each sum's context is what the entries before it make it, and more than two
-           thirds of those who were asked signed who it is over; more than two thirds of the
-           members signed that they accepted the same sums and came to the same model.
+           anything else of its run, unless that breaks off; sums about the same rows over the
+           same members; nothing after the end.
+        6. Signatures: each sum's context is what the manifest and the entries before it make it,
+           and more than two thirds of those who were asked (above 32 members: of those who are
+           left) signed who it is over; more than two thirds of the members signed that they
+           accepted the same sums and came to the same model.
         7. Heads: each head that somebody remembered is found at its size. A chain alone cannot
            show that its end was cut off.
 
@@ -92,11 +93,12 @@ def verify_ledger(data: bytes, *, heads: Sequence[LedgerHead] = ()) -> Verdict:
     # initial model, then rounds from 1, each with its sums of updates and following on the model
     # before, and evaluations between rounds and after the last; each sum over members who were
     # asked, not fewer than the run's minimum, and followed by its own receipt before anything else
-    # of its run, unless that breaks off; no two sums about the same rows that differ by fewer
-    # members than the minimum; nothing after the end.
-    # Step 6. Signatures: each sum's context is what the entries before it make it, and more than
-    # two thirds of those who were asked signed who it is over; more than two thirds of the members
-    # signed that they accepted the same sums and came to the same model.
+    # of its run, unless that breaks off; sums about the same rows over the same members; nothing
+    # after the end.
+    # Step 6. Signatures: each sum's context is what the manifest and the entries before it make it,
+    # and more than two thirds of those who were asked (above 32 members: of those who are left)
+    # signed who it is over; more than two thirds of the members signed that they accepted the same
+    # sums and came to the same model.
     # Both in one pass, as a context binds a sum to all that came before it.
     runs: dict[str, Run] = {}
     for entry in entries:

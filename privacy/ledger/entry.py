@@ -13,9 +13,10 @@ from types import MappingProxyType
 from privacy.canonical import canonical_json, parse_canonical
 from privacy.errors import NotVerifiedError, ProtocolError
 
-DOMAIN = b"tacit/ledger/v1\0"
+DOMAIN = b"tacit/ledger/v2\0"
 LINE_BYTES_MAX = 1 << 20
 _TEXT_CHARACTERS_MAX = 512
+_DOCUMENT_CHARACTERS_MAX = 1 << 18
 _NATURAL_MAX = 2**53 - 1
 _HEX64 = re.compile("[0-9a-f]{64}")
 _HEX128 = re.compile("[0-9a-f]{128}")
@@ -38,6 +39,11 @@ def is_hex64(value: object) -> bool:
 def is_hex128(value: object) -> bool:
     """Whether `value` is an Ed25519 signature in lower-case hexadecimal."""
     return isinstance(value, str) and _HEX128.fullmatch(value) is not None
+
+
+def _is_document(value: object) -> bool:
+    """Whether `value` is a manifest's canonical text, of an acceptable length."""
+    return isinstance(value, str) and 0 < len(value) <= _DOCUMENT_CHARACTERS_MAX
 
 
 def _is_flag(value: object) -> bool:
@@ -90,6 +96,7 @@ KINDS: Mapping[str, Mapping[str, _Check]] = MappingProxyType(
             "minimum": is_natural,
             "group_size": is_natural,
             "manifest": is_hex64,
+            "document": _is_document,
             "protection": _PROTECTION,
         },
         "keys.agreed": {

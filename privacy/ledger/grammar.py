@@ -15,6 +15,7 @@ from typing import Any
 from privacy.errors import NotVerifiedError, ProtocolError
 from privacy.identity import verify_signature
 from privacy.ledger.entry import EVALUATIONS, STATISTICS, UPDATE, Entry
+from privacy.manifest import Manifest
 from privacy.sum_context import (
     ACCEPTED_DOMAIN,
     SURVIVORS_DOMAIN,
@@ -59,6 +60,7 @@ class Run:
         pending: The entry that waits for its receipt.
         done: Steps that were accepted.
         rows: What rows sums were about -> over whom they were.
+        groups: Who was ever asked together for an update.
         receipts: Receipts so far.
         signatures: Signatures that were checked.
     """
@@ -82,7 +84,8 @@ class Run:
     asked: set[str] = field(default_factory=set)
     pending: Entry | None = None
     done: set[tuple[str, int]] = field(default_factory=set)
-    rows: dict[str, list[_Members]] = field(default_factory=dict)
+    rows: dict[str, _Members] = field(default_factory=dict)
+    groups: set[_Members] = field(default_factory=set)
     receipts: int = 0
     signatures: int = 0
 
@@ -98,6 +101,7 @@ def follow(runs: dict[str, Run], entry: Entry) -> None:
         _require(name not in runs, f"run {name} was started before")
         keys = {member: bytes.fromhex(key) for member, key in body["members"].items()}  # type: ignore[attr-defined]
         _require(len(set(keys.values())) == len(keys), "two members have one key")
+        _require_manifest(body)
         runs[name] = Run(
             manifest=str(body["manifest"]),
             keys=keys,
@@ -125,6 +129,26 @@ def follow(runs: dict[str, Run], entry: Entry) -> None:
         "run.finished": _finish,
     }
     steps[entry.kind](run, body)
+
+
+def _require_manifest(body: Mapping[str, Any]) -> None:
+    """What is said of the run is what its manifest says, whose hash is in every context."""
+    try:
+        manifest = Manifest.from_bytes(body["document"].encode("utf-8"))
+    except (ProtocolError, UnicodeEncodeError):
+        raise NotVerifiedError("the run's document is no manifest") from None
+    _require(manifest.digest().hex() == body["manifest"], "the manifest has another hash")
+    said = {
+        "run": manifest.run,
+        "name": manifest.name,
+        "task": manifest.task,
+        "members": dict(manifest.directory),
+        "minimum": manifest.minimum_cohort,
+        "group_size": manifest.group_size,
+        "protection": manifest.protection,
+    }
+    for name, value in said.items():
+        _require(body[name] == value, f"the manifest says something else of the run's {name}")
 
 
 def _require(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as the sentence it is
@@ -168,6 +192,12 @@ def _open(run: Run, entry: Entry) -> None:
     if step == UPDATE and run.group_size:
         _require(len(asked) >= run.group_size, "a group is smaller than the run's groups")
         _require(not run.asked.intersection(asked), "a member is asked for two sums of one step")
+        # Groups that change would show single members as differences.
+        for group in run.groups:
+            _require(
+                group == set(asked) or group.isdisjoint(asked), "a group is not what it was before"
+            )
+        run.groups.add(frozenset(asked))
     else:
         _require(set(asked) == set(run.keys), "the sum does not ask all members")
         _require(not run.opened, "the step has two sums")
@@ -206,15 +236,14 @@ def _open(run: Run, entry: Entry) -> None:
 
 
 def _no_difference(run: Run, body: Mapping[str, Any], members: _Members) -> None:
-    # Two sums about the same rows that differ by few would show these few as their difference.
-    about = {STATISTICS: STATISTICS, UPDATE: f"update from {run.model}", _WATCH: _WATCH}
-    rows = f"{about.get(body['step'], 'test')} of {', '.join(body['asked'])}"
-    for earlier in run.rows.setdefault(rows, []):
-        _require(
-            not 0 < len(earlier ^ members) < run.minimum,
-            "with an earlier sum about the same rows it shows a few members alone",
-        )
-    run.rows[rows].append(members)
+    # Sums about the same rows over different members would show some of them as differences.
+    if body["step"] == UPDATE:
+        return
+    rows = {STATISTICS: STATISTICS, _WATCH: _WATCH}.get(body["step"], "test")
+    _require(
+        run.rows.setdefault(rows, members) == members,
+        "with an earlier sum about the same rows it shows a few members alone",
+    )
 
 
 def _due(run: Run, step: object) -> int | None:

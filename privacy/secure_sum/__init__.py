@@ -2,6 +2,7 @@
 
     member         Sealer.seal      -> SealedVector   one upload
                    Sealer.vote      -> Vote           who the sum is over, signed
+                   Sealer.release   -> Release        the masks with those it is not over
                    Sealer.reveal    -> Answer         what takes the survivors' own masks away
     coordinator    Gathering        collects them, and gives the sum's payload
     member         Sealer.open      -> Words          the sum, modulo 2^64
@@ -29,6 +30,7 @@ __all__ = [
     "MEMBER_CHARACTERS_MAX",
     "PAYLOAD_BYTES_MAX",
     "Answer",
+    "Release",
     "SealedVector",
     "Vote",
     "require_member_name",
@@ -133,17 +135,30 @@ class SealedVector:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """A member's word on whom one sum is over, with the masks of those it is not over.
+    """A member's word on whom one sum is over.
 
     Attributes:
         member: Who votes.
         signature: By its identity, over `survivors_message(context, survivors)`.
-        seeds: Neighbour outside the survivors -> the key of this one sum's mask with it.
     """
 
     member: str
     signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The masks of one sum that a survivor has with those who are none.
+
+    Attributes:
+        member: Who releases.
+        seeds: Neighbour outside the survivors -> the key of this one sum's mask with it.
+        signature: By its identity, over context, survivors and seeds.
+    """
+
+    member: str
     seeds: Mapping[str, bytes] = field(repr=False)
+    signature: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,26 @@
 """The coordinator's half of one sum: it collects, and learns the sum's payload and nothing else.
 
     take ..    vectors arrive; after `close`, a vector is late and told so
-    vote ..    every survivor signs who is left; who does not sign is left out, and all sign anew
-    answer ..  survivors reveal shares of the survivors' own masks
+    vote ..    survivors sign who is left
+    release .. they give the masks with those who are not; who does not give them is left out, and
+               all sign anew
+    answer ..  they reveal shares of the survivors' own masks
     open       masks are taken away; the sum is there
 
 It decides nothing that protects a member: each member checks every step by itself.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from privacy.errors import CohortError, ProtocolError
-from privacy.secure_sum import DIGEST_BYTES, Answer, SealedVector, Vote
+from privacy.secure_sum import DIGEST_BYTES, Answer, Release, SealedVector, Vote
 from privacy.secure_sum.carrier import Adder
 from privacy.secure_sum.cohort import Cohort
 from privacy.secure_sum.sealer import seed_commitment
 from privacy.secure_sum.statements import (
     check_answer,
+    check_release,
     check_sealed,
     check_vote,
     share_commitment,
@@ -34,13 +37,13 @@ class OpenedSum:
 
     Attributes:
         survivors: Whose vectors are in it.
-        votes: Their signatures under that, without the seeds.
+        votes: Their signatures under that.
         payload: As the carrier gives it; members open it.
     """
 
     survivors: tuple[str, ...]
     votes: tuple[Vote, ...]
-    payload: bytes
+    payload: bytes = field(repr=False)
 
 
 class Gathering:
@@ -64,8 +67,10 @@ class Gathering:
         self._sealed: dict[str, SealedVector] = {}
         self._survivors: tuple[str, ...] | None = None
         self._votes: dict[str, Vote] = {}
-        self._answers: dict[str, Answer] = {}
+        self._seeds: dict[tuple[str, str], bytes] = {}
+        self._shares: dict[str, dict[str, bytes]] = {}
         self._opened = False
+        self.faults: list[str] = []
 
     @property
     def context(self) -> bytes:
@@ -100,13 +105,20 @@ class Gathering:
             raise ProtocolError(f"{sender} is not bound to its shares; leave it out")
         self._sealed[sender] = vector
 
-    def close(self) -> tuple[str, ...]:
+    def close(self, *, over: Sequence[str] | None = None) -> tuple[str, ...]:
         """Take no more vectors; return whose are there, to be voted on.
+
+        Args:
+            over: Whom the sum is over, where all of them are there: members sign no second sum
+                about the same rows over others.
 
         Raises:
             CohortError: too few; nothing can be opened and nothing was revealed.
         """
-        self._settle(tuple(sorted(self._sealed)))
+        wanted = set(self._sealed if over is None else over)
+        # sets are ordered by inclusion: this is `wanted` where all of them are there
+        chosen = wanted if wanted.issubset(self._sealed) else set(self._sealed)
+        self._settle(tuple(sorted(chosen)))
         return self.survivors
 
     def _settle(self, survivors: tuple[str, ...]) -> None:
@@ -129,57 +141,92 @@ class Gathering:
         """Keep a survivor's vote.
 
         Raises:
-            ProtocolError: it is no survivor's, repeated, for other survivors, or without the seeds
-                that are due.
+            ProtocolError: it is no survivor's, repeated, or for other survivors.
         """
-        survivors = self.survivors
         if vote.member in self._votes:
             raise ProtocolError(f"{vote.member} voted twice; the first one counts")
         check_vote(
             vote,
             context=self._context,
-            survivors=survivors,
+            survivors=self.survivors,
             directory=self._cohort.roster.directory,
         )
-        if set(vote.seeds) != set(self._gone(vote.member)) or any(
-            len(seed) != _SEED_BYTES for seed in vote.seeds.values()
-        ):
-            raise ProtocolError(f"{vote.member} did not give the masks that are due; leave it out")
         self._votes[vote.member] = vote
 
-    def _gone(self, member: str) -> tuple[str, ...]:
-        """Neighbours of a survivor that are none; their masks with it have to be taken away."""
-        if not self._masked:
-            return ()
-        return tuple(p for p in self._cohort.peers(member) if p not in self.survivors)
-
-    def shrink(self) -> bool:
-        """After the votes: leave out who did not vote, if the sum needs that.
+    def leave_silent_out(self) -> bool:
+        """After the votes: leave out who did not vote, where too few did.
 
         Returns:
             Whether the survivors became fewer; then all of them vote anew.
 
         Raises:
-            CohortError: too few are left; nothing was revealed but masks of those left out.
+            CohortError: too few are left; nothing was told.
         """
-        survivors = self.survivors
-        needed = [member for member in survivors if self._gone(member)]
         enough = all(
             len([h for h in self._cohort.holders(member) if h in self._votes])
             >= self._cohort.threshold(member)
-            for member in survivors
+            for member in self.survivors
         )
-        if enough and all(member in self._votes for member in needed):
+        if enough:
             return False
-        self._settle(tuple(member for member in survivors if member in self._votes))
+        self._settle(tuple(member for member in self.survivors if member in self._votes))
         return True
 
-    def votes_for(self, member: str) -> tuple[Vote, ...]:
-        """Return the votes that `member` needs to see, without their seeds."""
-        holders = set(self._cohort.holders(member))
+    def _unknown(self, member: str) -> tuple[str, ...]:
+        """Neighbours that are gone, and whose mask with a survivor is not known yet."""
+        if not self._masked:
+            return ()
         return tuple(
-            Vote(name, vote.signature, {}) for name, vote in self._votes.items() if name in holders
+            peer
+            for peer in self._cohort.peers(member)
+            if peer not in self.survivors and (member, peer) not in self._seeds
         )
+
+    @property
+    def unreleased(self) -> tuple[str, ...]:
+        """Survivors whose masks with those who are gone are not known yet, sorted."""
+        return tuple(member for member in self.survivors if self._unknown(member))
+
+    def take_release(self, release: Release) -> None:
+        """Keep the masks that a survivor gave.
+
+        Raises:
+            ProtocolError: it is no survivor's, not signed for this sum and these survivors, or
+                without the masks that are due.
+        """
+        check_release(
+            release,
+            context=self._context,
+            survivors=self.survivors,
+            directory=self._cohort.roster.directory,
+        )
+        member = release.member
+        gone = {peer for peer in self._cohort.peers(member) if peer not in self.survivors}
+        if release.seeds.keys() != gone or any(
+            len(seed) != _SEED_BYTES for seed in release.seeds.values()
+        ):
+            raise ProtocolError(f"{member} did not give the masks that are due; leave it out")
+        for peer, seed in release.seeds.items():
+            self._seeds[(member, peer)] = seed
+
+    def leave_unreleased_out(self) -> bool:
+        """After the releases: leave out who did not give its masks.
+
+        Returns:
+            Whether the survivors became fewer; then all of them vote and release anew.
+
+        Raises:
+            CohortError: too few are left; nothing was told but masks with those left out.
+        """
+        missing = self.unreleased
+        if missing:
+            self._settle(tuple(member for member in self.survivors if member not in missing))
+        return bool(missing)
+
+    def votes_for(self, member: str) -> tuple[Vote, ...]:
+        """Return the votes that `member` needs to see."""
+        holders = set(self._cohort.holders(member))
+        return tuple(vote for name, vote in self._votes.items() if name in holders)
 
     def boxes_for(self, member: str) -> Mapping[str, bytes]:
         """Return what the survivors among `member`'s neighbours sealed for it."""
@@ -200,13 +247,16 @@ class Gathering:
         return self._masked
 
     def take_answer(self, answer: Answer) -> None:
-        """Keep a survivor's answer.
+        """Keep the shares of a survivor's answer that their dealers bound themselves to.
+
+        Where a share is another than was dealt, holder or dealer is at fault, and it cannot be
+        told which; that share is left out, the others count. `faults` says so.
 
         Raises:
-            ProtocolError: it is no survivor's, repeated, not signed for this sum, or holds a share
-                that its dealer did not bind itself to.
+            ProtocolError: it is no survivor's, repeated, not signed for this sum, or holds what is
+                no share of a survivor.
         """
-        if answer.member in self._answers:
+        if answer.member in self._shares:
             raise ProtocolError(f"{answer.member} answered twice; the first one counts")
         check_answer(
             answer,
@@ -214,21 +264,22 @@ class Gathering:
             survivors=self.survivors,
             directory=self._cohort.roster.directory,
         )
+        holder = answer.member
+        kept: dict[str, bytes] = {}
         for dealer, share in answer.shares.items():
-            self._require_share(answer.member, dealer, share)
-        self._answers[answer.member] = answer
-
-    def _require_share(self, holder: str, dealer: str, share: bytes) -> None:
-        if dealer not in self.survivors or len(share) != SHARE_BYTES:
-            raise ProtocolError(f"{holder} gave a share of no survivor; leave its answer out")
-        holders = self._cohort.holders(dealer)
-        if holder not in holders:
-            raise ProtocolError(f"{holder} gave a share that it cannot hold; leave its answer out")
-        bound = self._sealed[dealer].commitments[1 + holders.index(holder)]
-        if share_commitment(self._context, dealer, holder, share) != bound:
-            raise ProtocolError(
-                f"{holder} gave another share than {dealer} dealt; one of them is at fault"
-            )
+            if dealer not in self.survivors or len(share) != SHARE_BYTES:
+                raise ProtocolError(f"{holder} gave a share of no survivor; leave its answer out")
+            holders = self._cohort.holders(dealer)
+            if holder not in holders:
+                raise ProtocolError(f"{holder} gave a share that it cannot hold; leave it out")
+            bound = self._sealed[dealer].commitments[1 + holders.index(holder)]
+            if share_commitment(self._context, dealer, holder, share) == bound:
+                kept[dealer] = share
+            else:
+                self.faults.append(
+                    f"{holder} gave another share than {dealer} dealt; one of them is at fault"
+                )
+        self._shares[holder] = kept
 
     def missing(self) -> tuple[str, ...]:
         """Return the survivors whose masks cannot be taken away yet, sorted."""
@@ -242,9 +293,9 @@ class Gathering:
 
     def _shares_of(self, dealer: str) -> dict[int, bytes]:
         return {
-            place: self._answers[holder].shares[dealer]
+            place: self._shares[holder][dealer]
             for place, holder in enumerate(self._cohort.holders(dealer))
-            if holder in self._answers and dealer in self._answers[holder].shares
+            if dealer in self._shares.get(holder, {})
         }
 
     def open(self) -> OpenedSum:
@@ -258,6 +309,11 @@ class Gathering:
         survivors = self.survivors
         if self._opened:
             raise ProtocolError("this sum was opened; it is opened once")
+        if self.unreleased:
+            raise CohortError(
+                f"masks of {', '.join(self.unreleased)} with those who left are missing; the sum "
+                "stays closed"
+            )
         if missing := self.missing():
             raise CohortError(
                 f"shares of the masks of {', '.join(missing)} are missing; the sum stays closed"
@@ -266,11 +322,12 @@ class Gathering:
         added: list[bytes] = []
         subtracted = seeds
         for member in survivors:
-            for peer in self._gone(member):
-                if member not in self._votes:
-                    raise CohortError(f"{member} did not vote; the sum stays closed")
-                # The survivor added where its name comes first; here it is taken away.
-                (subtracted if member < peer else added).append(self._votes[member].seeds[peer])
+            for peer in self._cohort.peers(member) if self._masked else ():
+                if peer not in survivors:
+                    # The survivor added where its name comes first; here it is taken away.
+                    seed = self._seeds[(member, peer)]
+                    (subtracted if member < peer else added).append(seed)
+        self._opened = True
         for member in survivors:
             try:
                 self._adder.add(self._sealed[member].payload)
@@ -278,8 +335,7 @@ class Gathering:
                 raise ProtocolError(f"{member}: {fault}") from None
         if added or subtracted:
             self._adder.correct(added=added, subtracted=subtracted)
-        self._opened = True
-        votes = tuple(Vote(m, vote.signature, {}) for m, vote in sorted(self._votes.items()))
+        votes = tuple(vote for _, vote in sorted(self._votes.items()))
         return OpenedSum(survivors, votes, self._adder.payload())
 
     def _seed_of(self, dealer: str) -> bytes:

@@ -17,8 +17,11 @@ known; a share `DROPPED` fails, at random for `answers`, in the worst way for `a
                 open both secrets of any honest member.
     connected   If members drop out at random, the masks between honest survivors connect them all,
                 so that only the sum over all of them can be opened.
-    apart       The same if the coordinator, knowing the ring, chooses who drops out, in one set
-                that it shows to all, of which every survivor's secret can be opened.
+    apart       The same if the coordinator, knowing the ring, chooses who drops out, and shows
+                different survivor sets to different members: cutting the ring in two places takes
+                a third of the neighbours on either side, less those who may be missing, of the
+                corrupt near each cut. This is an argument against the cuts that we know of, not a
+                proof that there are no others.
     answers     Enough holders of every secret are left to open it.
 """
 
@@ -123,9 +126,7 @@ def conditions(members: int, neighbours_each: int) -> Conditions:
         connected=_at_most(members, missing**half, members**half, SIGMA_BITS),
         # Counts in two places of the ring are negatively associated, so the probability of two
         # cuts is at most the square of that of one.
-        apart=_at_most(
-            members, _tail(others, corrupt, half, cut), comb(others, half), SIGMA_BITS // 2
-        ),
+        apart=_at_most(members, _tail(others, corrupt, k, cut), comb(others, k), SIGMA_BITS // 2),
         answers=_at_most(
             members,
             _tail(others, dropped, k, holders - needed + 1),

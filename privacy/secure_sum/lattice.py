@@ -10,8 +10,14 @@ public context, is the parameters and nothing else: no public, Galois or relinea
 
     BFV     the numbers are masked before they are encrypted. A coordinator that colludes with a
             node takes off the encryption and meets the masks.
+            A ciphertext is two polynomials, and adding ciphertexts is adding their coefficients
+            modulo q. So a payload is how many numbers it holds (8 bytes, big), of which parameters
+            (8 bytes), and the coefficients of one ciphertext after the other (7 bytes each,
+            little). The coordinator adds these as integers; nothing that comes from a node is ever
+            shown to SEAL there.
     CKKS    no masks, as approximate numbers have none that cancel. NOT COLLUSION-RESISTANT: the
-            coordinator and any one node together read every single update.
+            coordinator and any one node together read every single update. Payloads hold SEAL's
+            own compressed bytes.
 
 Parameters keep 128-bit security (HomomorphicEncryption.org standard, 2018: at most 109 bits of
 coefficient modulus at degree 4096, 218 at 8192; SEAL refuses to load others).
@@ -25,6 +31,7 @@ from functools import lru_cache
 from typing import NoReturn, Protocol, TypeAlias, TypeVar
 
 import numpy as np
+import zstandard
 from cryptography.hazmat.primitives.ciphers import CipherContext
 from numpy.typing import NDArray
 
@@ -54,17 +61,24 @@ _SECRET_BYTES_MAX = 1 << 19
 _LIMB_BITS = 22
 _LIMBS = 3
 
-# 56 bits a word: the signed sum of 127 of them is below 2^63.
-_TOP_SHIFT = 64 - 56
-_KEYS_A_PASS = 127
-# 56 = 20 + 20 + 16; a residue below 2^43 has room for 20 bits more.
-_HORNER_STEPS = (20, 20)
-_HORNER_LAST = 16
-_NUMBERS_A_BLOCK = BLOCK_WORDS // 2
+# 58 bits a word: the signed sum of 31 of them, and one number more, is below 2^63.
+_MASK_BITS = 58
+_KEYS_A_PASS = 31
 _ZEROS = bytes(BLOCK_WORDS * WORD_BYTES)
 
+# Every q here is below 2^54. A coefficient's eighth byte is always zero and is not sent.
+_RESIDUE_BYTES = 7
+_RESIDUE_FIELD = np.dtype(
+    {"names": ["sent"], "formats": [f"V{_RESIDUE_BYTES}"], "itemsize": WORD_BYTES}
+)
+
 _MALFORMED = "a payload's ciphertext is malformed or of other parameters; seal it again"
+_CUT = "a payload is cut short or holds another number; seal it again"
+_OTHER_LENGTH = "a payload has another length than the others; compare the schema"
+_OTHER_LENGTH_OPENED = "an opened sum has another length than was sealed; discard it"
+_NOTHING_ADDED = "no payload was added; there is no sum to open"
 _BAD_KEY = "the encryption's secret key is malformed or of other parameters; make it anew"
+_OTHER_SEAL = "TenSEAL writes ciphertexts in another form than 0.3.18; install that version"
 _NOT_PICKLED = "the encryption's key goes to other nodes sealed; use secret_bytes"
 
 # Further from an integer than this, rounding is a guess.
@@ -72,8 +86,17 @@ _ROUNDING_MAX = 0.25
 _EXACT_FLOATS = 2.0**53
 
 _LENGTH_BYTES = 8
+_EXACT_HEAD_BYTES = 16
+# What SEAL writes begins with 16 bytes: magic number, this header's length, SEAL's version (4.3,
+# both with TenSEAL 0.3.18), how the rest is compressed, two unused bytes, and the size of it all.
 _SEAL_MAGIC = b"\x5e\xa1"
+_SEAL_START = _SEAL_MAGIC + b"\x10\x04\x03"
+_SEAL_PLAIN, _SEAL_ZSTD = b"\0\0\0", b"\2\0\0"
 _SEAL_SIZE = slice(8, 16)
+_SEAL_HEADER_BYTES = 16
+# A ciphertext is then: identifier of the parameters, in NTT form?, polynomials, degree, primes,
+# scale, correction factor; and an array: a header, how many coefficients, all coefficients.
+_SEAL_CIPHERTEXT = struct.Struct("<4QB3QdQ")
 # What zstd adds at most to bytes that it cannot shrink is 1/256, and its own header.
 _SEAL_SLACK = 128
 _SEAL_SLACK_BYTES = 1024
@@ -105,7 +128,7 @@ class _Vector(Protocol):
 
 
 class _SealContext(Protocol):
-    def first_parms_id(self) -> object: ...
+    def first_parms_id(self) -> Sequence[int]: ...
 
 
 class _Context(Protocol):
@@ -181,6 +204,7 @@ class BfvParameters:
         degree: Of the polynomials; numbers a ciphertext.
         coefficient_bits: Of the primes; ciphertexts live modulo the first, SEAL keeps the last for
             keys that are not used here.
+        modulus: q, the first of these primes.
     """
 
     parties_max: int
@@ -188,11 +212,21 @@ class BfvParameters:
     plain_modulus: int
     degree: int = 4096
     coefficient_bits: tuple[int, ...] = (54, 54)
+    modulus: int = 18014398509293569
 
     @property
     def word_bits(self) -> int:
         """Bits of the largest word that is one number: two fields."""
         return 2 * self.field_bits
+
+    @property
+    def words(self) -> int:
+        """Coefficients of a ciphertext."""
+        return _FRESH_POLYNOMIALS * self.degree
+
+    def ciphertexts(self, count: int) -> int:
+        """How many ciphertexts hold `count` numbers."""
+        return -(-count // self.degree)
 
 
 # How the limits were found. A fresh symmetric ciphertext's error is at most 21 in every coefficient
@@ -271,14 +305,18 @@ class _Scheme:
         return 2.0**self.scale_bits
 
     @property
+    def words(self) -> int:
+        """Coefficients of a ciphertext."""
+        return _FRESH_POLYNOMIALS * self.degree * (len(self.coefficient_bits) - 1)
+
+    @property
     def ciphertext_bytes(self) -> range:
-        """How long a ciphertext can be.
+        """How long a ciphertext can be as SEAL compresses it.
 
         Its coefficients cannot be told from uniform ones, so of their words' bytes no compression
         saves half; much shorter ones would fill a memory with zeros that cost nothing to send.
         """
-        words = _FRESH_POLYNOMIALS * self.degree * (len(self.coefficient_bits) - 1)
-        most = words * WORD_BYTES
+        most = self.words * WORD_BYTES
         return range(most // 2, most + most // _SEAL_SLACK + _SEAL_SLACK_BYTES)
 
     def digest(self) -> bytes:
@@ -332,7 +370,7 @@ def _public_bytes(scheme: _Scheme) -> bytes:
 class _Engine:
     """Reads and writes ciphertexts of one scheme; encrypts and decrypts if it has the secret."""
 
-    __slots__ = ("_context", "_head", "_level", "_tail", "_vector", "scheme")
+    __slots__ = ("_context", "_form", "_head", "_level", "_tail", "_vector", "scheme")
 
     def __init__(self, scheme: _Scheme, context: _Context) -> None:
         native = _native()
@@ -346,6 +384,21 @@ class _Engine:
         slots = _varint(scheme.slots)
         self._head = b"\x0a" + _varint(len(slots)) + slots + b"\x12"
         self._tail = b"" if scheme.exact else b"\x19" + struct.pack("<d", scheme.scale)
+        primes = len(scheme.coefficient_bits) - 1
+        array = scheme.words.to_bytes(8, "little")
+        self._form = (
+            _SEAL_CIPHERTEXT.pack(
+                *self._level,
+                not scheme.exact,
+                _FRESH_POLYNOMIALS,
+                scheme.degree,
+                primes,
+                scheme.scale,
+                1,
+            )
+            + _seal_header(len(array) + scheme.words * WORD_BYTES)
+            + array
+        )
 
     @staticmethod
     def secret(scheme: _Scheme, secret: bytes) -> "_Engine":
@@ -364,9 +417,9 @@ class _Engine:
             raise ProtocolError(_BAD_KEY)
         return _Engine(scheme, context)
 
-    def encrypt(self, values: Sequence[float]) -> bytes:
-        """Return the ciphertext of one value for every slot."""
-        return self.write(self._vector(self._context, values))
+    def encrypt(self, values: Sequence[float]) -> _Vector:
+        """Return the encryption of one value for every slot."""
+        return self._vector(self._context, values)
 
     def write(self, vector: _Vector) -> bytes:
         """Return SEAL's own bytes: those of TenSEAL without their frame."""
@@ -391,6 +444,22 @@ class _Engine:
             raise ProtocolError(_MALFORMED)
         return vector
 
+    def coefficients(self, vector: _Vector) -> Words:
+        """Return the coefficients of a fresh ciphertext, or of a sum of such."""
+        data = self.write(vector)
+        if not data.startswith(_SEAL_START + _SEAL_ZSTD):
+            raise RuntimeError(_OTHER_SEAL)
+        size = len(self._form) + self.scheme.words * WORD_BYTES
+        plain = zstandard.decompress(memoryview(data)[_SEAL_HEADER_BYTES:], max_output_size=size)
+        if len(plain) != size or not plain.startswith(self._form):
+            raise RuntimeError(_OTHER_SEAL)
+        return np.frombuffer(plain, dtype="<u8", offset=len(self._form))
+
+    def vector(self, coefficients: Words) -> _Vector:
+        """Return the ciphertext of these coefficients, `scheme.words` of them."""
+        plain = self._form + coefficients.tobytes()
+        return self.read(_seal_header(len(plain)) + plain)
+
 
 @lru_cache(maxsize=4)
 def _keyless_engine(scheme: _Scheme) -> _Engine:
@@ -410,6 +479,11 @@ def _public_engine(scheme: _Scheme, public_context: bytes) -> _Engine:
 
 def _stated_size(ciphertext: bytes | memoryview) -> int:
     return int.from_bytes(ciphertext[_SEAL_SIZE], "little")
+
+
+def _seal_header(size: int) -> bytes:
+    """Return what precedes `size` bytes that are not compressed."""
+    return _SEAL_START + _SEAL_PLAIN + (_SEAL_HEADER_BYTES + size).to_bytes(8, "little")
 
 
 def _varint(number: int) -> bytes:
@@ -514,14 +588,7 @@ class CkksKey:
         raise TypeError(_NOT_PICKLED)
 
 
-# --- payloads: how many numbers, then a ciphertext for each full set of slots ---
-
-
-def _sealed(engine: _Engine, numbers: NDArray[np.int64] | NDArray[np.float64]) -> bytes:
-    if not len(numbers):
-        raise ValueError("need at least one number to encrypt")
-    slots = engine.scheme.slots
-    return _payload(len(numbers), (engine.encrypt(part) for part in _full_slots(numbers, slots)))
+# --- slots ---
 
 
 def _full_slots(
@@ -538,6 +605,74 @@ def _full_slots(
         yield values
 
 
+def _require_numbers(numbers: Words) -> None:
+    if not len(numbers):
+        raise ValueError("need at least one number to encrypt")
+
+
+def _count_of(payload: bytes) -> int:
+    """Return how many numbers a payload says it holds."""
+    if not _LENGTH_BYTES < len(payload) <= PAYLOAD_BYTES_MAX:
+        raise ProtocolError("a payload is empty or too long; its member must seal it again")
+    return int.from_bytes(payload[:_LENGTH_BYTES], "big")
+
+
+# --- exact payloads: how many numbers, then the coefficients of all ciphertexts ---
+
+
+def _packed(parameters: BfvParameters, count: int, ciphertexts: Iterable[Words]) -> bytes:
+    parts = [ciphertext.view(_RESIDUE_FIELD)["sent"].tobytes() for ciphertext in ciphertexts]
+    return b"".join([_exact_head(parameters, count), *parts])
+
+
+def _exact_head(parameters: BfvParameters, count: int) -> bytes:
+    mark = _bfv_scheme(parameters).digest()[: _EXACT_HEAD_BYTES - _LENGTH_BYTES]
+    return count.to_bytes(_LENGTH_BYTES, "big") + mark
+
+
+def _exact_count(parameters: BfvParameters, payload: bytes) -> int:
+    """Return how many numbers a payload holds, if it has the length for exactly these.
+
+    Raises:
+        ProtocolError: it has another, or is of other parameters.
+    """
+    count = _count_of(payload)
+    if payload[:_EXACT_HEAD_BYTES] != _exact_head(parameters, count):
+        raise ProtocolError(_MALFORMED)
+    words = parameters.ciphertexts(count) * parameters.words
+    if not count or len(payload) != _EXACT_HEAD_BYTES + words * _RESIDUE_BYTES:
+        raise ProtocolError(_CUT)
+    return count
+
+
+def _unpacked(parameters: BfvParameters, payload: bytes) -> Iterator[Words]:
+    """Yield the coefficients of each ciphertext, in one array that the next one overwrites.
+
+    Raises:
+        ProtocolError: the next ciphertext has a coefficient that is not below q.
+    """
+    words = parameters.words
+    total = (len(payload) - _EXACT_HEAD_BYTES) // _RESIDUE_BYTES
+    # Words that overlap: each is one byte of what precedes it, and the seven of a coefficient.
+    sent: Words = np.ndarray(
+        (total,), "<u8", payload, offset=_EXACT_HEAD_BYTES - 1, strides=(_RESIDUE_BYTES,)
+    )
+    coefficients = np.empty(words, dtype=np.uint64)
+    for start in range(0, total, words):
+        np.right_shift(sent[start : start + words], 8, out=coefficients)
+        if coefficients.max() >= parameters.modulus:
+            raise ProtocolError(_MALFORMED)
+        yield coefficients
+
+
+# --- approximate payloads: how many numbers, then SEAL's bytes of each ciphertext, framed ---
+
+
+def _sealed(engine: _Engine, numbers: NDArray[np.float64]) -> bytes:
+    parts = _full_slots(numbers, engine.scheme.slots)
+    return _payload(len(numbers), (engine.write(engine.encrypt(part)) for part in parts))
+
+
 def _payload(count: int, ciphertexts: Iterable[bytes]) -> bytes:
     return count.to_bytes(_LENGTH_BYTES, "big") + framed(*ciphertexts)
 
@@ -548,9 +683,7 @@ def _ciphertexts(scheme: _Scheme, payload: bytes) -> tuple[int, list[memoryview]
     Raises:
         ProtocolError: a length is not as it must be.
     """
-    if not _LENGTH_BYTES < len(payload) <= PAYLOAD_BYTES_MAX:
-        raise ProtocolError("a payload is empty or too long; its member must seal it again")
-    count = int.from_bytes(payload[:_LENGTH_BYTES], "big")
+    count = _count_of(payload)
     view = memoryview(payload)
     ciphertexts: list[memoryview] = []
     end = _LENGTH_BYTES
@@ -561,71 +694,21 @@ def _ciphertexts(scheme: _Scheme, payload: bytes) -> tuple[int, list[memoryview]
             raise ProtocolError(_MALFORMED)
         ciphertexts.append(view[start:end])
     if end != len(payload) or len(ciphertexts) != -(-count // scheme.slots):
-        raise ProtocolError("a payload is cut short or holds another number; seal it again")
+        raise ProtocolError(_CUT)
     return count, ciphertexts
 
 
-def _numbers(engine: _Engine, payload: bytes, *, count: int) -> NDArray[np.float64]:
-    """Return the `count` decrypted values. BFV's are integers below 2^53, so exact as well."""
+def _approximations(engine: _Engine, payload: bytes, *, count: int) -> NDArray[np.float64]:
+    """Return the `count` decrypted values."""
     stated, ciphertexts = _ciphertexts(engine.scheme, payload)
     if stated != count:
-        raise ProtocolError("an opened sum has another length than was sealed; discard it")
+        raise ProtocolError(_OTHER_LENGTH_OPENED)
     slots = engine.scheme.slots
     values = np.empty(len(ciphertexts) * slots, dtype=np.float64)
-    for index, ciphertext in enumerate(ciphertexts):
+    for part, ciphertext in zip(values.reshape(-1, slots), ciphertexts, strict=True):
         opened = _guarded(engine.read(ciphertext).decrypt, _MALFORMED)
-        values[index * slots : (index + 1) * slots] = np.fromiter(opened, np.float64, slots)
+        part[:] = np.fromiter(opened, np.float64, slots)
     return values[:count]
-
-
-class _Total:
-    """The encrypted sum of payloads of one length. What fails leaves it as it was."""
-
-    __slots__ = ("_count", "_engine", "_vectors")
-
-    def __init__(self, engine: _Engine) -> None:
-        self._engine = engine
-        self._count = 0
-        self._vectors: list[_Vector] = []
-
-    @property
-    def count(self) -> int:
-        """How many numbers are summed.
-
-        Raises:
-            ProtocolError: nothing was added.
-        """
-        if not self._vectors:
-            raise ProtocolError("no payload was added; there is no sum to open")
-        return self._count
-
-    def add(self, payload: bytes) -> None:
-        """See `Adder.add`."""
-        count, ciphertexts = _ciphertexts(self._engine.scheme, payload)
-        read = self._engine.read
-        if not self._vectors:
-            self._count, self._vectors = count, [read(ciphertext) for ciphertext in ciphertexts]
-            return
-        if count != self._count:
-            raise ProtocolError("a payload has another length than the others; compare the schema")
-        # The old sum is added to what arrived, not the other way round, so that a bad last
-        # ciphertext changes nothing.
-        pairs = zip(self._vectors, ciphertexts, strict=True)
-        self._vectors = _guarded(
-            lambda: [read(one).add_(total) for total, one in pairs], _MALFORMED
-        )
-
-    def add_plain(self, numbers: NDArray[np.int64]) -> None:
-        """Add numbers that are not secret, `count` of them."""
-        parts = _full_slots(numbers, self._engine.scheme.slots)
-        pairs = zip(self._vectors, parts, strict=True)
-        self._vectors = _guarded(
-            lambda: [total.add_plain(part) for total, part in pairs], _MALFORMED
-        )
-
-    def payload(self) -> bytes:
-        """See `Adder.payload`."""
-        return _payload(self.count, (self._engine.write(vector) for vector in self._vectors))
 
 
 # --- limbs ---
@@ -654,9 +737,9 @@ def _shift_by_masks(
 ) -> None:
     """Shift `numbers`, each below `modulus`, in place by one mask for each key and number.
 
-    Number i of a key takes words 2i and 2i + 1 of its stream: the top 56 bits of the first, plus
-    2^56 times those of the second. That is uniform below 2^112, and so modulo t < 2^43 each value
-    has its probability 1/t to within a factor of 1 + 2^-69.
+    A key's masks are, modulo t, the top 58 bits of the words of its stream, in order, without those
+    words that are not below the largest multiple of t: one in 2^15 or fewer. So if words are
+    uniform, masks are uniform modulo t, without any bias.
     """
     streams: list[_Stream] = [(stream_of(key), np.add) for key in added]
     streams += [(stream_of(key), np.subtract) for key in subtracted]
@@ -666,33 +749,35 @@ def _shift_by_masks(
 
 def _shift_by_streams(numbers: Words, streams: Sequence[_Stream], modulus: int) -> None:
     # Sums first, then one reduction a block: remainders cost more than AES.
+    limit = (1 << _MASK_BITS) // modulus * modulus
     stream = bytearray(len(_ZEROS))
-    block = np.frombuffer(stream, dtype="<u8")
-    tops = np.empty(BLOCK_WORDS, dtype=np.int64)
-    for start in range(0, len(numbers), _NUMBERS_A_BLOCK):
-        part = numbers[start : start + _NUMBERS_A_BLOCK]
-        words = block[: 2 * len(part)]
-        zeros = memoryview(_ZEROS)[: words.nbytes]
-        sums = tops[: len(words)]
-        sums.fill(0)
+    block = np.empty(BLOCK_WORDS, dtype=np.int64)
+    multiples = np.empty(BLOCK_WORDS, dtype=np.int64)
+    for start in range(0, len(numbers), BLOCK_WORDS):
+        part = numbers[start : start + BLOCK_WORDS].view(np.int64)
+        sums, quotients = block[: len(part)], multiples[: len(part)]
+        np.copyto(sums, part)
         for cipher, shift in streams:
-            cipher.update_into(zeros, stream)
-            np.right_shift(words, _TOP_SHIFT, out=words)
-            shift(sums, words.view(np.int64), out=sums)
-        low, high = _residues(sums[::2], modulus), _residues(sums[1::2], modulus)
-        for bits in _HORNER_STEPS:
-            high = _residues(high << bits, modulus)
-        high <<= _HORNER_LAST
-        high += low
-        high += part.view(np.int64)
-        part[:] = _residues(high, modulus).view(np.uint64)
+            shift(sums, _masks(cipher, stream, len(part), limit).view(np.int64), out=sums)
+        # Three steps, as numpy's own remainder is slower.
+        np.floor_divide(sums, modulus, out=quotients)
+        quotients *= modulus
+        np.subtract(sums, quotients, out=part)
 
 
-def _residues(numbers: NDArray[np.int64], modulus: int) -> NDArray[np.int64]:
-    """Return `numbers` modulo `modulus`, none negative; numpy's own remainder is slower."""
-    multiples = numbers // modulus
-    multiples *= modulus
-    return np.subtract(numbers, multiples, out=multiples)
+def _masks(cipher: CipherContext, stream: bytearray, count: int, limit: int) -> Words:
+    """Return the next `count` masks, all below `limit`; in `stream`, if none was left out."""
+    cipher.update_into(memoryview(_ZEROS)[: count * WORD_BYTES], stream)
+    masks: Words = np.frombuffer(stream, dtype="<u8", count=count)
+    np.right_shift(masks, 64 - _MASK_BITS, out=masks)
+    if masks.max() < limit:
+        return masks
+    masks = masks[masks < limit]
+    while missing := count - len(masks):
+        words = np.frombuffer(cipher.update(bytes(missing * WORD_BYTES)), dtype="<u8")
+        more = words >> np.uint64(64 - _MASK_BITS)
+        masks = np.concatenate([masks, more[more < limit]])
+    return masks
 
 
 class BfvWrap:
@@ -725,16 +810,29 @@ class BfvWrap:
         Raises:
             ValueError: there is no number, or one is not below t.
         """
+        _require_numbers(numbers)
         self._require_residues(numbers)
-        return _sealed(self._engine, _signed(numbers, self._parameters.plain_modulus))
+        engine, parameters = self._engine, self._parameters
+        parts = _full_slots(_signed(numbers, parameters.plain_modulus), parameters.degree)
+        ciphertexts = (engine.coefficients(engine.encrypt(part)) for part in parts)
+        return _packed(parameters, len(numbers), ciphertexts)
 
     def open(self, payload: bytes, *, count: int, bits: int) -> Words:
         """See `Wrap.open`; exact for as many payloads as the key's parameters allow."""
         whole = bits <= self._parameters.word_bits
-        values = _numbers(self._engine, payload, count=count if whole else _LIMBS * count)
-        values += (values < 0) * float(self._parameters.plain_modulus)
-        numbers = values.astype(np.uint64)
+        numbers = self._decrypted(payload, count=count if whole else _LIMBS * count)
         return numbers if whole else _joined(numbers)
+
+    def _decrypted(self, payload: bytes, *, count: int) -> Words:
+        engine, parameters = self._engine, self._parameters
+        if _exact_count(parameters, payload) != count:
+            raise ProtocolError(_OTHER_LENGTH_OPENED)
+        signed = np.empty((parameters.ciphertexts(count), parameters.degree), dtype=np.int64)
+        for part, ciphertext in zip(signed, _unpacked(parameters, payload), strict=True):
+            opened = _guarded(engine.vector(ciphertext).decrypt, _MALFORMED)
+            part[:] = np.fromiter(opened, np.int64, len(part))
+        signed += (signed < 0) * np.int64(parameters.plain_modulus)
+        return signed.reshape(-1)[:count].view(np.uint64)
 
     def _require_residues(self, numbers: Words) -> None:
         if numbers.max(initial=0) >= self._parameters.plain_modulus:
@@ -754,14 +852,16 @@ def _signed(numbers: Words, modulus: int) -> NDArray[np.int64]:
 class BfvAdder:
     """Adds what it cannot read: a coordinator's half. See `carrier.Adder`."""
 
-    __slots__ = ("_added", "_modulus", "_parties", "_total")
+    __slots__ = ("_added", "_count", "_engine", "_parameters", "_parties", "_total")
 
     def __init__(self, public_context: bytes, *, parties: int) -> None:
-        parameters = bfv_parameters(parties)
-        self._total = _Total(_public_engine(_bfv_scheme(parameters), public_context))
-        self._modulus = parameters.plain_modulus
+        self._parameters = bfv_parameters(parties)
+        self._engine = _public_engine(_bfv_scheme(self._parameters), public_context)
         self._parties = parties
         self._added = 0
+        self._count = 0
+        # A row of coefficients for each ciphertext. Below 2^54 each, a thousand fit a word.
+        self._total: NDArray[np.uint64] = np.zeros((0, self._parameters.words), dtype=np.uint64)
 
     def add(self, payload: bytes) -> None:
         """See `Adder.add`; more payloads than parties are refused as well."""
@@ -769,18 +869,52 @@ class BfvAdder:
             raise ProtocolError(
                 f"a sum for {self._parties} members holds no more payloads; start another"
             )
-        self._total.add(payload)
+        parameters, total = self._parameters, self._total
+        count = _exact_count(parameters, payload)
+        if not self._added:
+            total = np.zeros((parameters.ciphertexts(count), parameters.words), dtype=np.uint64)
+        elif count != self._count:
+            raise ProtocolError(_OTHER_LENGTH)
+        done = 0
+        try:
+            for row, coefficients in zip(total, _unpacked(parameters, payload), strict=True):
+                np.add(row, coefficients, out=row)
+                done += 1
+        except ProtocolError:
+            # Checking all before adding any would unpack every good payload twice.
+            for row, coefficients in zip(
+                total[:done], _unpacked(parameters, payload), strict=False
+            ):
+                np.subtract(row, coefficients, out=row)
+            raise
+        self._total, self._count = total, count
         self._added += 1
 
     def correct(self, *, added: Sequence[bytes], subtracted: Sequence[bytes]) -> None:
         """See `Adder.correct`; the masks are those of `BfvWrap.shift`."""
-        masks = np.zeros(self._total.count, dtype=np.uint64)
-        _shift_by_masks(masks, added, subtracted, modulus=self._modulus)
-        self._total.add_plain(_signed(masks, self._modulus))
+        total = self._reduced()
+        degree, modulus = self._parameters.degree, self._parameters.plain_modulus
+        masks = np.zeros(self._count, dtype=np.uint64)
+        _shift_by_masks(masks, added, subtracted, modulus=modulus)
+        parts = _full_slots(_signed(masks, modulus), degree)
+        # What SEAL adds to any ciphertext, it adds to this one, which is no member's: zero, and
+        # one, as SEAL refuses results whose second polynomial is zero.
+        blank = np.repeat(np.array([0, 1], dtype=np.uint64), degree)
+        vector = self._engine.vector(blank)
+        for row, part in zip(total, parts, strict=True):
+            row[:degree] += self._engine.coefficients(vector.add_plain(part))[:degree]
 
     def payload(self) -> bytes:
         """See `Adder.payload`."""
-        return self._total.payload()
+        total = self._reduced()
+        return _packed(self._parameters, self._count, total)
+
+    def _reduced(self) -> NDArray[np.uint64]:
+        """Return the sum, each coefficient modulo q: that of a ciphertext."""
+        if not self._added:
+            raise ProtocolError(_NOTHING_ADDED)
+        self._total %= np.uint64(self._parameters.modulus)
+        return self._total
 
 
 class CkksWrap:
@@ -817,7 +951,8 @@ class CkksWrap:
         Raises:
             ValueError: there is no number, or one is no limb.
         """
-        if numbers.max(initial=0) >> _LIMB_BITS:
+        _require_numbers(numbers)
+        if numbers.max() >> _LIMB_BITS:
             raise ValueError("a number is no limb; prepare the words first")
         return _sealed(self._engine, numbers.astype(np.float64))
 
@@ -836,7 +971,7 @@ class CkksWrap:
                 than 1/4 from an integer, not negative, that a sum can be.
         """
         del bits
-        values = _numbers(self._engine, payload, count=_LIMBS * count)
+        values = _approximations(self._engine, payload, count=_LIMBS * count)
         nearest = np.rint(values)
         # Written so that a value that is no number fails as well.
         near = np.abs(values - nearest) <= _ROUNDING_MAX
@@ -853,14 +988,28 @@ class CkksWrap:
 class CkksAdder:
     """Adds what it cannot read, unless one node helps it. See `carrier.Adder` and `CkksWrap`."""
 
-    __slots__ = ("_total",)
+    __slots__ = ("_count", "_engine", "_vectors")
 
     def __init__(self, public_context: bytes, *, parameters: CkksParameters = CKKS_DEEP) -> None:
-        self._total = _Total(_public_engine(_ckks_scheme(parameters), public_context))
+        self._engine = _public_engine(_ckks_scheme(parameters), public_context)
+        self._count = 0
+        self._vectors: list[_Vector] = []
 
     def add(self, payload: bytes) -> None:
         """See `Adder.add`."""
-        self._total.add(payload)
+        count, ciphertexts = _ciphertexts(self._engine.scheme, payload)
+        read = self._engine.read
+        if not self._vectors:
+            self._count, self._vectors = count, [read(ciphertext) for ciphertext in ciphertexts]
+            return
+        if count != self._count:
+            raise ProtocolError(_OTHER_LENGTH)
+        # The old sum is added to what arrived, not the other way round, so that a bad last
+        # ciphertext changes nothing.
+        pairs = zip(self._vectors, ciphertexts, strict=True)
+        self._vectors = _guarded(
+            lambda: [read(one).add_(total) for total, one in pairs], _MALFORMED
+        )
 
     def correct(self, *, added: Sequence[bytes], subtracted: Sequence[bytes]) -> None:
         """Do nothing; there are no masks here.
@@ -872,7 +1021,9 @@ class CkksAdder:
 
     def payload(self) -> bytes:
         """See `Adder.payload`."""
-        return self._total.payload()
+        if not self._vectors:
+            raise ProtocolError(_NOTHING_ADDED)
+        return _payload(self._count, (self._engine.write(vector) for vector in self._vectors))
 
 
 def _require_no_masks(added: Sequence[bytes], subtracted: Sequence[bytes]) -> None:

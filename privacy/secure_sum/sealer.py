@@ -1,18 +1,19 @@
 """A member's half of the sums of one run: it seals, votes, and reveals; and protects itself.
 
 Double masking (Bonawitz et al. 2017, CCS, section 4) in a graph of neighbours (Bell et al. 2020,
-CCS, section 3). Each vector carries a mask for each neighbour, which cancels against that
-neighbour's, and one of the member's own, whose seed is shared among the neighbours. Two things
-differ from those papers, and `docs/adr/0008` argues both. Exchange keys serve a whole run, and are
-never shared or rebuilt: where a member is missing, each survivor gives the key of the one stream
-that this one sum had with it. And a survivor gives these keys together with its signature under
-who is left, before any share; so no set of survivors can grow, and one that shrinks is signed anew.
+CCS). Each vector carries a mask for each neighbour, which cancels against that neighbour's, and one
+of the member's own, whose seed is shared among the neighbours. Two things differ from those papers,
+and `docs/adr/0008` argues both. Exchange keys serve a whole run, and are never shared or rebuilt:
+where a member is missing, each survivor gives the key of the one stream that this one sum had with
+it. And nothing is told, neither these keys nor shares, but for a set of survivors that more than
+two thirds of the member's holders signed; a set can only shrink, and is then signed anew.
 
-Formal guarantee, for one sum with n holders a member: whoever sees everything but the keys of the
-honest members, and holds those of f < 2t - n holders of each (t = `threshold(n)` > 2n/3), learns of
-the honest survivors' vectors their sum over one set of survivors of at least the minimum size, and
-nothing of a vector outside of it; as long as X25519, HKDF, HMAC, AES-256, SHA-256 and Ed25519 are
-what they are taken for.
+Formal guarantee, for one sum of n members who all mask with each other (up to 32): whoever sees
+everything but the keys of the honest members, and holds those of f < 2t - n members
+(t = `threshold(n)` > 2n/3), learns of the honest members' vectors one sum, over one set of
+survivors of at least the minimum size, and nothing else; as long as X25519, HKDF, HMAC, AES-256,
+SHA-256, BLAKE3 and Ed25519 are what they are taken for. In a graph of neighbours the same is
+argued, not proved, for up to a tenth of the members chosen before the graph is known (`graph`).
 """
 
 import hashlib
@@ -31,17 +32,18 @@ from privacy.errors import CohortError, ProtocolError
 from privacy.identity import Identity
 from privacy.keystream import KEY_BYTES, Words
 from privacy.randomness import Entropy
-from privacy.secure_sum import Answer, SealedVector, Vote
+from privacy.secure_sum import Answer, Release, SealedVector, Vote
 from privacy.secure_sum.carrier import Wrap
 from privacy.secure_sum.cohort import Cohort
 from privacy.secure_sum.keys import SMALLEST_ROSTER, ExchangeKey, Roster
 from privacy.secure_sum.statements import (
     ANSWER_DOMAIN,
+    RELEASE_DOMAIN,
     SEALED_DOMAIN,
-    answer_message,
     check_vote,
     sealed_message,
     share_commitment,
+    told_message,
 )
 from privacy.shamir import SHARE_BYTES, split
 from privacy.sum_context import SURVIVORS_DOMAIN, SumContext, survivors_message
@@ -59,7 +61,8 @@ class _Pending:
         cohort: Who is asked.
         own_share: This member's share of its own seed.
         survivors: On whom it voted last.
-        answer: What it revealed; afterwards it reveals nothing else.
+        vote: That vote.
+        answer: What it revealed; afterwards it votes and tells nothing else.
     """
 
     context: bytes
@@ -195,7 +198,7 @@ class Sealer:
         return self._wrap.shift(numbers, added=added, subtracted=subtracted)
 
     def vote(self, context: bytes, survivors: tuple[str, ...]) -> Vote:
-        """Sign that the sum under way is over `survivors`, and give the masks with the others.
+        """Sign that the sum under way is over `survivors`.
 
         The same survivors may be asked for again; others only if they are fewer, and never after
         this member revealed its shares.
@@ -217,12 +220,29 @@ class Sealer:
             raise ProtocolError("this sum's survivors are settled; they cannot be changed now")
         if pending.survivors is not None and not set(survivors) < set(pending.survivors):
             raise ProtocolError("survivors of a sum can only become fewer; start the next sum")
-        gone = [peer for peer in pending.cohort.peers(self.member) if peer not in survivors]
-        seeds = {p: mask_key(self._pair(p), context) for p in gone} if self._masked else {}
         message = survivors_message(context, survivors)
         pending.survivors = survivors
-        pending.vote = Vote(self.member, self._identity.sign(SURVIVORS_DOMAIN, message), seeds)
+        pending.vote = Vote(self.member, self._identity.sign(SURVIVORS_DOMAIN, message))
         return pending.vote
+
+    def release(self, context: bytes, survivors: tuple[str, ...], votes: Iterable[Vote]) -> Release:
+        """Give the keys of this sum's masks with the neighbours who are no survivors.
+
+        Args:
+            context: Digest of the sum.
+            survivors: As this member signed them last.
+            votes: Of more than two thirds of those who hold this member's shares, itself counted.
+
+        Raises:
+            CohortError: too few votes.
+            ProtocolError: another sum is under way, others signed other survivors, or this scheme
+                has nothing to release.
+        """
+        pending = self._certified(context, survivors, votes)
+        gone = [peer for peer in pending.cohort.peers(self.member) if peer not in survivors]
+        seeds = {peer: mask_key(self._pair(peer), context) for peer in gone}
+        message = told_message(context, survivors, seeds)
+        return Release(self.member, seeds, self._identity.sign(RELEASE_DOMAIN, message))
 
     def reveal(
         self,
@@ -244,14 +264,7 @@ class Sealer:
             ProtocolError: another sum is under way, others signed other survivors, boxes are
                 missing or too many, or this scheme has nothing to reveal.
         """
-        pending = self._under_way(context)
-        if not self._masked:
-            raise ProtocolError("this run's sums have no masks; there is nothing to reveal")
-        if survivors != pending.survivors:
-            raise ProtocolError("shares are revealed for the survivors that were signed; no others")
-        require_votes(
-            votes, member=self.member, context=context, survivors=survivors, cohort=pending.cohort
-        )
+        pending = self._certified(context, survivors, votes)
         due = {peer for peer in pending.cohort.peers(self.member) if peer in survivors}
         if boxes.keys() != due:
             raise ProtocolError("a share's box of each surviving neighbour is due, and no other")
@@ -263,13 +276,27 @@ class Sealer:
             if pending.answer.shares != shares:
                 raise ProtocolError("shares of this sum were revealed before; none are again")
             return pending.answer
-        message = answer_message(context, survivors, shares)
+        message = told_message(context, survivors, shares)
         pending.answer = Answer(self.member, shares, self._identity.sign(ANSWER_DOMAIN, message))
         return pending.answer
 
     def open(self, payload: bytes, *, count: int, bits: int) -> Words:
         """Return the `count` words of a sum's payload; see `Wrap.open`."""
         return self._wrap.open(payload, count=count, bits=bits)
+
+    def _certified(
+        self, context: bytes, survivors: tuple[str, ...], votes: Iterable[Vote]
+    ) -> _Pending:
+        """Return the sum under way, if it may be told of for these survivors."""
+        pending = self._under_way(context)
+        if not self._masked:
+            raise ProtocolError("this run's sums have no masks; there is nothing to tell")
+        if survivors != pending.survivors:
+            raise ProtocolError("masks are told for the survivors that were signed; no others")
+        require_votes(
+            votes, member=self.member, context=context, survivors=survivors, cohort=pending.cohort
+        )
+        return pending
 
     def _under_way(self, context: bytes) -> _Pending:
         if self._pending is None or self._pending.context != context:

@@ -8,12 +8,13 @@ from blake3 import blake3
 from privacy.canonical import framed
 from privacy.errors import ProtocolError
 from privacy.identity import verify_signature
-from privacy.secure_sum import Answer, SealedVector, Vote
+from privacy.secure_sum import Answer, Release, SealedVector, Vote
 from privacy.secure_sum.keys import Directory
 from privacy.sum_context import SURVIVORS_DOMAIN, survivors_message
 
 SEALED_DOMAIN = "sealed-vector"
 ANSWER_DOMAIN = "unmask-answer"
+RELEASE_DOMAIN = "mask-release"
 
 
 def sealed_message(scheme: str, sealed: SealedVector) -> bytes:
@@ -33,9 +34,9 @@ def sealed_message(scheme: str, sealed: SealedVector) -> bytes:
     )
 
 
-def answer_message(context: bytes, survivors: Sequence[str], shares: Mapping[str, bytes]) -> bytes:
-    """Return what a survivor signs in `ANSWER_DOMAIN`."""
-    parts = [part for member, share in sorted(shares.items()) for part in (_utf8(member), share)]
+def told_message(context: bytes, survivors: Sequence[str], told: Mapping[str, bytes]) -> bytes:
+    """Return what a survivor signs in `ANSWER_DOMAIN` of shares, in `RELEASE_DOMAIN` of seeds."""
+    parts = [part for member, value in sorted(told.items()) for part in (_utf8(member), value)]
     return framed(survivors_message(context, survivors), framed(*parts))
 
 
@@ -93,9 +94,28 @@ def check_answer(
     _check(
         directory[answer.member],
         ANSWER_DOMAIN,
-        answer_message(context, survivors, answer.shares),
+        told_message(context, survivors, answer.shares),
         answer.signature,
         f"the answer of {answer.member} is not signed by it for this sum; ask it again",
+    )
+
+
+def check_release(
+    release: Release, *, context: bytes, survivors: Sequence[str], directory: Directory
+) -> None:
+    """Return if the member signed these masks' keys for this sum and these survivors.
+
+    Raises:
+        ProtocolError: it did not.
+    """
+    if release.member not in survivors:
+        raise ProtocolError(f"{release.member} tells of a sum that it is not part of; ignore it")
+    _check(
+        directory[release.member],
+        RELEASE_DOMAIN,
+        told_message(context, survivors, release.seeds),
+        release.signature,
+        f"the masks that {release.member} tells are not signed by it for this sum; ask it again",
     )
 
 

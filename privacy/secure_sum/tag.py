@@ -1,8 +1,9 @@
 """A sum's linear tag: members find a coordinator that changes a sum, or makes one up.
 
-Each member appends <r, x> to its vector x, with r known to the members and not to the coordinator.
-Tags add up as vectors do, so an opened sum has to carry <r, sum>. A lone coordinator passes with a
-changed sum with a chance below 2^-60; one that has a member's keys knows r, and passes.
+Each member appends <r, x> + s to its vector x, with r and s known to the members and not to the
+coordinator. Tags add up as vectors do, so an opened sum of n vectors has to carry <r, sum> + n s:
+it is of n vectors, neither more nor fewer, and not a multiple of another. A lone coordinator
+passes with a changed sum with a chance below 2^-60; with a member's keys it knows r and s.
 
 Fields of up to 30 bits are tagged one by one, modulo the prime 2^31 - 1, with two r: they add up
 without carries (`FixedPoint`), and no two field values are equal modulo that prime. Wider ones are
@@ -29,6 +30,7 @@ _NARROW_TAGS, _NARROW_PARTS, _WIDE_PARTS = 2, 2, 8
 _PIECE_BITS = 22
 _RUN = 1 << 11
 _BLOCK = 8 * _RUN
+_WORD_BITS = 64
 
 
 def tag_key(secret: bytes, context: bytes) -> bytes:
@@ -49,14 +51,14 @@ def append_tag(words: Words, *, layout: FixedPoint, key: bytes) -> Words:
         layout: Sums of `layout.parties` tag words, each below 2^16, must have room in a word.
         key: `tag_key` of this sum.
     """
-    tags = _tag(words, layout, key)
+    tags = _tags(words, layout, key, parties=1)
     each = tag_words(layout) // len(tags)
     parts = [part for value in tags for part in _parts(value, each)]
     return np.concatenate([words, np.array(parts, dtype=np.uint64)])
 
 
-def check_tag(words: Words, *, layout: FixedPoint, key: bytes) -> Words:
-    """Return a sum without its tag, if the tag is the sum's.
+def check_tag(words: Words, *, layout: FixedPoint, key: bytes, parties: int) -> Words:
+    """Return a sum without its tag, if the tag is that of a sum of `parties` vectors.
 
     Raises:
         ProtocolError: it is not: somebody changed the sum, or a member's vector had a wrong tag.
@@ -65,10 +67,13 @@ def check_tag(words: Words, *, layout: FixedPoint, key: bytes) -> Words:
     if len(words) <= length:
         raise ProtocolError("an opened sum is too short for its tag; discard it")
     body, sums = words[:-length], words[-length:].tolist()
-    found, modulus = _tag(body, layout, key), _NARROW if _is_narrow(layout) else _WIDE
+    found = _tags(body, layout, key, parties=parties)
     each = length // len(found)
+    modulus = _NARROW if _is_narrow(layout) else _WIDE
     claimed = [_joined(sums[at : at + each]) % modulus for at in range(0, length, each)]
-    if claimed != found:
+    # Bits above the last field are in no tag, as an honest sum has none.
+    above = layout.word_bits < _WORD_BITS and (body >> np.uint64(layout.word_bits)).any()
+    if above or claimed != found:
         raise ProtocolError(
             "an opened sum does not carry its members' tag: the coordinator, or a member, "
             "changed it; discard it"
@@ -88,41 +93,43 @@ def _joined(parts: list[int]) -> int:
     return sum(part << (_PART_BITS * place) for place, part in enumerate(parts))
 
 
-def _tag(words: Words, layout: FixedPoint, key: bytes) -> list[int]:
+def _tags(words: Words, layout: FixedPoint, key: bytes, *, parties: int) -> list[int]:
+    """The tags that a sum of `parties` vectors must carry."""
+    constant = int.from_bytes(hmac.new(key, b"constant", hashlib.sha256).digest(), "big")
     if _is_narrow(layout):
-        return _narrow_tag(words, layout, key)
+        first, second = _narrow_products(words, layout, key)
+        return [
+            (first + parties * (constant >> 128)) % _NARROW,
+            (second + parties * (constant & _WIDE)) % _NARROW,
+        ]
     stream = keystream_words(key, 2 * len(words)).tolist()
-    total = 0
+    total = parties * constant
     for word, high, low in zip(words.tolist(), stream[::2], stream[1::2], strict=True):
         total += word * ((high << 64 | low) >> 1)
     return [total % _WIDE]
 
 
-def _narrow_tag(words: Words, layout: FixedPoint, key: bytes) -> list[int]:
+def _narrow_products(words: Words, layout: FixedPoint, key: bytes) -> tuple[int, int]:
     # One word of the stream gives both r of a field; blocks stay in the core's cache.
     cipher = stream_of(key)
     zeros = bytes(_BLOCK * WORD_BYTES)
     stream = bytearray(len(zeros))
     totals = [0, 0]
     mask = np.uint64((1 << layout.field_bits) - 1)
+    low = np.uint64((1 << _PIECE_BITS) - 1)
     for start in range(0, len(words), _BLOCK):
         block = words[start : start + _BLOCK]
         for place in range(layout.fields):
             cipher.update_into(memoryview(zeros)[: block.nbytes], stream)
             drawn = np.frombuffer(stream, dtype="<u8")[: len(block)]
-            field = block >> np.uint64(place * layout.field_bits)
-            if place < layout.fields - 1:
-                # The last field keeps what lies above it: that must be zero as well.
-                field &= mask
-            for shift in range(0, 64 - place * layout.field_bits, _PIECE_BITS):
-                piece = field >> np.uint64(shift) if shift else field
-                if shift + _PIECE_BITS < layout.field_bits:
-                    piece = piece & np.uint64((1 << _PIECE_BITS) - 1)
-                for index, r in enumerate((drawn >> np.uint64(33), drawn & np.uint64(_NARROW))):
+            field = (block >> np.uint64(place * layout.field_bits)) & mask
+            pieces = [(field, 0)]
+            if layout.field_bits > _PIECE_BITS:
+                pieces = [(field & low, 0), (field >> np.uint64(_PIECE_BITS), _PIECE_BITS)]
+            for index, r in enumerate((drawn >> np.uint64(33), drawn & np.uint64(_NARROW))):
+                for piece, shift in pieces:
                     totals[index] += _dot(piece, r) << shift
-                if shift + _PIECE_BITS >= layout.field_bits:
-                    break
-    return [total % _NARROW for total in totals]
+    return totals[0], totals[1]
 
 
 def _dot(values: Words, factors: Words) -> int:
