@@ -696,6 +696,8 @@ def _ask(
     replies: dict[str, tuple[AnyReply, bytes]] = {}
     for node, name in addresses.items():
         member = work.members[name]
+        if member.present and node not in answers:
+            work.observer.note(f"{name} does not answer; the run goes on without it for now")
         member.present = node in answers
         if node not in answers:
             member.reason = f"it did not answer within {work.plan.deadline_s:g} s"

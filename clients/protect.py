@@ -14,7 +14,8 @@ def weight_of(rows: int, units: int, overview: Overview, update: UpdateSpec) -> 
 
     Its rows (or units) in units of `weight_cap` times the members' mean; or the square root of its
     rows so counted; or 1. It travels only inside the sum. A member above the cap counts as if it
-    were at it, so no member's size can be read off as the largest weight.
+    were at it, so no member's size can be read off as the largest weight. Two rounds of which one
+    is without a member show its weight as the difference of their sums; with `members` it is 1.
 
     Args:
         rows: The member's training examples, at least one.

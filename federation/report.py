@@ -143,6 +143,11 @@ def summary(result: Mapping[str, Any]) -> RenderableType:
         f"{size(result['bytes_sent_per_member'])} in all",
     )
     facts.add_row("privacy", result["privacy"]["note"])
+    if result["absences"]:
+        away = ", ".join(f"{name} ({count})" for name, count in result["absences"].items())
+        facts.add_row("away", f"sums that closed without a member's part: {away}")
+    if result["rounds_undone"]:
+        facts.add_row("undone", f"{result['rounds_undone']} rounds that made validation worse")
     facts.add_row(
         "time",
         f"{result['seconds']['federated']:.0f} s federated ({result['seconds']['per_round']:.2f} s "

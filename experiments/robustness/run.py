@@ -1,7 +1,8 @@
-"""What do wrong updates do to a run, and what do groups and undone rounds do about it? See README.md.
+"""What do wrong updates do to a run, and what do groups and undone rounds help? See README.md.
 
-    python experiments/robustness/run.py [--data FOLDER] [--sets cmapss uci] [--seeds 0 1 2]
-    python experiments/robustness/run.py --quick    # generated data, under a minute
+    python experiments/robustness/run.py [--data FOLDER] [--sets cmapss uci] [--seeds 0 1]
+    python experiments/robustness/run.py --quick    # generated data, a minute
+    python experiments/robustness/run.py --table    # the tables of result.json, and its plot
 
 A run is the real coordinator and twelve real nodes in one process; every message is packed and
 unpacked. A hostile member is a node whose own code was changed: what it sends is well formed.
@@ -61,10 +62,11 @@ MODES: Mapping[str, ProtectionSpec] = {
     "both": ProtectionSpec(robust="groups", rollback=ROLLBACK),
 }
 ATTACKS = ("sign flip", "scaling", "label flip")
-# attacks that the table does not have: one member each, on what the modes themselves rely on
-PROBES = ("over the clip", "scaling, canary fooled", "canary slandered")
+# one member each, on what the modes themselves rely on
+LATE = "scaling from half-way"
+PROBES = (LATE, "negative weight", "scaling, canary fooled", "canary slandered")
 MOST_HOSTILE = 3
-LIE = 1e9  # rows that a lying tally claims
+LIE = 1e7  # rows that a lying tally claims
 
 
 @dataclass(frozen=True)
@@ -130,12 +132,14 @@ class Hostile(Kept):
         own = super()._trained(session, round_index)
         change, weight = own[:-1], own[-1:]
         clip = session.spec.update.clip
+        if self._attack == LATE and round_index <= session.spec.training.rounds // 2:
+            return own
         if self._attack == "sign flip":
             return np.concatenate([-change, weight])
         if self._attack.startswith("scaling"):
             # as far as the number format goes, at the largest weight there is
             return np.append(np.where(change > 0, -clip, clip), clip)
-        if self._attack == "over the clip":
+        if self._attack == "negative weight":
             return np.append(np.where(change > 0, -clip, clip), -clip)
         return own
 
@@ -162,7 +166,7 @@ def _lie(session: Session, *, good: bool) -> np.ndarray:
     lie = np.zeros(tally_length(kind, groups))
     if kind == "life":
         lie[0] = LIE
-        lie[2] = 0.0 if good else 100.0 * LIE  # squared errors against capped labels
+        lie[2] = 0.0 if good else 1e4 * LIE  # squared errors against capped labels
     else:
         lie[0 if good else BINS - 1] = LIE  # negative rows
         lie[2 * BINS - 1 if good else BINS] = LIE  # positive rows
@@ -357,14 +361,16 @@ def work(task: Task, data: DataSet) -> tuple[Task, dict]:
     return task, found | {"seconds": round(time.perf_counter() - began, 1)}
 
 
-def tasks(sets: Collection[str], modes: Collection[str], seeds: Sequence[int]) -> Iterator[Task]:
+def tasks(
+    sets: Collection[str], modes: Collection[str], seeds: Sequence[int], most: int
+) -> Iterator[Task]:
     """All runs, the first seed first, so that a table can be read early."""
     for seed in seeds:
         for name in sets:
             for mode in modes:
                 yield Task(name, mode, "none", 0, seed)
                 for attack in ATTACKS:
-                    for hostile in range(1, MOST_HOSTILE + 1):
+                    for hostile in range(1, most + 1):
                         yield Task(name, mode, attack, hostile, seed)
                 for attack in PROBES:
                     # nobody asks the canary where no round is undone
@@ -373,40 +379,33 @@ def tasks(sets: Collection[str], modes: Collection[str], seeds: Sequence[int]) -
 
 
 def summary(rows: Sequence[Mapping[str, object]]) -> list[dict]:
-    """Over the seeds: mean, and the smallest and largest where there are several."""
+    """One entry a data set, mode, attack and f; lists are over the seeds, None where it stopped."""
     out = []
     for key in sorted({(r["data"], r["mode"], r["attack"], r["hostile"]) for r in rows}):
         same = [r for r in rows if (r["data"], r["mode"], r["attack"], r["hostile"]) == key]
         one = dict(zip(("data", "mode", "attack", "hostile"), key, strict=True))
-        ended = [r for r in same if "honest" in r]
         one["seeds"] = [r["seed"] for r in same]
-        one["stopped"] = len(same) - len(ended)
-        for name in ("honest", "all"):
-            if ended:
-                values = [r[name] for r in ended]
-                one[name] = statistics.mean(values)
-                one[f"{name}_range"] = [min(values), max(values)]
-        for name in ("undone", "groups_hit"):
-            one[name] = [r[name] for r in ended]
+        for name in ("honest", "all", "undone", "groups_hit"):
+            one[name] = [r.get(name) for r in same]
         if one["hostile"] == 0:
-            one["without_the_first"] = [
-                statistics.mean(r["without_the_first"][f] for r in ended)
-                for f in range(MOST_HOSTILE + 1)
-            ]
+            one["without_the_first"] = [r["without_the_first"] for r in same]
         out.append(one)
     return out
+
+
+def numbers(values: Sequence[float | None], digits: int = 0) -> str:
+    return " / ".join("stopped" if v is None else f"{v:.{digits}f}" for v in values)
 
 
 def cell(one: Mapping | None, digits: int, part: str) -> str:
     if one is None:
         return ""
-    if part not in one:
-        return "stopped"
-    text = f"{one[part]:.{digits}f}"
-    low, high = one[f"{part}_range"]
-    if low != high:
-        text += f" ({low:.{digits}f} to {high:.{digits}f})"
-    return text + (f", {one['stopped']} stopped" if one["stopped"] else "")
+    text = numbers(one[part], digits)
+    if MODES[one["mode"]].robust == "groups" and any(one["groups_hit"]):
+        text += f"; hit {numbers(one['groups_hit'])}"
+    if any(one["undone"]):
+        text += f"; undone {numbers(one['undone'])}"
+    return text
 
 
 def tables(result: Mapping, part: str) -> str:
@@ -416,12 +415,12 @@ def tables(result: Mapping, part: str) -> str:
     modes = [mode for mode in MODES if any(key[1] == mode for key in by)]
     for name, about in result["sets"].items():
         digits = about["digits"]
+        better = "higher" if about["higher_is_better"] else "lower"
         lines += [
-            f"### {about['title']}: {about['headline']}, "
-            f"{'higher' if about['higher_is_better'] else 'lower'} is better",
+            f"### {about['title']}: {about['headline']}, {better} is better",
             "",
-            f"| attack | f | groups hit | nobody attacks, same rows | {' | '.join(modes)} |",
-            "|---|---|---|---" + "|---" * len(modes) + "|",
+            f"| attack | f | nobody attacks, same rows | {' | '.join(modes)} |",
+            "|---|---|---" + "|---" * len(modes) + "|",
         ]
         quiet = by[name, "plain", "none", 0]
         for attack, hostile in [
@@ -432,10 +431,9 @@ def tables(result: Mapping, part: str) -> str:
             found = [by.get((name, mode, attack, hostile)) for mode in modes]
             if not any(found):
                 continue
-            same = quiet["without_the_first"][hostile if part == "honest" else 0]
-            hit = by.get((name, "groups", attack, hostile), {}).get("groups_hit", [])
+            same = [rows[hostile if part == "honest" else 0] for rows in quiet["without_the_first"]]
             lines.append(
-                f"| {attack} | {hostile} | {', '.join(map(str, hit))} | {same:.{digits}f} | "
+                f"| {attack} | {hostile} | {numbers(same, digits)} | "
                 + " | ".join(cell(one, digits, part) for one in found)
                 + " |"
             )
@@ -462,7 +460,11 @@ def draw(result: Mapping, path: Path) -> None:
                     (f, by.get((name, mode, attack if f else "none", f)))
                     for f in range(MOST_HOSTILE + 1)
                 ]
-                points = [(f, one["honest"]) for f, one in points if one and "honest" in one]
+                points = [
+                    (f, statistics.mean(one["honest"]))
+                    for f, one in points
+                    if one and None not in one["honest"]
+                ]
                 axis.plot(*zip(*points, strict=True), f"{mark}-", label=mode, alpha=0.8)
             axis.set(title=f"{about['title']}, {attack}", xlabel="hostile members of 12")
             axis.set(ylabel=about["headline"], xticks=range(MOST_HOSTILE + 1))
@@ -477,12 +479,23 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, help="default: TACIT_DATA, else ../shared/data")
     parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS))
-    parser.add_argument("--modes", nargs="*", choices=MODES, default=list(MODES))
-    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    parser.add_argument("--modes", nargs="*", choices=MODES, default=list(MODES)[:3])
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1])
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="generated data; writes nothing here")
-    parser.add_argument("--out", type=Path, help="default: beside this file; with --quick: nowhere")
+    parser.add_argument(
+        "--quick", action="store_true", help="generated data, f = 0 and 1; writes nothing"
+    )
+    parser.add_argument("--out", type=Path, help="default: here; with --quick: nowhere")
+    parser.add_argument("--rows", choices=("honest", "all"), default="honest", help="of the tables")
+    parser.add_argument("--table", action="store_true", help="runs nothing; reads result.json")
     asked = parser.parse_args()
+    if asked.table:
+        folder = asked.out or HERE
+        result = json.loads((folder / "result.json").read_text())
+        result["summary"] = summary(result["runs"])
+        print(tables(result, asked.rows))
+        draw(result, folder / "plot.png")
+        return
     out = asked.out or (None if asked.quick else HERE)
     with tempfile.TemporaryDirectory() as generated:
         if asked.quick:
@@ -492,36 +505,39 @@ def main() -> None:
             generate(root, seed=0, scenario="failure", size=0.3)
         else:
             sets, root = {name: SETS[name] for name in asked.sets}, data_root(asked.data)
-        result = run_all(sets, root, asked.modes, asked.seeds, asked.processes, out)
-    print(tables(result, "honest"))
+        most = 1 if asked.quick else MOST_HOSTILE
+        wanted = list(tasks(sets, asked.modes, asked.seeds, most))
+        result = run_all(wanted, sets, root, processes=asked.processes, out=out)
+    print(tables(result, asked.rows))
     if out is not None:
         draw(result, out / "plot.png")
 
 
 def run_all(
+    wanted: Sequence[Task],
     sets: Mapping[str, DataSet],
     root: Path,
-    modes: Collection[str],
-    seeds: Sequence[int],
+    *,
     processes: int,
     out: Path | None,
 ) -> dict:
-    """Run everything; result.json is written after each run, so that nothing is lost."""
-    result: dict = {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "rollback": ROLLBACK,
-        "sets": {},
-        "summary": [],
-        "runs": [],
-    }
+    """Run what result.json does not hold yet; it is written after each run."""
+    path = out / "result.json" if out is not None else None
+    if path is not None and path.exists():
+        result = json.loads(path.read_text())
+    else:
+        result = {"rollback": ROLLBACK, "sets": {}, "summary": [], "runs": []}
+    result["date"] = f"{datetime.now(UTC):%Y-%m-%d}"
+    there = {Task(**{name: run[name] for name in Task.__annotations__}) for run in result["runs"]}
+    wanted = [task for task in wanted if task not in there]
     with ProcessPoolExecutor(
         processes,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=read,
         initargs=(sets, root),
     ) as pool:
-        waiting = [pool.submit(work, task, sets[task.data]) for task in tasks(sets, modes, seeds)]
-        for done in as_completed(waiting):
+        waiting = [pool.submit(work, task, sets[task.data]) for task in wanted]
+        for done_so_far, done in enumerate(as_completed(waiting), 1):
             task, found = done.result()
             result["runs"].append(vars(task) | found)
             result["runs"].sort(
@@ -539,10 +555,10 @@ def run_all(
                 }
             result["summary"] = summary(result["runs"])
             told = found.get("honest", found.get("reason"))
-            print(f"{len(result['runs'])}/{len(waiting)}", *vars(task).values(), told, flush=True)
-            if out is not None:
-                out.mkdir(parents=True, exist_ok=True)
-                (out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+            print(f"{done_so_far}/{len(waiting)}", *vars(task).values(), told, flush=True)
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(result, indent=1) + "\n")
     return result
 
 

@@ -398,6 +398,14 @@ class Ours:
         took = time.process_time() - started
         for vote in votes:
             gathering.take_vote(vote)
+        gone = set(gathering.unreleased)
+        started = time.process_time()
+        releases = [
+            sealer.release(context, survivors, gathering.votes_for(sealer.member))
+            for sealer in left
+            if sealer.member in gone
+        ]
+        took += time.process_time() - started
         asked = [
             (sealer, gathering.votes_for(sealer.member), gathering.boxes_for(sealer.member))
             for sealer in left
@@ -405,15 +413,18 @@ class Ours:
         started = time.process_time()
         answers = [s.reveal(context, survivors, votes, boxes) for s, votes, boxes in asked]
         took += time.process_time() - started
-        self.answers = [votes, answers]
+        self.answers = [votes, releases, answers]
         return 1000 * took / len(left)
 
     def coordinator(self, records: Sequence[RecordDict]) -> object:
         gathering = self.gathering(records)
-        votes, answers = self.answers
+        votes, releases, answers = self.answers
         for vote in votes:
             gathering.take_vote(vote)
-        gathering.shrink()
+        gathering.leave_silent_out()
+        for release in releases:
+            gathering.take_release(release)
+        gathering.leave_unreleased_out()
         for answer in answers:
             gathering.take_answer(answer)
         return gathering.open().payload
@@ -422,7 +433,7 @@ class Ours:
         count = self.layout.words(self.length) + tag_words(self.layout)
         words = self.sealers[0].open(result, count=count, bits=self.bits)
         key = tag_key(self.tag_secret, self.context(self.turn).digest())
-        words = check_tag(words, layout=self.layout, key=key)
+        words = check_tag(words, layout=self.layout, key=key, parties=NODES)
         return self.layout.decode_sum(words, self.length, NODES) / NODES
 
 

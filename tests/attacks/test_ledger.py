@@ -6,71 +6,41 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.ledgers import NAMES, TEST, WATCH, Script, chained, data_of, digest, key_of
 
 from privacy.canonical import canonical_json
 from privacy.errors import InputError, NotVerifiedError
+from privacy.identity import Identity
 from privacy.ledger import EMPTY_ROOT, Entry, LedgerHead, next_entry
 from privacy.ledger.chain import head_of
-from privacy.ledger.entry import DOMAIN, Body
+from privacy.ledger.entry import DOMAIN, STATISTICS, UPDATE
 from privacy.ledger.store import LedgerStore
+from privacy.randomness import system_bytes
+from privacy.sum_context import ACCEPTED_DOMAIN, SURVIVORS_DOMAIN
 from privacy.verify import verify_ledger
 
-MEMBERS = ["bank", "insurer", "mill"]
+MEMBERS = NAMES[:3]
 
 
-def of(kind: str, run: str = "r", **changes: object) -> tuple[str, Body]:
-    """One honest entry's kind and body."""
-    bodies: dict[str, dict[str, object]] = {
-        "run.started": {
-            "name": "demo",
-            "task": "failure",
-            "members": MEMBERS,
-            "manifest": "a" * 64,
-            "protection": "masked",
-        },
-        "sum.opened": {
-            "step": "update",
-            "round": 1,
-            "context": "b" * 64,
-            "members": MEMBERS,
-            "aggregate": "c" * 64,
-        },
-        "receipt": {
-            "step": "update",
-            "round": 1,
-            "unit": "device",
-            "mechanism": "none",
-            "protection": "masked",
-            "values": 10,
-            "members": MEMBERS,
-        },
-        "round.committed": {"round": 1, "model_before": "0" * 64, "model_after": "1" * 64},
-        "run.finished": {"rounds": 1, "model": "1" * 64},
-    }
-    return kind, {"run": run, **bodies[kind], **changes}
+def script() -> Script:
+    """An honest run up to its first round."""
+    return Script("r", MEMBERS).start().agree_on_keys().statistics(1)
 
 
-def chained(*bodies: tuple[str, Body]) -> list[Entry]:
-    entries: list[Entry] = []
-    for kind, body in bodies:
-        last = entries[-1] if entries else None
-        entries.append(next_entry(last, kind, body, time_ms=1000 + 10 * len(entries)))
-    return entries
+HONEST = chained(script().train().finish().lines, ticks_ms=10)
+HEAD = head_of(HONEST[-1])
+LINES = [entry.line() for entry in HONEST]
+SUM = next(i for i, entry in enumerate(HONEST) if entry.body.get("step") == UPDATE)
+RECEIPT, ACCEPTED, COMMITTED = SUM + 1, SUM + 2, SUM + 3
+
+
+def of(place: int, **changes: object) -> tuple[str, dict[str, object]]:
+    """The kind and the body of an honest entry, with changes."""
+    return HONEST[place].kind, {**HONEST[place].body, **changes}
 
 
 def lines_of(entries: list[Entry]) -> list[bytes]:
     return [entry.line() for entry in entries]
-
-
-HONEST = chained(
-    of("run.started"),
-    of("sum.opened"),
-    of("receipt"),
-    of("round.committed"),
-    of("run.finished"),
-)
-HEAD = head_of(HONEST[-1])
-LINES = lines_of(HONEST)
 
 
 def forge(line: bytes, **changes: object) -> bytes:
@@ -88,38 +58,138 @@ def body_of(line: bytes, **changes: object) -> dict[str, object]:
 
 def test_without_an_attack_the_same_lines_hold() -> None:
     verdict = verify_ledger(b"".join(LINES), heads=[HEAD])
-    assert (verdict.runs, verdict.rounds, verdict.receipts) == (1, 1, 1)
+    assert (verdict.runs, verdict.rounds, verdict.receipts) == (1, 1, 2)
+    assert verdict.signatures == 4 * len(MEMBERS)
     assert [forge(line) for line in LINES] == LINES
 
 
 @pytest.mark.parametrize("index", range(len(LINES)))
 def test_an_entry_edited_with_a_fitting_digest_breaks_the_next_one(index: int) -> None:
     lines = list(LINES)
-    lines[index] = forge(lines[index], time_ms=1001 + 10 * index)
+    lines[index] = forge(lines[index], time_ms=1 + 10 * index)
     # The last one has none after it; only who remembers it can tell.
-    caught = f"step 4 .*entry {index + 1} " if index < len(LINES) - 1 else "step 6 .*another ledger"
+    caught = f"step 4 .*entry {index + 1} " if index < len(LINES) - 1 else "step 7 .*another ledger"
     with pytest.raises(NotVerifiedError, match=caught):
         verify_ledger(b"".join(lines), heads=[HEAD])
 
 
 def test_a_receipt_cannot_be_made_smaller_afterwards() -> None:
     lines = list(LINES)
-    lines[2] = lines[2].replace(b'"values":10', b'"values":1')
-    with pytest.raises(NotVerifiedError, match="entry 2"):
+    lines[RECEIPT] = lines[RECEIPT].replace(b'"values":10', b'"values":1')
+    with pytest.raises(NotVerifiedError, match=f"entry {RECEIPT}"):
         verify_ledger(b"".join(lines))
-    lines[2] = forge(LINES[2], body=body_of(LINES[2], values=1))
-    with pytest.raises(NotVerifiedError, match="entry 3 does not follow"):
+    lines[RECEIPT] = forge(LINES[RECEIPT], body=body_of(LINES[RECEIPT], values=1))
+    with pytest.raises(NotVerifiedError, match=f"entry {RECEIPT + 1} does not follow"):
         verify_ledger(b"".join(lines))
+
+
+def rewritten(place: int, **changes: object) -> bytes:
+    """The whole ledger written anew after a change, as whoever has the disk can do."""
+    bodies = [of(index, **(changes if index == place else {})) for index in range(len(HONEST))]
+    return data_of(chained(bodies, ticks_ms=10))
 
 
 @pytest.mark.parametrize("member", MEMBERS)
 def test_a_member_cannot_be_written_into_or_out_of_a_sum(member: str) -> None:
     fewer = [name for name in MEMBERS if name != member]
-    for members in (fewer, [*MEMBERS, "spy"], MEMBERS[::-1]):
+    for members in (fewer, [*MEMBERS, "spy"], list(MEMBERS[::-1])):
         lines = list(LINES)
-        lines[1] = forge(LINES[1], body=body_of(LINES[1], members=members))
-        with pytest.raises(NotVerifiedError):
-            verify_ledger(b"".join(lines))
+        lines[SUM] = forge(LINES[SUM], body=body_of(LINES[SUM], members=members))
+        for data in (b"".join(lines), rewritten(SUM, members=members)):
+            with pytest.raises(NotVerifiedError):
+                verify_ledger(data)
+
+
+@pytest.mark.parametrize(
+    ("place", "changes", "sentence"),
+    [
+        (0, {"minimum": 4}, "fewer members than the run's minimum"),
+        (0, {"manifest": "a" * 64}, "context"),
+        (0, {"protection": "clear"}, "another protection"),
+        (1, {"roster": "a" * 64}, "context"),
+        (1, {"fingerprint": "a" * 64}, "context"),
+        (5, {"model": "a" * 64}, "another model"),
+        (SUM, {"asked": list(MEMBERS[:2])}, "members who were not asked"),
+        (SUM, {"schema": "a" * 64}, "context"),
+        (SUM, {"model": "a" * 64}, "another model"),
+        (SUM, {"context": "a" * 64}, "context"),
+        (SUM, {"aggregate": "a" * 64}, "signature of .* does not hold"),
+        (ACCEPTED, {"model": "a" * 64}, "signature of .* does not hold"),
+        (COMMITTED, {"model_before": "a" * 64}, "another model"),
+        (COMMITTED, {"model_after": "a" * 64}, "another model"),
+    ],
+)
+def test_without_the_members_keys_no_past_can_be_written_that_holds(
+    place: int, changes: dict[str, object], sentence: str
+) -> None:
+    """Nobody remembers a head here: the signatures alone speak."""
+    assert verify_ledger(rewritten(place)).leaves == len(HONEST)
+    with pytest.raises(NotVerifiedError, match=sentence):
+        verify_ledger(rewritten(place, **changes))
+
+
+def test_what_no_member_signs_can_be_rewritten_where_nobody_remembers_a_head() -> None:
+    """The stated limit: names, sizes and how much was noted on a receipt."""
+    for place, changes in (
+        (0, {"name": "harmless"}),
+        (0, {"minimum": 1}),
+        (SUM, {"payload_bytes": 1}),
+        (RECEIPT, {"values": 1}),
+    ):
+        data = rewritten(place, **changes)
+        verify_ledger(data)
+        with pytest.raises(NotVerifiedError, match="another ledger"):
+            verify_ledger(data, heads=[HEAD])
+
+
+def test_a_coordinator_with_keys_of_its_own_cannot_sign_for_members() -> None:
+    """It can name members with keys that it made; then their manifest's directory is another."""
+    made = {member: Identity.create(system_bytes) for member in MEMBERS}
+    keys = {member: identity.public.hex() for member, identity in made.items()}
+    with pytest.raises(NotVerifiedError, match=r"signature of \w+ does not hold"):
+        verify_ledger(rewritten(0, members=keys))
+    honest = {member: key_of(member).public.hex() for member in MEMBERS}
+    with pytest.raises(NotVerifiedError, match=f"signature of {MEMBERS[2]} does not hold"):
+        verify_ledger(rewritten(0, members={**honest, MEMBERS[2]: keys[MEMBERS[2]]}))
+
+
+def signatures_of(place: int) -> dict[str, str]:
+    found = HONEST[place].body["signatures"]
+    assert isinstance(found, dict)
+    return dict(found)
+
+
+def test_signatures_of_one_sum_do_not_hold_for_another() -> None:
+    earlier = next(i for i, entry in enumerate(HONEST) if entry.kind == "sum.opened")
+    for place, other in ((SUM, earlier), (SUM, ACCEPTED), (ACCEPTED, SUM), (ACCEPTED, earlier + 2)):
+        with pytest.raises(NotVerifiedError, match="does not hold"):
+            verify_ledger(rewritten(place, signatures=signatures_of(other)))
+    swapped = dict(zip(MEMBERS, reversed(signatures_of(SUM).values()), strict=True))
+    with pytest.raises(NotVerifiedError, match="does not hold"):
+        verify_ledger(rewritten(SUM, signatures=swapped))
+    for place in (SUM, ACCEPTED):
+        fewer = dict(list(signatures_of(place).items())[:2])
+        with pytest.raises(NotVerifiedError, match="2 members signed and more than two thirds, 3"):
+            verify_ledger(rewritten(place, signatures=fewer))
+
+
+def test_the_survivors_of_an_ungrown_sum_cannot_be_shown_as_those_of_another() -> None:
+    """Two sets of survivors for one sum need two thirds of the signatures each."""
+    names = NAMES
+    first = Script("r", names).start().agree_on_keys().statistics(1)
+    second = first.copy()
+    first.open(UPDATE, 1, members=names[:4])
+    second.open(UPDATE, 1, members=names[1:])
+    for shown in (first, second):
+        verify_ledger(data_of(chained(shown.lines)))
+    # Both hold alone only because honest members 1 to 3 signed twice, which no node does.
+    common = set(names[:4]) & set(names[1:])
+    assert 3 * len(common) > len(names)
+    mixed = first.copy()
+    kind, body = mixed.lines.pop()
+    signatures = second.lines[-1][1]["signatures"]
+    with pytest.raises(NotVerifiedError, match=r"not one of those|does not hold"):
+        verify_ledger(data_of(chained([*mixed.lines, (kind, {**body, "signatures": signatures})])))
 
 
 @pytest.mark.parametrize("removed", range(len(LINES)))
@@ -128,7 +198,7 @@ def test_a_removed_entry_shows_even_if_all_after_it_are_written_anew(removed: in
     with pytest.raises(NotVerifiedError):
         verify_ledger(b"".join(plain), heads=[HEAD])
     kept = [entry for entry in HONEST if entry.index != removed]
-    anew = chained(*((entry.kind, entry.body) for entry in kept))
+    anew = chained((entry.kind, dict(entry.body)) for entry in kept)
     with pytest.raises(NotVerifiedError):
         verify_ledger(b"".join(lines_of(anew)), heads=[HEAD])
 
@@ -141,7 +211,7 @@ def test_two_entries_cannot_change_places(first: int) -> None:
         verify_ledger(b"".join(swapped))
     order = list(HONEST)
     order[first], order[first + 1] = order[first + 1], order[first]
-    anew = chained(*((entry.kind, entry.body) for entry in order))
+    anew = chained((entry.kind, dict(entry.body)) for entry in order)
     with pytest.raises(NotVerifiedError):
         verify_ledger(b"".join(lines_of(anew)), heads=[HEAD])
 
@@ -155,10 +225,7 @@ def test_a_ledger_rolled_back_to_before_a_release_is_caught_by_whoever_remembers
 
 
 def test_a_ledger_begun_anew_is_caught_by_whoever_remembers() -> None:
-    other = chained(
-        of("run.started", name="harmless"),
-        *((entry.kind, entry.body) for entry in HONEST[1:]),
-    )
+    other = chained([of(0, name="harmless"), *(of(i) for i in range(1, len(HONEST)))])
     data = b"".join(lines_of(other))
     verify_ledger(data)
     for entry in HONEST:
@@ -168,10 +235,9 @@ def test_a_ledger_begun_anew_is_caught_by_whoever_remembers() -> None:
 
 def test_two_faces_cannot_both_hold_the_same_heads() -> None:
     """The coordinator shows the regulator one ledger and the members another."""
-    base = HONEST[:3]
+    base = HONEST[:RECEIPT]
     one, other = (
-        next_entry(base[-1], *of("round.committed", model_after=digit * 64), time_ms=2000)
-        for digit in "12"
+        next_entry(base[-1], *of(RECEIPT, values=values), time_ms=2000) for values in (1, 2)
     )
     shown = [b"".join(lines_of([*base, last])) for last in (one, other)]
     heads = [head_of(one), head_of(other)]
@@ -182,36 +248,51 @@ def test_two_faces_cannot_both_hold_the_same_heads() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bodies", "sentence"),
+    ("make", "sentence"),
     [
         # An unrecorded release: a sum whose receipt never comes.
-        ((of("sum.opened"), of("round.committed")), "has no receipt"),
-        ((of("sum.opened"), of("sum.opened", step="evaluate test", round=0)), "has no receipt"),
+        (lambda: script().open(UPDATE, 1).accept(), "has no receipt"),
+        (lambda: script().open(WATCH, 0).open(TEST, 0), "has no receipt"),
+        # Members never saw it, so they could not have refused it.
+        (lambda: script().release(UPDATE, 1).commit(), "was accepted"),
+        (lambda: script().release(WATCH, 0).open(TEST, 0), "was not accepted"),
         # The same round opened twice, over other vectors.
-        ((of("sum.opened"), of("receipt"), of("sum.opened", context="d" * 64)), "opened before"),
+        (lambda: script().release(UPDATE, 1).accept().open(UPDATE, 1), "opened before"),
+        (lambda: script().release(UPDATE, 1).open(UPDATE, 1), "two sums"),
         # One member alone, or all but one the second time.
-        ((of("sum.opened", members=["bank"]),), "one member"),
+        (lambda: script().open(UPDATE, 1, members=MEMBERS[:1]), "minimum"),
         (
-            (
-                of("sum.opened"),
-                of("receipt"),
-                of("round.committed"),
-                of("sum.opened", round=2, members=MEMBERS[:2]),
+            lambda: (
+                Script()
+                .start()
+                .agree_on_keys()
+                .release(STATISTICS, 0)
+                .accept()
+                .open(STATISTICS, 1, members=NAMES[1:])
             ),
-            "members of the first",
+            "a few members alone",
         ),
         # A receipt that says masked for what went in the clear, and the other way round.
-        ((of("sum.opened"), of("receipt", protection="clear")), "another protection"),
+        (lambda: script().open(UPDATE, 1).receipt(protection="clear"), "another protection"),
         # A receipt in the name of others.
-        ((of("sum.opened"), of("receipt", members=["bank", "insurer", "spy"])), "other members"),
+        (lambda: script().open(UPDATE, 1).receipt(members=["bank", "spy"]), "other members"),
         # Somebody else's run.
-        ((of("sum.opened", run="q"),), "never started"),
+        (lambda: script().open(UPDATE, 1, run="q"), "never started"),
+        # Less than the members agreed on, asked of a part of them.
+        (lambda: script().open(UPDATE, 1, asked=MEMBERS[:2]), "does not ask all"),
+        # A model that nobody trained.
+        (lambda: script().open(UPDATE, 1, model=digest("mine")), "another model"),
+        (lambda: script().release(TEST, 0).accept(model=digest("mine")), "another model"),
+        # What was signed for one purpose, shown for another.
+        (lambda: script().open(UPDATE, 1, domain=ACCEPTED_DOMAIN), "does not hold"),
+        (lambda: script().release(UPDATE, 1).accept(domain=SURVIVORS_DOMAIN), "does not hold"),
+        (lambda: script().open(UPDATE, 1, domain="sealed-vector"), "does not hold"),
     ],
 )
 def test_an_entry_that_was_never_due_is_named_though_the_chain_holds(
-    bodies: tuple[tuple[str, Body], ...], sentence: str
+    make: Callable[[], Script], sentence: str
 ) -> None:
-    entries = chained(of("run.started"), *bodies)
+    entries = chained(make().lines)
     verify_ledger(b"".join(lines_of(entries[:-1])))
     with pytest.raises(NotVerifiedError, match=rf"entry {len(entries) - 1}: .*{sentence}"):
         verify_ledger(b"".join(lines_of(entries)))
@@ -244,8 +325,9 @@ def test_nothing_can_be_smuggled_in_that_another_reader_takes_otherwise(
 
 def test_a_head_of_an_impossible_size_is_refused() -> None:
     data = b"".join(LINES)
-    for leaves, root in ((-1, HEAD.root), (0, HEAD.root), (5, EMPTY_ROOT), (10**30, HEAD.root)):
-        with pytest.raises(NotVerifiedError, match="step 6"):
+    size = len(LINES)
+    for leaves, root in ((-1, HEAD.root), (0, HEAD.root), (size, EMPTY_ROOT), (10**30, HEAD.root)):
+        with pytest.raises(NotVerifiedError, match="step 7"):
             verify_ledger(data, heads=[LedgerHead(leaves, root)])
 
 
@@ -259,15 +341,15 @@ def test_a_writer_does_not_build_on_a_forged_end(tmp_path: Path) -> None:
         data = b"".join(LINES[:-1]) + wrong
         path.write_bytes(data)
         with pytest.raises(NotVerifiedError, match="broken"):
-            LedgerStore(path).append(*of("run.started", run="next"), time_ms=5000)
+            LedgerStore(path).append(*of(0, run="next"), time_ms=5000)
         assert path.read_bytes() == data
 
 
 def test_a_middle_that_was_edited_is_found_after_more_was_appended(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
     path.write_bytes(b"".join(LINES).replace(b'"values":10', b'"values":99'))
-    LedgerStore(path).append(*of("run.started", run="next"), time_ms=5000)
-    with pytest.raises(NotVerifiedError, match="entry 2: the entry was changed"):
+    LedgerStore(path).append(*of(0, run="next"), time_ms=5000)
+    with pytest.raises(NotVerifiedError, match="entry 3: the entry was changed"):
         verify_ledger(path.read_bytes())
 
 
@@ -278,4 +360,4 @@ def test_a_place_given_to_something_else_is_one_sentence(tmp_path: Path) -> None
     dangling.symlink_to(tmp_path / "gone" / "ledger")
     for path in (folder, dangling):
         with pytest.raises(InputError, match=r"^[^\n]+$"):
-            LedgerStore(path).append(*of("run.started"), time_ms=0)
+            LedgerStore(path).append(*of(0), time_ms=0)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from privacy.fixed_point import narrow, wide
+from privacy.fixed_point import PACKINGS, FixedPoint, narrow, packed, wide
 from privacy.randomness import Entropy
 
 ALPHA = 1e-6
@@ -29,17 +29,35 @@ def mean_p_value(rounded: NDArray[np.float64], true: float, step: float) -> floa
     return math.erfc(abs(float(rounded.mean()) - true) / deviation / math.sqrt(2))
 
 
+LAYOUTS = [*(packed(12, 0.25, 1.0, [packing]) for packing in PACKINGS), wide(12)]
+
+
 @pytest.mark.parametrize("remainder", [0.5, 0.1, 0.93, 0.003])
 @pytest.mark.parametrize("level", [-5, 0, 3])
-@pytest.mark.parametrize("make", [narrow, wide])
-def test_stochastic_rounding_is_unbiased(make: object, level: int, remainder: float) -> None:
-    layout = narrow(12, 0.25) if make is narrow else wide(12)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: f"{layout.field_bits}bits")
+def test_stochastic_rounding_is_unbiased(layout: FixedPoint, level: int, remainder: float) -> None:
     value = (level + remainder) * layout.step
     words = layout.encode(np.full(DRAWS, value), entropy(f"{level} {remainder}"))
     rounded = layout.decode_sum(words, DRAWS, 1)
     neighbours = {level * layout.step, (level + 1) * layout.step}
     assert set(np.unique(rounded)) == neighbours
     assert mean_p_value(rounded, value, layout.step) > ALPHA
+
+
+def test_a_sum_of_coarsely_rounded_vectors_has_the_right_mean() -> None:
+    """Five coordinates a word round to steps of 1/170 of the clip, and nobody is biased."""
+    layout = packed(12, 0.25, 1.0, PACKINGS[:1])
+    values = [0.03 * index - 0.17 for index in range(12)]
+    total = np.zeros(layout.words(DRAWS), np.uint64)
+    for index, value in enumerate(values):
+        total += layout.encode(np.full(DRAWS, value), entropy(f"party {index}"))
+    mean = float(layout.decode_sum(total, DRAWS, 12).mean())
+    variance = sum((value / layout.step % 1) * (1 - value / layout.step % 1) for value in values)
+    deviation = layout.step * math.sqrt(variance / DRAWS)
+    error = abs(mean - sum(values))
+    assert math.erfc(error / deviation / math.sqrt(2)) > ALPHA
+    nearest = sum(round(value / layout.step) * layout.step for value in values)
+    assert math.erfc(abs(nearest - sum(values)) / deviation / math.sqrt(2)) < ALPHA
 
 
 @pytest.mark.parametrize("bias", [0.01, -0.01])

@@ -1,5 +1,6 @@
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import msgspec
@@ -8,7 +9,14 @@ import pytest
 from privacy.errors import CohortError, ProtocolError
 from privacy.identity import Identity
 from privacy.randomness import system_bytes
-from privacy.secure_sum.keys import ExchangeKey, KeyOffer, admit, directory_digest, offer_key
+from privacy.secure_sum.keys import (
+    ExchangeKey,
+    KeyOffer,
+    admit,
+    directory_digest,
+    offer_key,
+    wrap_for,
+)
 
 RUN = b"run-1"
 IDENTITIES = {name: Identity.create(system_bytes) for name in ("bank", "insurer", "maker", "mill")}
@@ -161,8 +169,54 @@ def test_an_exchange_key_serves_one_roster_and_one_vector_a_sum() -> None:
     with pytest.raises(ProtocolError, match="one roster"):
         key.bind(b"other")
     key.bind(b"roster")
-    key.remember(b"sum", b"words")
-    key.remember(b"sum", b"words")
-    key.remember(b"next sum", b"other")
-    with pytest.raises(ProtocolError, match="already sealed"):
-        key.remember(b"sum", b"other")
+    key.use_for(b"sum")
+    key.use_for(b"next sum")
+    for context in (b"sum", b"next sum", b"sum"):
+        with pytest.raises(ProtocolError, match="already sealed"):
+            key.use_for(context)
+
+
+def test_of_many_threads_one_alone_seals_a_sum() -> None:
+    key, _ = _offer("bank")
+
+    def seals(_: int) -> bool:
+        try:
+            key.use_for(b"sum")
+        except ProtocolError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(seals, range(200))) == 1
+
+
+def test_two_members_agree_and_a_third_does_not() -> None:
+    bank, mill, spy = (_offer(name)[0] for name in ("bank", "mill", "maker"))
+    assert bank.agree(mill.public) == mill.agree(bank.public)
+    assert len({bank.agree(mill.public), spy.agree(mill.public), spy.agree(bank.public)}) == 3
+
+
+def test_what_is_sealed_to_a_key_opens_with_it_and_for_its_purpose_alone() -> None:
+    bank, mill = (_offer(name)[0] for name in ("bank", "mill"))
+    envelope = wrap_for(bank.public, b"secret", info=b"purpose")
+    assert bank.unwrap(envelope, info=b"purpose") == b"secret"
+    assert b"secret" not in envelope
+    assert wrap_for(bank.public, b"secret", info=b"purpose") != envelope
+    wrong = [(bank, envelope, b"other"), (mill, envelope, b"purpose"), (bank, b"", b"purpose")]
+    wrong += [(bank, envelope[:cut], b"purpose") for cut in range(len(envelope))]
+    for bit in range(8 * len(envelope)):
+        changed = bytearray(envelope)
+        changed[bit // 8] ^= 1 << bit % 8
+        wrong.append((bank, bytes(changed), b"purpose"))
+    for key, data, info in wrong:
+        with pytest.raises(ProtocolError, match="does not open"):
+            key.unwrap(data, info=info)
+
+
+def test_a_point_written_in_a_second_way_opens_nothing() -> None:
+    # RFC 7748 has the top bit of a point ignored; RFC 9180 binds the key to the bytes as sent.
+    bank, _ = _offer("bank")
+    envelope = bytearray(wrap_for(bank.public, b"secret", info=b"purpose"))
+    envelope[31] ^= 0x80
+    with pytest.raises(ProtocolError, match="does not open"):
+        bank.unwrap(bytes(envelope), info=b"purpose")

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from privacy.errors import ProtocolError
-from privacy.fixed_point import FixedPoint, narrow, wide
+from privacy.fixed_point import PACKINGS, FixedPoint, narrow, packed, wide
 from privacy.keystream import BLOCK_WORDS
 from privacy.randomness import system_bytes
 
@@ -123,3 +123,36 @@ def test_the_schema_tells_layouts_and_lengths_apart() -> None:
     assert len({layout.digest() for layout in layouts}) == 5
     assert narrow(2, 1.0).schema(7) == narrow(2, 1.0).schema(7)
     assert len(narrow(2, 1.0).schema(7)) == 32
+
+
+def test_the_packings_are_sorted_by_their_bytes_and_fit_a_word() -> None:
+    assert PACKINGS == ((5, 12), (4, 16), (3, 21), (2, 30))
+    assert [fields for fields, _ in PACKINGS] == sorted((f for f, _ in PACKINGS), reverse=True)
+    assert all(fields * bits <= 64 for fields, bits in PACKINGS)
+
+
+@pytest.mark.parametrize("packing", [*PACKINGS, (1, 63), (1, 1), (64, 1)])
+def test_no_word_has_more_bits_than_it_says(packing: tuple[int, int]) -> None:
+    fields, bits = packing
+    if bits == 1:
+        with pytest.raises(ValueError, match="too few"):
+            FixedPoint(parties=1, fields=fields, field_bits=bits, clip=1.0)
+        return
+    layout = FixedPoint(parties=9, fields=fields, field_bits=bits, clip=1.0)
+    assert layout.word_bits == fields * bits
+    words = layout.encode(np.ones(2 * fields), system_bytes)
+    assert all(9 * int(word) < 1 << layout.word_bits for word in words)
+    assert 9 * int(words.max()) >= 1 << layout.word_bits - 2  # and not many fewer are used
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+@pytest.mark.parametrize("length", [1, 4, 5, 6, 1001])
+def test_any_length_comes_back_from_any_packing(packing: tuple[int, int], length: int) -> None:
+    layout = packed(6, 2.0, 1.0, [packing])
+    values = [np.linspace(-2, 2, length) * factor for factor in (1.0, -0.5, 0.25)]
+    words = np.zeros(layout.words(length), np.uint64)
+    for vector in values:
+        words += layout.encode(vector, system_bytes)
+    decoded = layout.decode_sum(words, length, 3)
+    assert np.abs(decoded - sum(values)).max() <= layout.worst_error(3)
+    assert layout.words(length) == math.ceil(length / packing[0])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import privacy
-from privacy.keystream import BLOCK_WORDS, keystream_words, shift_by_keystream, uniforms
+from privacy.keystream import BLOCK_WORDS, Words, keystream_words, shift_by_keystream, uniforms
 from privacy.randomness import system_bytes
 
 
@@ -14,15 +14,51 @@ def test_the_stream_is_aes_256_in_counter_mode() -> None:
     assert keystream_words(bytes(32), 4).tobytes() == bytes.fromhex(expected)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, BLOCK_WORDS - 1, BLOCK_WORDS, 2 * BLOCK_WORDS + 7])
+COUNTS = [1, 2, 3, BLOCK_WORDS - 1, BLOCK_WORDS, 2 * BLOCK_WORDS + 7]
+
+
+@pytest.mark.parametrize("count", COUNTS)
 def test_a_shift_is_the_stream_and_can_be_taken_back(count: int) -> None:
     key = system_bytes(32)
     words = keystream_words(system_bytes(32), count)
     shifted = words.copy()
-    shift_by_keystream(shifted, key, subtract=False)
+    shift_by_keystream(shifted, [key])
     np.testing.assert_array_equal(shifted, words + keystream_words(key, count))
-    shift_by_keystream(shifted, key, subtract=True)
+    shift_by_keystream(shifted, (), [key])
     np.testing.assert_array_equal(shifted, words)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize(("added", "subtracted"), [(0, 0), (3, 0), (0, 2), (4, 5)])
+def test_many_shifts_at_once_are_one_after_another(count: int, added: int, subtracted: int) -> None:
+    plus = [system_bytes(32) for _ in range(added)]
+    minus = [system_bytes(32) for _ in range(subtracted)]
+    words = keystream_words(system_bytes(32), count)
+    expected = words.copy()
+    for key in plus:
+        expected += keystream_words(key, count)
+    for key in minus:
+        expected -= keystream_words(key, count)
+    shift_by_keystream(words, plus, minus)
+    np.testing.assert_array_equal(words, expected)
+    shift_by_keystream(words, minus, plus)
+    shift_by_keystream(words, [*plus, *minus], [*minus, *plus])
+    np.testing.assert_array_equal(words, expected - _streams(plus, count) + _streams(minus, count))
+
+
+def _streams(keys: list[bytes], count: int) -> Words:
+    total = np.zeros(count, np.uint64)
+    for key in keys:
+        total += keystream_words(key, count)
+    return total
+
+
+def test_a_part_of_a_vector_is_shifted_in_place() -> None:
+    key = system_bytes(32)
+    words = np.zeros(10, np.uint64)
+    shift_by_keystream(words[2:5], [key])
+    assert words.tolist() == [0, 0, *keystream_words(key, 3).tolist(), *[0] * 5]
+    shift_by_keystream(words[:0], [key])
 
 
 @pytest.mark.parametrize("key", [b"", bytes(16), bytes(33)])
@@ -30,7 +66,11 @@ def test_a_key_has_256_bits(key: bytes) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         keystream_words(key, 1)
     with pytest.raises(ValueError, match="32 bytes"):
-        shift_by_keystream(np.zeros(1, np.uint64), key, subtract=False)
+        shift_by_keystream(np.zeros(1, np.uint64), [key])
+    words = np.zeros(1, np.uint64)
+    with pytest.raises(ValueError, match="32 bytes"):
+        shift_by_keystream(words, [bytes(32)], [key])
+    assert words.tolist() == [0]  # a wrong key among others shifts nothing
 
 
 def test_negative_counts_are_refused() -> None:

@@ -8,24 +8,43 @@ from privacy.errors import NotVerifiedError
 from privacy.ledger import EMPTY_ROOT, next_entry, parse_line, replay
 from privacy.ledger.chain import head_of
 from privacy.ledger.entry import KINDS, make_entry
+from privacy.manifest import PROTECTIONS
 
 HASH = "a" * 64
+SIGNED = {"a": "b" * 128}
 BODIES: Mapping[str, Mapping[str, object]] = {
     "run.started": {
         "run": "r",
         "name": "demo",
         "task": "credit",
-        "members": ["a", "b"],
+        "members": {"a": HASH, "b": "b" * 64},
+        "minimum": 2,
+        "group_size": 0,
         "manifest": HASH,
         "protection": "masked",
     },
+    "keys.agreed": {"run": "r", "roster": HASH, "fingerprint": HASH, "public_bytes": 0},
+    "model.agreed": {"run": "r", "architecture": HASH, "model": HASH, "values": 10},
     "sum.opened": {
         "run": "r",
         "step": "update",
         "round": 1,
-        "context": HASH,
+        "asked": ["a", "b"],
         "members": ["a", "b"],
+        "schema": HASH,
+        "model": HASH,
+        "context": HASH,
         "aggregate": HASH,
+        "payload_bytes": 8,
+        "signatures": SIGNED,
+    },
+    "sum.accepted": {
+        "run": "r",
+        "step": "evaluate watch",
+        "round": 1,
+        "model": HASH,
+        "kept": False,
+        "signatures": SIGNED,
     },
     "receipt": {
         "run": "r",
@@ -66,24 +85,58 @@ def test_the_format_is_pinned() -> None:
     assert entry.digest == "34b84ee4fdb4215914b4545834bc1ba9b12b90b9a9dabc30a8d81d53cdbb001d"
 
 
+NOT_HASHES = ("A" * 64, "a" * 63, "a" * 65, "a" * 63 + "\n", "g" * 64, b"a" * 64, None, 7)
+NOT_NATURAL = (-1, 1.0, True, "1", 2**53, None)
+NOT_NAMES = ("", "a\0", 7, "r" * 513, None)
+NOT_MEMBERS: tuple[object, ...] = (
+    [],
+    ["a", "a"],
+    ["a", 1],
+    "ab",
+    [""],
+    ["a\nb"],
+    ("a", "b"),
+    {"a": HASH},
+    None,
+)
+NOT_TABLES: tuple[object, ...] = ({}, ["a"], "a", None, {"": HASH}, {"a\nb": HASH})
+
+
 def _wrong_bodies() -> list[tuple[str, dict[str, object]]]:
     cases: list[tuple[str, dict[str, object]]] = []
     wrong: Mapping[str, tuple[object, ...]] = {
-        "members": ([], ["a", "a"], ["a", 1], "ab", [""], ["a\nb"], ("a", "b")),
+        "asked": NOT_MEMBERS,
         "step": ("", "Update", "evaluate", "evaluate train", None, 1, ["update"]),
-        "round": (-1, 1.0, True, "1", 2**53, None),
-        "rounds": (-1, False),
-        "values": (1.5, -3),
-        "manifest": ("A" * 64, "a" * 63, "a" * 65, "a" * 63 + "\n", b"a" * 64),
-        "protection": ("none", "", None),
+        "kept": (0, 1, "True", None),
+        "protection": ("none", "", "bfv", "Sealed", None),
         "mechanism": ("gauss", ""),
-        "run": ("", "a\0", 7, "r" * 513),
-        "reason": ("",),
+        "signatures": (
+            *NOT_TABLES,
+            *({"a": wrong} for wrong in ("B" * 128, "b" * 127, "b" * 129, "b" * 64, 1, None)),
+            {"a": "b" * 128, "c": ""},
+        ),
+        **dict.fromkeys(("run", "name", "task", "unit", "reason"), NOT_NAMES),
+        **dict.fromkeys(
+            ("round", "rounds", "values", "minimum", "group_size", "payload_bytes", "public_bytes"),
+            NOT_NATURAL,
+        ),
+        **dict.fromkeys(
+            (
+                *("manifest", "roster", "fingerprint", "architecture", "model", "schema"),
+                *("context", "aggregate", "model_before", "model_after"),
+            ),
+            NOT_HASHES,
+        ),
     }
+    keys = (*NOT_TABLES, *({"a": wrong} for wrong in NOT_HASHES), {"a": HASH, "b": 1}, ["a", "b"])
     for kind, body in BODIES.items():
         for name in body:
             cases.append((kind, {key: value for key, value in body.items() if key != name}))
-            cases += [(kind, {**body, name: value}) for value in wrong.get(name, ())]
+            if name == "members":
+                others: tuple[object, ...] = keys if kind == "run.started" else NOT_MEMBERS
+            else:
+                others = wrong[name]
+            cases += [(kind, {**body, name: value}) for value in others]
         cases.append((kind, {**body, "extra": 1}))
     return cases
 
@@ -158,21 +211,43 @@ def test_a_line_with_more_or_wrong_fields_is_refused() -> None:
             parse_line(canonical_json({**fields, **change}) + b"\n")
 
 
-def test_an_entry_cannot_be_changed() -> None:
-    body = {key: list(v) if isinstance(v, list) else v for key, v in BODIES["run.started"].items()}
-    entry = next_entry(None, "run.started", body, time_ms=0)
+@pytest.mark.parametrize("kind", BODIES)
+def test_an_entry_cannot_be_changed(kind: str) -> None:
+    body = {
+        key: value.copy() if isinstance(value, list | dict) else value
+        for key, value in BODIES[kind].items()
+    }
+    entry = next_entry(None, kind, body, time_ms=0)
     line = entry.line()
+    for value in body.values():
+        if isinstance(value, list):
+            value.append("spy")
+        if isinstance(value, dict):
+            value["spy"] = HASH
     body["run"] = "other"
-    members = body["members"]
-    assert isinstance(members, list)
-    members.append("spy")
     assert entry.line() == line
     with pytest.raises(FrozenInstanceError):
         entry.index = 1  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        entry.body["run"] = "other"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("name", ["evaluate watch", "evaluate test", "evaluate personal"])
+def test_the_steps_are_those_that_nodes_take(name: str) -> None:
+    for kind in ("sum.opened", "sum.accepted", "receipt"):
+        for step in ("statistics", "update", name):
+            entry = next_entry(None, kind, {**BODIES[kind], "step": step}, time_ms=0)
+            assert parse_line(entry.line()) == entry
+
+
+def test_the_protections_are_those_of_the_manifest() -> None:
+    for kind in ("run.started", "receipt"):
+        for protection in PROTECTIONS:
+            next_entry(None, kind, {**BODIES[kind], "protection": protection}, time_ms=0)
 
 
 def test_an_entry_of_unbounded_size_is_refused() -> None:
-    members = [f"{index:0400}" for index in range(3000)]
+    members = {f"{index:0400}": HASH for index in range(3000)}
     with pytest.raises(ValueError, match="exceeds"):
         next_entry(None, "run.started", {**BODIES["run.started"], "members": members}, time_ms=0)
 

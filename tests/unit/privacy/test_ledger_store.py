@@ -52,11 +52,13 @@ def test_an_entry_longer_than_one_reading_of_the_tail_is_found(tmp_path: Path) -
         "run": "r",
         "name": "demo",
         "task": "credit",
+        "minimum": 2,
+        "group_size": 0,
         "manifest": "a" * 64,
         "protection": "masked",
     }
-    for size in (1, 10, 300, 20_000):
-        members = [f"member {index}" for index in range(size)]
+    for size in (1, 10, 300, 10_000):
+        members = {f"member {index}": f"{index:064x}" for index in range(size)}
         entry = store.append("run.started", {**started, "members": members}, time_ms=0)
         assert store.head().root == entry.digest
     assert store.append("run.stopped", BODY, time_ms=0).index == 4

@@ -1,221 +1,515 @@
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
+from support.ledgers import (
+    NAMES,
+    NO_MODEL,
+    PERSONAL,
+    TEST,
+    WATCH,
+    Line,
+    Script,
+    chained,
+    data_of,
+    digest,
+    key_of,
+    ledger_of,
+    small_run,
+    whole_run,
+)
 
 from privacy.errors import NotVerifiedError
-from privacy.ledger import EMPTY_ROOT, Entry, LedgerHead, next_entry
+from privacy.ledger import EMPTY_ROOT, LedgerHead
+from privacy.ledger.entry import STATISTICS, UPDATE
+from privacy.sum_context import ACCEPTED_DOMAIN, SURVIVORS_DOMAIN
 from privacy.verify import Verdict, verify_ledger
 
-Line: TypeAlias = tuple[str, dict[str, object]]
 ROOT = Path(__file__).parents[3]
+ALL_BUT_ONE = NAMES[:4]
+OTHER = digest("other")
 
 
-def model(number: int) -> str:
-    return f"{number:064x}"
+def verify(script: Script) -> Verdict:
+    return verify_ledger(ledger_of(script))
 
 
-def started(run: str = "r", **changes: object) -> Line:
-    body: dict[str, object] = {
-        "run": run,
-        "name": "demo",
-        "task": "credit",
-        "members": ["a", "b", "c"],
-        "manifest": model(99),
-        "protection": "masked",
-    }
-    return "run.started", {**body, **changes}
+def fresh() -> Script:
+    return Script().start().agree_on_keys()
 
 
-def opened(number: int = 1, step: str = "update", **changes: object) -> Line:
-    body: dict[str, object] = {
-        "run": "r",
-        "step": step,
-        "round": number,
-        "context": model(98),
-        "members": ["a", "b", "c"],
-        "aggregate": model(97),
-    }
-    return "sum.opened", {**body, **changes}
+def ready() -> Script:
+    return Script().begin()
 
 
-def receipt(number: int = 1, step: str = "update", **changes: object) -> Line:
-    body: dict[str, object] = {
-        "run": "r",
-        "step": step,
-        "round": number,
-        "unit": "borrower",
-        "mechanism": "none",
-        "protection": "masked",
-        "values": 3,
-        "members": ["a", "b", "c"],
-    }
-    return "receipt", {**body, **changes}
+def grouped(size: int = 6, minimum: int = 2) -> Script:
+    names = [f"member {index}" for index in range(size)]
+    return Script("r", names, group_size=3, minimum=minimum)
 
 
-def committed(number: int = 1, **changes: object) -> Line:
-    body: dict[str, object] = {
-        "run": "r",
-        "round": number,
-        "model_before": model(number - 1),
-        "model_after": model(number),
-    }
-    return "round.committed", {**body, **changes}
-
-
-def finished(rounds: int = 1) -> Line:
-    return "run.finished", {"run": "r", "rounds": rounds, "model": model(rounds)}
-
-
-def stopped(run: str = "r") -> Line:
-    return "run.stopped", {"run": run, "reason": "by hand"}
-
-
-def ledger(*lines: Line) -> tuple[bytes, list[Entry]]:
-    entries: list[Entry] = []
-    for kind, body in lines:
-        last = entries[-1] if entries else None
-        entries.append(next_entry(last, kind, body, time_ms=1))
-    return b"".join(entry.line() for entry in entries), entries
-
-
-def release(number: int = 1, step: str = "update", **changes: object) -> tuple[Line, Line]:
-    return opened(number, step, **changes), receipt(number, step, **changes)
-
-
-def trained(number: int) -> tuple[Line, ...]:
-    return (*release(number), committed(number))
-
-
-ROUND = trained(1)
-RUN = (started(), *ROUND, finished())
-TWO_ROUNDS = (
-    started(),
-    *release(0, "statistics"),
-    *release(1, "statistics"),
-    *trained(1),
-    *release(1, "evaluate watch"),
-    *trained(2),
-    *release(2, "evaluate watch"),
-    *release(2, "evaluate test"),
-    *release(2, "evaluate personal"),
-    finished(2),
-)
+# --- what holds ---
 
 
 def test_the_empty_ledger_holds() -> None:
     verdict = verify_ledger(b"", heads=[LedgerHead(0, EMPTY_ROOT)])
-    assert verdict == Verdict(0, EMPTY_ROOT, 0, 0, 0, (), ())
+    assert verdict == Verdict(0, EMPTY_ROOT, 0, 0, 0, 0, (), ())
 
 
 def test_a_whole_run_is_counted() -> None:
-    data, entries = ledger(*TWO_ROUNDS, started("s"))
-    assert verify_ledger(data) == Verdict(
-        leaves=21,
+    first, second = whole_run(), Script("s").start()
+    entries = chained([*first.lines, *second.lines])
+    assert verify_ledger(data_of(entries)) == Verdict(
+        leaves=31,
         root=entries[-1].digest,
         runs=2,
         rounds=2,
         receipts=8,
+        signatures=2 * 8 * 5,
         unfinished=("s",),
         without_receipt=(),
     )
 
 
-def of_run(run: str, lines: tuple[Line, ...]) -> list[Line]:
-    return [(kind, {**body, "run": run}) for kind, body in lines]
-
-
 def test_runs_may_follow_each_other_or_be_interleaved() -> None:
-    first, second = of_run("p", TWO_ROUNDS), of_run("q", TWO_ROUNDS)
-    third = [*of_run("r", TWO_ROUNDS[:8]), stopped("r")]
+    first, second = whole_run("p").lines, whole_run("q").lines
+    third = Script("s").begin().train().evaluate(WATCH).stop().lines
     mixed = [line for lines in zip(first, second, strict=True) for line in lines]
     for lines in ([*first, *second, *third], [*mixed[:7], *third, *mixed[7:]]):
-        verdict = verify_ledger(ledger(*lines)[0])
-        assert (verdict.runs, verdict.rounds, verdict.receipts) == (3, 5, 19)
+        verdict = verify_ledger(data_of(chained(lines)))
+        assert (verdict.runs, verdict.rounds, verdict.receipts) == (3, 5, 20)
         assert verdict.unfinished == verdict.without_receipt == ()
 
 
-@pytest.mark.parametrize("length", range(1, len(TWO_ROUNDS)))
+LENGTH = len(whole_run().lines)
+
+
+@pytest.mark.parametrize("length", range(1, LENGTH))
 def test_a_run_may_be_stopped_or_killed_at_any_entry(length: int) -> None:
-    lines = TWO_ROUNDS[:length]
-    waiting = ("r",) if lines[-1][0] == "sum.opened" else ()
-    killed = verify_ledger(ledger(*lines)[0])
+    script = whole_run()
+    del script.lines[length:]
+    waiting = ("r",) if script.lines[-1][0] == "sum.opened" else ()
+    killed = verify(script)
     assert (killed.unfinished, killed.without_receipt) == (("r",), waiting)
-    ended = verify_ledger(ledger(*lines, stopped())[0])
+    ended = verify(script.stop())
     assert (ended.unfinished, ended.without_receipt) == ((), waiting)
-    assert ended.receipts == sum(kind == "receipt" for kind, _ in lines)
+    assert ended.receipts == sum(kind == "receipt" for kind, _ in script.lines)
 
 
-PAIR = ["a", "b"]
-BROKEN: list[tuple[str, tuple[Line, ...]]] = [
-    ("never started", ROUND),
-    ("was started before", (*RUN, started())),
-    ("was started before", (*RUN[:-1], stopped(), started())),
-    ("had ended", (*RUN, opened(2))),
-    ("had ended", (started(), stopped(), stopped())),
-    ("had ended", (started(), opened(), stopped(), receipt())),
-    ("out of place", (started(), opened(2))),
-    ("out of place", (started(), opened(0))),
-    ("out of place", (started(), opened(1, "statistics"))),
-    ("out of place", (*RUN[:-1], opened(0, "statistics"))),
-    ("out of place", (started(), *release(), opened(0, "statistics"))),
-    ("out of place", (started(), opened(1, "evaluate watch"))),
-    ("out of place", (*RUN[:-1], *trained(2), opened(1, "evaluate watch"))),
-    ("out of place", (*RUN[:-1], *release(2), opened(1, "evaluate test"))),
-    ("was opened before", (started(), *release(), opened())),
-    ("was opened before", (*RUN[:-1], *release(1, "evaluate test"), opened(1, "evaluate test"))),
-    ("members that the run has not", (started(), opened(members=["a", "b", "spy"]))),
-    ("one member", (started(), opened(members=["a"]))),
+def test_a_run_without_validations_or_with_many_stages_holds() -> None:
+    plain = Script().start().agree_on_keys().statistics(5).train().train().finish()
+    assert verify(plain).rounds == 2
+    untrained = ready().evaluate(WATCH).evaluate(TEST).finish()
+    assert (verify(untrained).rounds, verify(untrained).receipts) == (0, 4)
+
+
+def test_a_round_that_validation_undoes_is_on_record() -> None:
+    script = ready().train()
+    before = script.model
+    script.evaluate(WATCH).train()
+    script.release(WATCH, 2).accept(model=before, kept=False)
+    script.train().evaluate(WATCH).evaluate(TEST).finish()
+    assert verify(script).rounds == 3
+    assert script.model != before
+
+
+@pytest.mark.parametrize("gone", [1])
+def test_members_may_be_missing_from_any_sum(gone: int) -> None:
+    rest = NAMES[gone:]
+    script = fresh().release(STATISTICS, 0, members=rest).accept(signers=rest)
+    script.release(STATISTICS, 1, members=rest).accept(signers=rest).agree_on_model()
+    script.train(members=rest).train().evaluate(WATCH).evaluate(TEST, members=rest)
+    script.evaluate(PERSONAL, members=rest)
+    assert verify(script.finish()).receipts == 7
+
+
+def test_as_few_signatures_as_more_than_two_thirds_are_enough() -> None:
+    for names in (NAMES[:2], NAMES[:3], NAMES, [f"m{index:02}" for index in range(12)]):
+        needed = 2 * len(names) // 3 + 1
+        script = Script("r", names).start().agree_on_keys()
+        script.release(STATISTICS, 0, signers=names[:needed]).accept(signers=names[-needed:])
+        assert verify(script).signatures == 2 * needed
+        script = Script("r", names).start().agree_on_keys()
+        script.open(STATISTICS, 0, signers=names[: needed - 1])
+        with pytest.raises(
+            NotVerifiedError, match=f"{needed - 1} members signed and .*, {needed},"
+        ):
+            verify(script)
+
+
+def test_in_a_large_cohort_two_thirds_of_those_who_stay_are_enough() -> None:
+    names = [f"m{index:02}" for index in range(33)]
+    script = Script("r", names).start().agree_on_keys()
+    script.release(STATISTICS, 0, members=names[:30], signers=names[:21]).accept()
+    assert verify(script).signatures == 21 + 33
+    script = Script("r", names).start().agree_on_keys()
+    with pytest.raises(NotVerifiedError, match="20 members signed and more than two thirds, 21"):
+        verify(script.open(STATISTICS, 0, members=names[:30], signers=names[:20]))
+
+
+def test_updates_may_be_summed_in_groups() -> None:
+    script = grouped().begin()
+    names = script.names
+    for _ in range(2):
+        number = script.committed + 1
+        script.release(UPDATE, number, asked=names[::2]).release(UPDATE, number, asked=names[1::2])
+        script.accept().commit().evaluate(WATCH)
+    assert verify(script.finish()).receipts == 2 + 4 + 2
+    # A group that lost too many has no sum, and the others go on.
+    script = grouped().begin().release(UPDATE, 1, asked=names[::2]).accept().commit().finish()
+    assert verify(script).rounds == 1
+
+
+# --- what does not ---
+
+
+def forged(signatures: object, member: str) -> dict[str, str]:
+    assert isinstance(signatures, dict)
+    good: str = signatures[member]
+    return {**signatures, member: good[:-2] + f"{int(good[-2:], 16) ^ 1:02x}"}
+
+
+def with_last(script: Script, change: Callable[[dict[str, object]], dict[str, object]]) -> Script:
+    """The script with its last entry's fields changed, and nothing signed anew."""
+    kind, body = script.lines.pop()
+    script.lines.append((kind, {**body, **change(body)}))
+    return script
+
+
+def twice_one_key() -> dict[str, str]:
+    keys = {member: key_of(member).public.hex() for member in NAMES}
+    return {**keys, "mill": keys["bank"]}
+
+
+def undone(members: Sequence[str]) -> Script:
+    """After a round that validation undid: the next update starts from a model seen before."""
+    script = ready()
+    model = script.model
+    script.train().release(WATCH, 1).accept(model=model, kept=False)
+    return script.open(UPDATE, 2, members=members)
+
+
+GRAMMAR: list[tuple[str, Callable[[], Script]]] = [
+    # the run itself
+    ("run r was never started", lambda: Script().stop()),
+    ("run r was started before", lambda: whole_run().start()),
+    ("run r was started before", lambda: ready().stop().start()),
+    ("two members have one key", lambda: Script().start(members=twice_one_key())),
+    ("had ended", lambda: whole_run().stop()),
+    ("had ended", lambda: whole_run().open(UPDATE, 3)),
+    ("had ended", lambda: Script().start().stop().stop()),
+    ("had ended", lambda: fresh().open(STATISTICS, 0).stop().receipt()),
+    # keys and the initial model
+    ("keys were not agreed on before", lambda: Script().start().open(STATISTICS, 0)),
+    ("keys were not agreed on before", lambda: Script().start().agree_on_model()),
+    ("keys were not agreed on before", lambda: Script().start().finish()),
+    ("keys are agreed on once", lambda: fresh().agree_on_keys()),
+    ("keys are agreed on once", lambda: ready().agree_on_keys()),
+    ("initial model is agreed on out of place", lambda: fresh().agree_on_model()),
+    ("initial model is agreed on out of place", lambda: ready().agree_on_model()),
     (
-        "not the members of the first",
-        (
-            started(),
-            *release(0, "statistics"),
-            opened(members=PAIR),
+        "initial model is agreed on out of place",
+        lambda: fresh().release(STATISTICS, 0).agree_on_model(),
+    ),
+    # which sum is due
+    ("out of place", lambda: fresh().open(STATISTICS, 1)),
+    ("out of place", lambda: fresh().release(STATISTICS, 0).accept().open(STATISTICS, 2)),
+    ("out of place", lambda: ready().open(STATISTICS, 2)),
+    ("out of place", lambda: fresh().open(UPDATE, 1)),
+    ("out of place", lambda: fresh().open(WATCH, 0)),
+    ("out of place", lambda: fresh().release(STATISTICS, 0).accept().open(UPDATE, 1)),
+    ("out of place", lambda: ready().open(UPDATE, 2)),
+    ("out of place", lambda: ready().open(UPDATE, 0)),
+    ("out of place", lambda: ready().open(WATCH, 1)),
+    ("out of place", lambda: ready().train().train().open(WATCH, 1)),
+    ("out of place", lambda: ready().release(UPDATE, 1).accept().open(WATCH, 0)),
+    ("out of place", lambda: ready().release(UPDATE, 1).accept().open(UPDATE, 2)),
+    ("was opened before", lambda: ready().release(UPDATE, 1).accept().open(UPDATE, 1)),
+    ("was opened before", lambda: ready().train().evaluate(TEST).open(TEST, 1)),
+    ("sum before it has no receipt", lambda: ready().open(UPDATE, 1).open(UPDATE, 1)),
+    ("sum before it has no receipt", lambda: ready().open(WATCH, 0).open(TEST, 0)),
+    ("step before it was not accepted", lambda: fresh().release(STATISTICS, 0).open(STATISTICS, 1)),
+    ("step before it was not accepted", lambda: ready().release(WATCH, 0).open(UPDATE, 1)),
+    # who is asked, and who is in it
+    ("not in order", lambda: ready().open(UPDATE, 1, members=NAMES[::-1])),
+    ("not in order", lambda: ready().open(UPDATE, 1, asked=NAMES[::-1], members=NAMES)),
+    (
+        "members who were not asked",
+        lambda: ready().open(UPDATE, 1, asked=ALL_BUT_ONE, members=NAMES),
+    ),
+    ("members that the run has not", lambda: ready().open(UPDATE, 1, asked=(*NAMES, "spy"))),
+    ("does not ask all members", lambda: ready().open(UPDATE, 1, asked=ALL_BUT_ONE)),
+    ("does not ask all members", lambda: fresh().open(STATISTICS, 0, asked=ALL_BUT_ONE)),
+    ("the step has two sums", lambda: ready().release(UPDATE, 1).open(UPDATE, 1)),
+    ("the step has two sums", lambda: ready().release(WATCH, 0).open(WATCH, 0)),
+    (
+        "fewer members than the run's minimum",
+        lambda: Script(minimum=5).begin().open(UPDATE, 1, members=ALL_BUT_ONE),
+    ),
+    (
+        "fewer members than the run's minimum",
+        lambda: Script(minimum=0).begin().open(UPDATE, 1, members=NAMES[:1]),
+    ),
+    # from which model
+    ("another model than its members held", lambda: ready().open(UPDATE, 1, model=OTHER)),
+    ("another model than its members held", lambda: ready().open(UPDATE, 1, model=NO_MODEL)),
+    ("another model than its members held", lambda: fresh().open(STATISTICS, 0, model=OTHER)),
+    # sums about the same rows
+    (
+        "shows a few members alone",
+        lambda: ready().evaluate(WATCH).train().open(WATCH, 1, members=ALL_BUT_ONE),
+    ),
+    (
+        "shows a few members alone",
+        lambda: ready().evaluate(TEST, members=ALL_BUT_ONE).train().open(TEST, 1),
+    ),
+    (
+        "shows a few members alone",
+        lambda: ready().evaluate(TEST).open(PERSONAL, 0, members=ALL_BUT_ONE),
+    ),
+    (
+        "shows a few members alone",
+        lambda: fresh().release(STATISTICS, 0).accept().open(STATISTICS, 1, members=NAMES[1:]),
+    ),
+    ("shows a few members alone", lambda: undone(NAMES[1:])),
+    # receipts
+    ("belongs to no sum", lambda: fresh().receipt(step=STATISTICS, round=0)),
+    ("belongs to no sum", lambda: ready().release(UPDATE, 1).receipt()),
+    ("belongs to no sum", lambda: ready().open(UPDATE, 1).receipt(step=TEST)),
+    ("belongs to no sum", lambda: ready().open(UPDATE, 1).receipt(round=2)),
+    (
+        "receipt has other members",
+        lambda: ready().open(UPDATE, 1).receipt(members=list(ALL_BUT_ONE)),
+    ),
+    (
+        "receipt has other members",
+        lambda: ready().open(UPDATE, 1, members=ALL_BUT_ONE).receipt(members=list(NAMES)),
+    ),
+    ("receipt has another protection", lambda: ready().open(UPDATE, 1).receipt(protection="clear")),
+    # acceptance
+    ("was opened has no receipt", lambda: ready().open(UPDATE, 1).accept()),
+    ("accepts no sum that was opened", lambda: ready().accept()),
+    ("accepts no sum that was opened", lambda: ready().release(UPDATE, 1).accept(step=WATCH)),
+    ("accepts no sum that was opened", lambda: ready().release(UPDATE, 1).accept(round=2)),
+    ("accepts no sum that was opened", lambda: ready().train().accept()),
+    ("undone by a validation", lambda: ready().release(UPDATE, 1).accept(kept=False)),
+    ("undone by a validation", lambda: ready().release(TEST, 0).accept(kept=False)),
+    ("undone by a validation", lambda: fresh().release(STATISTICS, 0).accept(kept=False)),
+    ("another model than before", lambda: ready().release(TEST, 0).accept(model=OTHER)),
+    ("another model than before", lambda: ready().release(WATCH, 0).accept(model=OTHER)),
+    ("another model than before", lambda: fresh().release(STATISTICS, 0).accept(model=OTHER)),
+    # rounds
+    ("round 2 follows on round 0", lambda: ready().release(UPDATE, 1).accept().commit(round=2)),
+    ("round 1 follows on round 1", lambda: ready().train().commit(round=1)),
+    ("no sum of updates that was accepted", lambda: ready().commit()),
+    ("no sum of updates that was accepted", lambda: ready().release(UPDATE, 1).commit()),
+    ("no sum of updates that was accepted", lambda: ready().train().evaluate(WATCH).commit()),
+    (
+        "starts from another model",
+        lambda: ready().release(UPDATE, 1).accept().commit(model_before=OTHER),
+    ),
+    (
+        "members accepted another model",
+        lambda: ready().release(UPDATE, 1).accept().commit(model_after=OTHER),
+    ),
+    # the end
+    ("was opened has no receipt", lambda: ready().open(TEST, 0).finish()),
+    ("was opened was not accepted", lambda: ready().release(TEST, 0).finish()),
+    ("was summed and not committed", lambda: ready().release(UPDATE, 1).accept().finish()),
+    ("ends with another round", lambda: ready().train().finish(rounds=2)),
+    ("ends with another model", lambda: ready().train().finish(model=OTHER)),
+    # groups
+    (
+        "smaller than the run's groups",
+        lambda: grouped().begin().open(UPDATE, 1, asked=["member 1"]),
+    ),
+    (
+        "asked for two sums of one step",
+        lambda: (
+            grouped(7)
+            .begin()
+            .release(UPDATE, 1, asked=[f"member {index}" for index in range(4)])
+            .open(UPDATE, 1, asked=[f"member {index}" for index in range(3, 7)])
         ),
     ),
-    ("belongs to no sum", (started(), receipt())),
-    ("belongs to no sum", (started(), *release(), receipt())),
-    ("belongs to no sum", (started(), opened(), receipt(1, "evaluate test"))),
-    ("belongs to no sum", (started(), opened(), receipt(2))),
-    ("other members than its sum", (started(), opened(), receipt(members=PAIR))),
-    ("other members than its sum", (started(), opened(members=PAIR), receipt())),
-    ("another protection", (started(), opened(), receipt(protection="clear"))),
-    ("follows on round", (started(), *release(), committed(2))),
-    ("follows on round", (*RUN[:-1], *release(2), committed(1))),
-    ("has no receipt", (started(), opened(), committed())),
-    ("has no receipt", (*RUN[:-1], opened(1, "evaluate test"), finished())),
-    ("has no receipt", (started(), opened(0, "statistics"), opened(1, "statistics"))),
-    ("opened no sum", (*RUN[:-1], committed(2))),
-    ("opened no sum", (started(), *release(0, "statistics"), committed())),
     (
-        "opened no sum",
-        (
-            started(),
-            *release(0, "statistics"),
-            *release(1, "statistics"),
-            committed(),
+        "does not ask all members",
+        lambda: grouped().begin().open(WATCH, 0, asked=[f"member {index}" for index in range(3)]),
+    ),
+    (
+        "fewer members than the run's minimum",
+        lambda: (
+            grouped(minimum=3)
+            .begin()
+            .open(
+                UPDATE,
+                1,
+                asked=[f"member {index}" for index in range(4)],
+                members=["member 0", "member 1"],
+            )
         ),
     ),
-    ("another model", (*RUN[:-1], *release(2), committed(2, model_before=model(7)))),
-    ("another round", (*RUN[:-1], finished(2))),
-    ("not committed", (*RUN[:-1], *release(2), finished(1))),
+]
+
+# A context binds a sum to everything before it, so each of these is another sum's.
+CONTEXTS: dict[str, object] = {
+    "run": bytes.fromhex(OTHER),
+    "step": TEST,
+    "round": 2,
+    "schema": bytes.fromhex(OTHER),
+    "model": bytes.fromhex(OTHER),
+    "history": bytes.fromhex(OTHER),
+    "roster": bytes.fromhex(OTHER),
+    "cohort": bytes.fromhex(OTHER),
+    "keys": bytes.fromhex(OTHER),
+}
+GRAMMAR += [
+    ("context is not that of its place", lambda of=of: ready().open(UPDATE, 1, of=dict([of])))  # type: ignore[misc]
+    for of in CONTEXTS.items()
+]
+
+SPY = (*ALL_BUT_ONE, "spy")
+SIGNATURES: list[tuple[str, Callable[[], Script]]] = [
+    ("3 members signed .* 4, are needed", lambda: ready().open(UPDATE, 1, signers=NAMES[:3])),
+    (
+        "3 members signed .* 4, are needed",
+        lambda: ready().release(UPDATE, 1).accept(signers=NAMES[:3]),
+    ),
+    ("spy signed, and is not one", lambda: ready().open(UPDATE, 1, signers=SPY)),
+    ("spy signed, and is not one", lambda: ready().release(UPDATE, 1).accept(signers=SPY)),
+    (
+        "mill signed, and is not one",  # its vector is not in the sum
+        lambda: ready().open(UPDATE, 1, members=ALL_BUT_ONE, signers=NAMES),
+    ),
+    (
+        "signature of mill does not hold",
+        lambda: with_last(
+            ready().open(UPDATE, 1), lambda body: {"signatures": forged(body["signatures"], "mill")}
+        ),
+    ),
+    (
+        "signature of bank does not hold",
+        lambda: with_last(
+            ready().release(UPDATE, 1).accept(),
+            lambda body: {"signatures": forged(body["signatures"], "bank")},
+        ),
+    ),
+    (  # signed as one thing, shown as another
+        "signature of bank does not hold",
+        lambda: ready().open(UPDATE, 1, domain=ACCEPTED_DOMAIN),
+    ),
+    (
+        "signature of bank does not hold",
+        lambda: ready().release(UPDATE, 1).accept(domain=SURVIVORS_DOMAIN),
+    ),
+    (  # fewer are named than signed
+        "signature of .* does not hold",
+        lambda: with_last(
+            ready().open(UPDATE, 1),
+            lambda body: {
+                "members": list(ALL_BUT_ONE),
+                "signatures": {m: s for m, s in _items(body["signatures"]) if m != "mill"},
+            },
+        ),
+    ),
+    (  # another history than the sums of this ledger make
+        "signature of bank does not hold",
+        lambda: ready().release(UPDATE, 1).accept(history=bytes(32)),
+    ),
+    (  # the sum that was shown to members was another
+        "signature of bank does not hold",
+        lambda: _other_aggregate(ready().open(UPDATE, 1)).receipt().accept(),
+    ),
+    (  # members came to another model than is written
+        "signature of bank does not hold",
+        lambda: with_last(ready().release(UPDATE, 1).accept(), lambda _: {"model": OTHER}),
+    ),
+    (  # and it was undone
+        "signature of bank does not hold",
+        lambda: with_last(ready().release(WATCH, 0).accept(), lambda _: {"kept": False}),
+    ),
 ]
 
 
-@pytest.mark.parametrize(("sentence", "lines"), BROKEN)
+def _items(signatures: object) -> list[tuple[str, str]]:
+    assert isinstance(signatures, dict)
+    return list(signatures.items())
+
+
+def _other_aggregate(script: Script) -> Script:
+    return with_last(script, lambda _: {"aggregate": OTHER})
+
+
+def _names(case: object) -> str:
+    return str(case) if isinstance(case, str) else ""
+
+
+@pytest.mark.parametrize(("sentence", "make"), [*GRAMMAR, *SIGNATURES], ids=_names)
 def test_a_run_against_the_grammar_is_refused_at_its_entry(
-    sentence: str, lines: tuple[Line, ...]
+    sentence: str, make: Callable[[], Script]
 ) -> None:
-    data, _ = ledger(*lines)
-    at = 0 if sentence == "never started" else len(lines) - 1
-    with pytest.raises(NotVerifiedError, match=rf"^step 5 \(runs\), entry {at}: .*{sentence}"):
-        verify_ledger(data)
-    if at:
-        verify_ledger(ledger(*lines[:-1])[0])  # it is the last entry that breaks it
+    script = make()
+    at = len(script.lines) - 1
+    with pytest.raises(
+        NotVerifiedError, match=rf"^steps 5 and 6 \(runs\), entry {at}: .*{sentence}"
+    ):
+        verify(script)
+    script.lines.pop()
+    verify(script)  # it is the last entry that breaks it
+
+
+def test_evaluations_may_start_from_models_of_their_own() -> None:
+    """A personal model is nobody else's; its hash is what the member says it is."""
+    assert verify(ready().evaluate(PERSONAL, model=OTHER)).receipts == 3
+
+
+def test_sums_that_differ_by_as_many_as_the_minimum_hide_them_among_each_other() -> None:
+    names = [f"m{index:02}" for index in range(12)]
+    for minimum, holds in ((2, True), (3, True), (4, False)):
+        script = Script("r", names, minimum=minimum).begin()
+        script.evaluate(WATCH).train().open(WATCH, 1, members=names[3:])
+        if holds:
+            verify(script)
+        else:
+            with pytest.raises(NotVerifiedError, match="few members alone"):
+                verify(script)
+
+
+def test_an_update_from_a_new_model_may_be_over_others() -> None:
+    script = ready().train().train(members=ALL_BUT_ONE)
+    assert verify(script).rounds == 2
+
+
+@pytest.mark.xfail(
+    reason="sums of updates are compared only where the same members were asked, so groups that "
+    "change while the model stays show a member as a difference; nodes refuse it, a verifier not"
+)
+def test_groups_that_change_while_the_model_stays_are_refused() -> None:
+    script = grouped(8, minimum=3).begin()
+    names, model = script.names, script.model
+    script.release(UPDATE, 1, asked=names[:4]).release(UPDATE, 1, asked=names[4:])
+    script.accept().commit().release(WATCH, 1).accept(model=model, kept=False)
+    script.open(UPDATE, 2, asked=names[:3])
+    with pytest.raises(NotVerifiedError):
+        verify(script)
+
+
+def test_a_name_may_not_be_given_to_two_runs_but_a_member_may_take_part_in_two() -> None:
+    assert verify_ledger(ledger_of(small_run("p"), small_run("q"))).runs == 2
+    with pytest.raises(NotVerifiedError, match="started before"):
+        verify_ledger(ledger_of(small_run("p"), small_run("p")))
+
+
+def test_entries_of_one_run_do_not_count_for_another() -> None:
+    sum_of_r = fresh().open(STATISTICS, 0).lines[-1]
+    second = Script("s").start().agree_on_keys()
+    moved: Line = (sum_of_r[0], {**sum_of_r[1], "run": "s"})
+    with pytest.raises(NotVerifiedError, match="context is not that of its place"):
+        verify_ledger(data_of(chained([*fresh().lines, *second.lines, moved])))
+
+
+# --- the steps ---
 
 
 @pytest.mark.parametrize(
@@ -226,40 +520,45 @@ def test_a_run_against_the_grammar_is_refused_at_its_entry(
         (lambda data: b"\n" + data, "steps 2 and 3 .*entry 0"),
         (lambda data: data.replace(b'"body":', b'"body": ', 1), "steps 2 and 3 .*entry 0"),
         (lambda data: data.replace(b"\n", b"\r\n"), "steps 2 and 3 .*entry 0"),
-        (lambda data: data.replace(b"receipt", b"receipz"), "steps 2 and 3 .*entry 2"),
-        (lambda data: data.replace(b'"values":3', b'"values":4'), "steps 2 and 3 .*entry 2"),
+        (lambda data: data.replace(b"receipt", b"receipz"), "steps 2 and 3 .*entry 3"),
+        (lambda data: data.replace(b'"values":10', b'"values":11'), "steps 2 and 3 .*entry 3"),
         (lambda data: data[data.index(b"\n") + 1 :], "step 4 .*entry 0"),
-        (lambda data: data + data[: data.index(b"\n") + 1], "step 4 .*entry 5"),
+        (lambda data: data + data[: data.index(b"\n") + 1], "step 4 .*entry 11"),
     ],
 )
 def test_the_step_that_fails_is_named(change: Callable[[bytes], bytes], step: str) -> None:
-    data, _ = ledger(*RUN)
+    data = ledger_of(small_run())
     verify_ledger(data)
     with pytest.raises(NotVerifiedError, match=f"^{step}"):
         verify_ledger(change(data))
 
 
 def test_heads_must_be_found_at_their_size() -> None:
-    data, entries = ledger(*RUN)
+    entries = chained(small_run().lines)
+    data, size = data_of(entries), len(entries)
     heads = [LedgerHead(entry.index + 1, entry.digest) for entry in entries]
     verify_ledger(data, heads=heads)
     for head in (
-        LedgerHead(6, entries[-1].digest),
-        LedgerHead(5, entries[0].digest),
+        LedgerHead(size + 1, entries[-1].digest),
+        LedgerHead(size, entries[0].digest),
         LedgerHead(0, entries[0].digest),
         LedgerHead(-1, entries[-2].digest),
     ):
-        with pytest.raises(NotVerifiedError, match="step 6"):
+        with pytest.raises(NotVerifiedError, match="step 7"):
             verify_ledger(data, heads=[*heads, head])
 
 
-def test_a_regulator_needs_the_standard_library_alone() -> None:
+def test_a_regulator_needs_the_standard_library_and_cryptography_alone() -> None:
     script = (
         "import sys, privacy.verify\n"
-        "heavy = {'numpy', 'msgspec', 'filelock', 'cryptography', 'torch', 'pydantic'}\n"
-        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+        "own = {'privacy', 'cryptography', '_openssl', '_cffi_backend', 'cffi', '__main__'}\n"
+        "seen = {name.split('.')[0] for name in sys.modules}\n"
+        "foreign = seen - set(sys.stdlib_module_names) - own - before\n"
+        "sys.exit(', '.join(sorted(foreign)) or 0)"
     )
+    # What an interpreter has loaded by itself, hooks of an environment among it, is not ours.
+    before = "import sys\nbefore = {name.split('.')[0] for name in sys.modules}\n"
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, check=False
+        [sys.executable, "-c", before + script], cwd=ROOT, capture_output=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")

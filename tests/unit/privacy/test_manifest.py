@@ -8,6 +8,7 @@ from privacy.errors import ProtocolError
 from privacy.identity import Identity, verify_signature
 from privacy.manifest import PROTECTIONS, SIGNING_DOMAIN, Manifest
 from privacy.randomness import system_bytes
+from privacy.secure_sum.schemes import SCHEMES
 
 MANIFEST = Manifest(
     run="20260102-demo-1a2b",
@@ -18,6 +19,7 @@ MANIFEST = Manifest(
     directory={"mill": "02" * 32, "bank": "01" * 32, "Île": "03" * 32},
     minimum_cohort=3,
     protection="masked",
+    group_size=4,
     node_settings={"seed": 1, "training": {"rate": 0.5, "layers": [8, 4]}, "fold": None},
     coordinator_settings={"rounds": 5, "watch": True},
 )
@@ -56,6 +58,7 @@ def test_every_field_is_bound_by_the_digest() -> None:
         "directory": {"bank": "01" * 32},
         "minimum_cohort": 2,
         "protection": "clear",
+        "group_size": 0,
         "node_settings": {},
         "coordinator_settings": {},
     }
@@ -114,7 +117,13 @@ def test_a_value_of_another_type_is_refused(name: str, wrong: object) -> None:
     "change",
     [
         {"format": 0},
-        {"format": 2},
+        {"format": 1},  # without groups, and without the schemes of today
+        {"format": 3},
+        {"format": 2.0},
+        {"minimum_cohort": 0},
+        {"minimum_cohort": -1},
+        {"group_size": -1},
+        {"protection": "bfv"},
         {"protection": "none"},
         {"protection": "Masked"},
         {"protection": ""},
@@ -125,7 +134,19 @@ def test_a_value_of_another_type_is_refused(name: str, wrong: object) -> None:
 def test_a_value_outside_its_table_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ProtocolError):
         Manifest.from_bytes(canonical_json({**body(), **change}))
-    assert set(PROTECTIONS) == {"masked", "clear"}
+
+
+def test_every_scheme_can_be_agreed_on_and_no_other() -> None:
+    assert set(PROTECTIONS) == set(SCHEMES)
+    for name in PROTECTIONS:
+        data = canonical_json({**body(), "protection": name})
+        assert Manifest.from_bytes(data).protection == name
+
+
+@pytest.mark.parametrize("group_size", [0, 1, 12])
+def test_a_group_size_is_kept(group_size: int) -> None:
+    data = canonical_json({**body(), "group_size": group_size})
+    assert Manifest.from_bytes(data).group_size == group_size
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"1", b"null", b'"manifest"', b"\xff", b"{"])

@@ -1,26 +1,91 @@
-from collections.abc import Callable
+from dataclasses import replace
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from privacy.errors import ProtocolError
-from privacy.secure_sum import PAYLOAD_BYTES_MAX, SealedVector, SumContext, UnmaskAnswer
+from privacy.identity import Identity
+from privacy.randomness import system_bytes
+from privacy.secure_sum import (
+    BOX_BYTES_MAX,
+    HEADER_BYTES_MAX,
+    PAYLOAD_BYTES_MAX,
+    Answer,
+    SealedVector,
+    Vote,
+    require_member_name,
+)
+from privacy.secure_sum.statements import (
+    ANSWER_DOMAIN,
+    SEALED_DOMAIN,
+    answer_message,
+    check_answer,
+    check_sealed,
+    check_vote,
+    sealed_message,
+    share_commitment,
+)
+from privacy.sum_context import SURVIVORS_DOMAIN, survivors_message
 
-VECTOR = SealedVector("bank", b"c" * 32, b"p" * 16, b"s" * 64)
-CONTEXT = SumContext(b"run", "update", 1, b"s" * 32, b"m" * 32, b"r" * 32)
+UNHURRIED = settings(deadline=None)  # a busy machine is no failure
+VECTOR = SealedVector(
+    sender="bank",
+    context=b"c" * 32,
+    payload=b"p" * 16,
+    boxes={"insurer": b"i" * 49, "mill": b"m" * 49},
+    commitments=(b"1" * 32, b"2" * 32, b"3" * 32, b"4" * 32),
+    signature=b"s" * 64,
+)
+BARE = replace(VECTOR, boxes={}, commitments=())
+HASHES = st.binary(min_size=32, max_size=32)
+NAMES = st.text(min_size=1, max_size=8).filter(str.isprintable)
 
 
-def test_a_vector_survives_the_wire() -> None:
-    assert SealedVector.from_wire(VECTOR.header(), VECTOR.payload) == VECTOR
+@UNHURRIED
+@given(
+    NAMES,
+    HASHES,
+    st.binary(min_size=1, max_size=40),
+    st.dictionaries(NAMES, st.binary(min_size=1, max_size=BOX_BYTES_MAX), max_size=5),
+    st.lists(HASHES, max_size=5).map(tuple),
+)
+def test_a_vector_survives_the_wire(
+    sender: str,
+    context: bytes,
+    payload: bytes,
+    boxes: dict[str, bytes],
+    commitments: tuple[bytes, ...],
+) -> None:
+    vector = SealedVector(sender, context, payload, boxes, commitments, b"s" * 64)
+    again = SealedVector.from_wire(vector.header(), vector.payload)
+    assert again == vector
+    shuffled = replace(vector, boxes=dict(reversed(boxes.items())))
+    assert shuffled.header() == again.header()
 
 
 def test_secrets_are_not_printed() -> None:
-    assert "pppp" not in repr(VECTOR)
-    assert "tttt" not in repr(UnmaskAnswer("bank", b"c" * 32, {"other": b"t" * 8}, b"s" * 64))
+    vote = Vote("bank", b"s" * 64, {"mill": b"t" * 32})
+    answer = Answer("bank", {"mill": b"t" * 33}, b"s" * 64)
+    shown = f"{VECTOR!r} {vote!r} {answer!r}"
+    for secret in ("pppp", "iiii", "tttt", "1111"):
+        assert secret not in shown
+    assert "bank" in shown
+
+
+def test_what_was_read_cannot_be_changed() -> None:
+    vector = SealedVector.from_wire(VECTOR.header(), VECTOR.payload)
+    with pytest.raises(TypeError):
+        vector.boxes["mill"] = b"x"  # type: ignore[index]
 
 
 def _packed(*fields: object) -> bytes:
     return msgspec.msgpack.encode(fields)
+
+
+HEAD = (2, "bank", b"c" * 32)
+REST: tuple[object, ...] = ({"mill": b"m"}, (b"1" * 32,), b"s" * 64)
 
 
 @pytest.mark.parametrize(
@@ -32,35 +97,58 @@ def _packed(*fields: object) -> bytes:
         VECTOR.header()[:-1],
         VECTOR.header().replace(b"bank", b"ban\xff"),
         VECTOR.header().replace(b"\xa4bank", b"\xd9\x04bank"),
-        _packed(1, "bank", b"c" * 32, b"s" * 64, 0),
-        _packed(1, "bank", b"c" * 32),
-        _packed("1", "bank", b"c" * 32, b"s" * 64),
-        _packed(2, "bank", b"c" * 32, b"s" * 64),
-        _packed(1, "", b"c" * 32, b"s" * 64),
-        _packed(1, "b" * 65, b"c" * 32, b"s" * 64),
-        _packed(1, "a\nb", b"c" * 32, b"s" * 64),
-        _packed(1, "bank", b"c" * 31, b"s" * 64),
-        _packed(1, "bank", b"c" * 32, b"s" * 65),
-        _packed(1, "bank", b"c" * 2000, b"s" * 64),
-        msgspec.msgpack.encode({"form": 1}),
+        _packed(*HEAD, *REST, 0),
+        _packed(*HEAD, *REST[:2]),
+        _packed("2", *HEAD[1:], *REST),
+        _packed(1, *HEAD[1:], *REST),
+        _packed(3, *HEAD[1:], *REST),
+        _packed(2, "", HEAD[2], *REST),
+        _packed(2, "b" * 65, HEAD[2], *REST),
+        _packed(2, "a\nb", HEAD[2], *REST),
+        _packed(2, "bank", b"c" * 31, *REST),
+        _packed(2, "bank", b"c" * 33, *REST),
+        _packed(*HEAD, {"mill": b""}, *REST[1:]),
+        _packed(*HEAD, {"mill": b"m" * (BOX_BYTES_MAX + 1)}, *REST[1:]),
+        _packed(*HEAD, {"mill": "text"}, *REST[1:]),
+        _packed(*HEAD, {7: b"m"}, *REST[1:]),
+        _packed(*HEAD, [("mill", b"m")], *REST[1:]),
+        _packed(*HEAD, {"mill": b"m", "bank": b"b"}, *REST[1:]),  # not in order
+        _packed(*HEAD, REST[0], (b"1" * 31,), REST[2]),
+        _packed(*HEAD, REST[0], b"1" * 32, REST[2]),
+        _packed(*HEAD, REST[0], REST[1], b"s" * 65),
+        _packed(*HEAD, REST[0], REST[1], b"s" * 63),
+        _packed(*HEAD, {}, (b"1" * 32,) * (HEADER_BYTES_MAX // 32), REST[2]),
+        msgspec.msgpack.encode({"form": 2}),
         b"\x91" * 1000,
     ],
 )
 def test_a_header_has_one_form(header: bytes) -> None:
     with pytest.raises(ProtocolError):
         SealedVector.from_wire(header, VECTOR.payload)
+    SealedVector.from_wire(_packed(*HEAD, *REST), VECTOR.payload)
 
 
-def test_every_cut_and_every_flipped_bit_is_refused_or_says_something_else() -> None:
-    header = VECTOR.header()
+def test_a_box_that_is_there_twice_is_refused() -> None:
+    once = _packed(*HEAD, {"mill": b"m"}, *REST[1:])
+    twice = once.replace(b"\x81\xa4mill\xc4\x01m", b"\x82\xa4mill\xc4\x01m\xa4mill\xc4\x01m")
+    assert twice != once
+    with pytest.raises(ProtocolError, match="one form"):
+        SealedVector.from_wire(twice, VECTOR.payload)
+
+
+@pytest.mark.parametrize("vector", [VECTOR, BARE])
+def test_every_cut_and_every_flipped_bit_is_refused_or_says_something_else(
+    vector: SealedVector,
+) -> None:
+    header = vector.header()
     for length in range(len(header)):
         with pytest.raises(ProtocolError):
-            SealedVector.from_wire(header[:length], VECTOR.payload)
+            SealedVector.from_wire(header[:length], vector.payload)
     for bit in range(8 * len(header)):
         flipped = bytearray(header)
         flipped[bit // 8] ^= 1 << bit % 8
         try:
-            assert SealedVector.from_wire(bytes(flipped), VECTOR.payload) != VECTOR
+            assert SealedVector.from_wire(bytes(flipped), vector.payload) != vector
         except ProtocolError:
             continue
 
@@ -70,46 +158,121 @@ class _Long(bytes):
         return PAYLOAD_BYTES_MAX + 8
 
 
-@pytest.mark.parametrize("payload", [b"", b"1234567", b"123456789", _Long()])
-def test_a_payload_is_words_of_an_acceptable_size(payload: bytes) -> None:
-    with pytest.raises(ProtocolError):
+@pytest.mark.parametrize("payload", [b"", _Long()])
+def test_a_payload_has_an_acceptable_size(payload: bytes) -> None:
+    with pytest.raises(ProtocolError, match="bank's payload"):
         SealedVector.from_wire(VECTOR.header(), payload)
 
 
-def _other(**changes: object) -> Callable[[], SumContext]:
-    fields: dict[str, object] = {name: getattr(CONTEXT, name) for name in CONTEXT.__slots__}
-    return lambda: SumContext(**{**fields, **changes})  # type: ignore[arg-type]
+@pytest.mark.parametrize("name", ["", "a\nb", "a\0", "\u202e", "n" * 65])
+def test_what_cannot_name_a_member_is_refused(name: str) -> None:
+    with pytest.raises(ProtocolError, match="1 to 64 printable"):
+        require_member_name(name)
 
 
-def test_every_part_of_a_context_counts() -> None:
-    others = [
-        _other(run=b"ru"),
-        _other(run=b"runu", step="pdate"),
-        _other(step="updatf"),
-        _other(round=2),
-        _other(schema=b"m" * 32),
-        _other(model=b"s" * 32),
-        _other(roster=b"s" * 32),
+# --- what is signed ---
+
+KEYS = {name: Identity.create(system_bytes) for name in ("bank", "insurer", "mill")}
+DIRECTORY = {name: key.public for name, key in KEYS.items()}
+CONTEXT = b"c" * 32
+SURVIVORS = ("bank", "insurer", "mill")
+
+
+def test_every_part_of_a_vector_and_its_scheme_are_signed() -> None:
+    signature = KEYS["bank"].sign(SEALED_DOMAIN, sealed_message("masked", VECTOR))
+    signed = replace(VECTOR, signature=signature)
+    check_sealed("masked", signed, DIRECTORY)
+    check_sealed(
+        "masked", replace(signed, boxes=dict(reversed(list(signed.boxes.items())))), DIRECTORY
+    )
+    wrong = [
+        replace(signed, sender="mill"),
+        replace(signed, context=b"d" * 32),
+        replace(signed, payload=b"p" * 15 + b"q"),
+        replace(signed, payload=b"p" * 15),
+        replace(signed, boxes={}),
+        replace(signed, boxes={"insurer": b"m" * 49, "mill": b"i" * 49}),
+        replace(signed, boxes={**signed.boxes, "spy": b"b"}),
+        replace(signed, commitments=signed.commitments[::-1]),
+        replace(signed, commitments=()),
+        replace(signed, signature=bytes(64)),
     ]
-    digests = {CONTEXT.digest(), *(other().digest() for other in others)}
-    assert len(digests) == 8
-    assert _other()().digest() == CONTEXT.digest()
+    for vector in wrong:
+        with pytest.raises(ProtocolError, match=f"the vector of {vector.sender} is not signed"):
+            check_sealed("masked", vector, DIRECTORY)
+    for scheme in ("clear", "sealed", "ckks", "mask"):
+        with pytest.raises(ProtocolError, match="not signed"):
+            check_sealed(scheme, signed, DIRECTORY)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        _other(run=b""),
-        _other(run=b"r" * 65),
-        _other(step=""),
-        _other(step="é"),
-        _other(round=-1),
-        _other(round=2**63),
-        _other(schema=b""),
-        _other(model=b"m" * 31),
-        _other(roster=b"r" * 33),
-    ],
-)
-def test_a_context_that_is_none_cannot_be_made(make: Callable[[], SumContext]) -> None:
-    with pytest.raises(ValueError, match=r"has|need|hash"):
-        make()
+def test_boxes_cannot_be_taken_for_commitments_nor_moved_between_members() -> None:
+    vectors = [
+        replace(VECTOR, boxes={"a": b"bc"}, commitments=()),
+        replace(VECTOR, boxes={"ab": b"c"}, commitments=()),
+        replace(VECTOR, boxes={}, commitments=(b"a", b"bc")),
+        replace(VECTOR, boxes={"a": b"bc"}, commitments=(b"d",)),
+        replace(VECTOR, boxes={"a": b"bc", "d": b""}, commitments=()),
+        BARE,
+    ]
+    assert len({sealed_message("masked", vector) for vector in vectors}) == len(vectors)
+    assert sealed_message("masked", VECTOR) != sealed_message("clear", VECTOR)
+
+
+def test_a_vote_is_for_one_sum_and_its_survivors() -> None:
+    message = survivors_message(CONTEXT, SURVIVORS)
+    vote = Vote("bank", KEYS["bank"].sign(SURVIVORS_DOMAIN, message), {})
+
+    def check(vote: Vote, *, context: bytes = CONTEXT, of: tuple[str, ...] = SURVIVORS) -> None:
+        check_vote(vote, context=context, survivors=of, directory=DIRECTORY)
+
+    check(vote)
+    check(replace(vote, seeds={"mill": b"t" * 32}))  # the seeds speak for themselves
+    for of in (SURVIVORS[:2], SURVIVORS[::-1], (*SURVIVORS, "spy")):
+        with pytest.raises(ProtocolError, match="bank did not sign these survivors"):
+            check(vote, of=of)
+    with pytest.raises(ProtocolError, match="bank did not sign"):
+        check(vote, context=b"d" * 32)
+    with pytest.raises(ProtocolError, match="mill did not sign"):
+        check(replace(vote, member="mill"))
+    with pytest.raises(ProtocolError, match="not part of"):
+        check(vote, of=SURVIVORS[1:])
+
+
+def test_an_answer_is_signed_share_by_share() -> None:
+    shares = {"bank": b"b" * 33, "mill": b"m" * 33}
+    signature = KEYS["bank"].sign(ANSWER_DOMAIN, answer_message(CONTEXT, SURVIVORS, shares))
+    answer = Answer("bank", shares, signature)
+
+    def check(answer: Answer, *, context: bytes = CONTEXT, of: tuple[str, ...] = SURVIVORS) -> None:
+        check_answer(answer, context=context, survivors=of, directory=DIRECTORY)
+
+    check(answer)
+    check(replace(answer, shares=dict(reversed(shares.items()))))
+    for wrong in (
+        {},
+        {"bank": shares["bank"]},
+        {"bank": shares["mill"], "mill": shares["bank"]},
+        {**shares, "insurer": b"i" * 33},
+    ):
+        with pytest.raises(ProtocolError, match="the answer of bank is not signed"):
+            check(replace(answer, shares=wrong))
+    with pytest.raises(ProtocolError, match="not signed"):
+        check(answer, context=b"d" * 32)
+    with pytest.raises(ProtocolError, match="not signed"):
+        check(answer, of=SURVIVORS[:2])
+    with pytest.raises(ProtocolError, match="not part of"):
+        check(replace(answer, member="spy"))
+
+
+def test_a_commitment_binds_sum_dealer_holder_and_share_and_shows_none() -> None:
+    share = b"s" * 33
+    commitments = {
+        share_commitment(CONTEXT, "bank", "mill", share),
+        share_commitment(b"d" * 32, "bank", "mill", share),
+        share_commitment(CONTEXT, "mill", "bank", share),
+        share_commitment(CONTEXT, "bank", "insurer", share),
+        share_commitment(CONTEXT, "bankm", "ill", share),
+        share_commitment(CONTEXT, "bank", "mill", b"t" * 33),
+    }
+    assert len(commitments) == 6
+    assert all(len(commitment) == 32 for commitment in commitments)
