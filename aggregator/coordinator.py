@@ -403,7 +403,7 @@ def _evaluate(work: _Run, part: str, round_index: int) -> bool:
     request = EvaluateRequest(run=work.run, accepted=work.accepted, round=round_index, part=part)
     try:
         opened = _sums(work, f"evaluate {part}", request, round_index)
-    except CohortError as fault:
+    except ProtocolError as fault:
         work.observer.note(f"{part} of round {round_index} was not evaluated: {fault}")
         return False
     _settle(work, opened)

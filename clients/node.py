@@ -360,18 +360,19 @@ class Node:
     ) -> tuple[Sealed, bytes]:
         if isinstance(request, StatisticsRequest):
             step = session.plan(STATISTICS, request.stage)
-            _require_new(session, step)
-            values = session.next_tally()
         elif isinstance(request, TrainRequest):
             self._start_model(session)
             step = session.plan(UPDATE, request.round)
-            _require_new(session, step)
-            values = self._trained(session, request.round)
         else:
             step = session.plan(f"evaluate {request.part}", request.round)
-            if (step.name, step.round) in session.evaluated:
-                raise ProtocolError("A model is evaluated once, after the round that made it.")
-            session.evaluated.add((step.name, step.round))
+        if (step.name, step.round) in session.sealed:
+            raise ProtocolError("This sum was already sealed; it is not made again.")
+        session.sealed.add((step.name, step.round))
+        if step.name == STATISTICS:
+            values = session.next_tally()
+        elif step.name == UPDATE:
+            values = self._trained(session, step.round)
+        else:
             values = self._evaluated(session, step)
         return self._seal(session, step, values)
 
@@ -664,11 +665,6 @@ def _write(path: Path, data: bytes) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(data)
     part.replace(path)
-
-
-def _require_new(session: Session, step: Step) -> None:
-    if session.step is not None and session.step.contexts == step.contexts:
-        raise ProtocolError("This sum was already sealed; it is not made again.")
 
 
 def _votes(signatures: Mapping[str, bytes]) -> list[Vote]:

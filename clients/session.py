@@ -107,7 +107,9 @@ class Session:
         watching: The same, of validation units.
         test: The same, of test rows.
         round: Rounds whose sum was accepted.
-        evaluated: Parts that this node sealed a tally of, with their round.
+        sealed: Steps that this node sealed a vector for, with their round: each once, whatever
+            became of the sum and of the history meanwhile. Two sums of one vector over different
+            members would show the others.
         accepted: Evaluations whose sum was accepted, with their round.
         history: Over all accepted sums.
         confirmed: Whether enough members were seen to hold the same history.
@@ -133,7 +135,7 @@ class Session:
     watching: Examples | None = None
     test: Examples | None = None
     round: int = 0
-    evaluated: set[tuple[str, int]] = field(default_factory=set)
+    sealed: set[tuple[str, int]] = field(default_factory=set)
     accepted: set[tuple[str, int]] = field(default_factory=set)
     history: bytes = b""
     confirmed: bool = True

@@ -401,7 +401,7 @@ def cell(one: Mapping | None, digits: int, part: str) -> str:
     if one is None:
         return ""
     text = numbers(one[part], digits)
-    if MODES[one["mode"]].robust == "groups" and any(one["groups_hit"]):
+    if MODES[one["mode"]].robust == "groups" and one["hostile"] > 1:
         text += f"; hit {numbers(one['groups_hit'])}"
     if any(one["undone"]):
         text += f"; undone {numbers(one['undone'])}"
@@ -451,7 +451,12 @@ def draw(result: Mapping, path: Path) -> None:
     modes = [mode for mode in MODES if any(key[1] == mode for key in by)]
     sets = result["sets"]
     figure, axes = plt.subplots(
-        len(sets), len(ATTACKS), figsize=(12, 3.4 * len(sets)), layout="constrained", squeeze=False
+        len(sets),
+        len(ATTACKS),
+        figsize=(12, 3.4 * len(sets)),
+        layout="constrained",
+        squeeze=False,
+        sharey="row",
     )
     for across, (name, about) in zip(axes, sets.items(), strict=True):
         for axis, attack in zip(across, ATTACKS, strict=True):
@@ -469,8 +474,9 @@ def draw(result: Mapping, path: Path) -> None:
             axis.set(title=f"{about['title']}, {attack}", xlabel="hostile members of 12")
             axis.set(ylabel=about["headline"], xticks=range(MOST_HOSTILE + 1))
             if not about["higher_is_better"]:
-                axis.set_yscale("log")
-            axis.grid(visible=True, which="both", alpha=0.3)
+                axis.set_yscale("log", base=2)
+                axis.yaxis.set_major_formatter("{x:.0f}")
+            axis.grid(visible=True, alpha=0.3)
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.savefig(path, dpi=110)
 

@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.ledgers import NAMES, TEST, WATCH, Script, chained, data_of, digest, key_of
+from support.ledgers import NAMES, TEST, WATCH, Script, chained, data_of, digest, key_of, started
 
 from privacy.canonical import canonical_json
 from privacy.errors import InputError, NotVerifiedError
@@ -103,9 +104,14 @@ def test_a_member_cannot_be_written_into_or_out_of_a_sum(member: str) -> None:
 @pytest.mark.parametrize(
     ("place", "changes", "sentence"),
     [
-        (0, {"minimum": 4}, "fewer members than the run's minimum"),
-        (0, {"manifest": "a" * 64}, "context"),
-        (0, {"protection": "clear"}, "another protection"),
+        (0, {"name": "harmless"}, "the manifest says something else of the run's name"),
+        (0, {"task": "claims"}, "the manifest says something else of the run's task"),
+        (0, {"minimum": 1}, "the manifest says something else of the run's minimum"),
+        (0, {"minimum": 4}, "the manifest says something else of the run's minimum"),
+        (0, {"group_size": 1}, "the manifest says something else of the run's group_size"),
+        (0, {"protection": "clear"}, "the manifest says something else of the run's protection"),
+        (0, {"manifest": "a" * 64}, "the manifest has another hash"),
+        (0, {"document": "{}"}, "the run's document is no manifest"),
         (1, {"roster": "a" * 64}, "context"),
         (1, {"fingerprint": "a" * 64}, "context"),
         (5, {"model": "a" * 64}, "another model"),
@@ -128,11 +134,37 @@ def test_without_the_members_keys_no_past_can_be_written_that_holds(
         verify_ledger(rewritten(place, **changes))
 
 
+def with_manifest(**changes: object) -> bytes:
+    """The whole ledger written anew under another manifest, with everything said as it says."""
+    manifest = replace(Script("r", MEMBERS).manifest, **changes)  # type: ignore[arg-type]
+    return rewritten(0, run=manifest.run, **started(manifest))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "harmless"},
+        {"task": "claims"},
+        {"unit": "policyholder"},
+        {"contract": "a" * 64},
+        {"minimum_cohort": 1},
+        {"group_size": 1},
+        {"protection": "clear"},
+        {"node_settings": {}},
+        {"coordinator_settings": {}},
+    ],
+)
+def test_another_manifest_is_in_no_context_that_members_signed(changes: dict[str, object]) -> None:
+    """Everything in the ledger fits the document, but for what the members sealed under."""
+    with pytest.raises(NotVerifiedError, match=r"entry 2: .*context is not that of its place"):
+        verify_ledger(with_manifest(**changes))
+    verify_ledger(with_manifest())
+
+
 def test_what_no_member_signs_can_be_rewritten_where_nobody_remembers_a_head() -> None:
-    """The stated limit: names, sizes and how much was noted on a receipt."""
+    """The stated limit: sizes, and how much was noted on a receipt."""
     for place, changes in (
-        (0, {"name": "harmless"}),
-        (0, {"minimum": 1}),
+        (1, {"public_bytes": 1}),
         (SUM, {"payload_bytes": 1}),
         (RECEIPT, {"values": 1}),
     ):
@@ -143,14 +175,27 @@ def test_what_no_member_signs_can_be_rewritten_where_nobody_remembers_a_head() -
 
 
 def test_a_coordinator_with_keys_of_its_own_cannot_sign_for_members() -> None:
-    """It can name members with keys that it made; then their manifest's directory is another."""
-    made = {member: Identity.create(system_bytes) for member in MEMBERS}
-    keys = {member: identity.public.hex() for member, identity in made.items()}
-    with pytest.raises(NotVerifiedError, match=r"signature of \w+ does not hold"):
-        verify_ledger(rewritten(0, members=keys))
+    """It can name members with keys that it made; then their manifest is another."""
+    made = {member: Identity.create(system_bytes).public.hex() for member in MEMBERS}
     honest = {member: key_of(member).public.hex() for member in MEMBERS}
-    with pytest.raises(NotVerifiedError, match=f"signature of {MEMBERS[2]} does not hold"):
-        verify_ledger(rewritten(0, members={**honest, MEMBERS[2]: keys[MEMBERS[2]]}))
+    for members in (made, {**honest, MEMBERS[2]: made[MEMBERS[2]]}):
+        with pytest.raises(NotVerifiedError, match="something else of the run's members"):
+            verify_ledger(rewritten(0, members=members))
+        with pytest.raises(NotVerifiedError, match="context is not that of its place"):
+            verify_ledger(with_manifest(directory=members))
+
+
+def test_the_contexts_of_another_manifest_are_not_what_members_signed() -> None:
+    """The coordinator writes the first sum's context anew as well; then the signatures are old."""
+    manifest = replace(Script("r", MEMBERS).manifest, protection="clear")
+    forged = Script("r", MEMBERS)
+    forged.manifest = manifest
+    forged.start().agree_on_keys().open(STATISTICS, 0)
+    verify_ledger(data_of(chained(forged.lines)))  # if members had signed it
+    kind, body = forged.lines.pop()
+    body = {**body, "signatures": signatures_of(2)}
+    with pytest.raises(NotVerifiedError, match=r"signature of \w+ does not hold"):
+        verify_ledger(data_of(chained([*forged.lines, (kind, body)])))
 
 
 def signatures_of(place: int) -> dict[str, str]:
@@ -225,7 +270,7 @@ def test_a_ledger_rolled_back_to_before_a_release_is_caught_by_whoever_remembers
 
 
 def test_a_ledger_begun_anew_is_caught_by_whoever_remembers() -> None:
-    other = chained([of(0, name="harmless"), *(of(i) for i in range(1, len(HONEST)))])
+    other = chained((of(index) for index in range(len(HONEST))), ticks_ms=10, begun_ms=1)
     data = b"".join(lines_of(other))
     verify_ledger(data)
     for entry in HONEST:
