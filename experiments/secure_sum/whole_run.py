@@ -1,6 +1,6 @@
-"""What does a secure sum add to a whole run? Real training on C-MAPSS, the same run by each protection.
+"""What does a secure sum add to a whole run? Real training on C-MAPSS, by each protection.
 
-    python experiments/secure_sum/whole_run.py [--data FOLDER] [--repeats 3] [--rounds 60] [--out FOLDER]
+    python experiments/secure_sum/whole_run.py [--data FOLDER] [--repeats 3] [--out FOLDER]
 
 Protections take turns, so that what else the machine does falls on all of them; the medians are
 compared. The time is that of the federation: from the members' nodes starting to the last report.

@@ -16,7 +16,7 @@ from privacy.errors import NotVerifiedError, ProtocolError
 DOMAIN = b"tacit/ledger/v2\0"
 LINE_BYTES_MAX = 1 << 20
 _TEXT_CHARACTERS_MAX = 512
-_DOCUMENT_CHARACTERS_MAX = 1 << 18
+_DOCUMENT_CHARACTERS_MAX = 1 << 19
 _NATURAL_MAX = 2**53 - 1
 _HEX64 = re.compile("[0-9a-f]{64}")
 _HEX128 = re.compile("[0-9a-f]{128}")

@@ -45,6 +45,7 @@ class Run:
         minimum: Fewest members of a sum.
         group_size: Fewest members who are asked for an update's sum; 0 for all.
         protection: Of every sum.
+        unit: Whom its receipts are about.
         roster: Digest, after the keys were agreed.
         fingerprint: Of the group key.
         history: Over all accepted sums.
@@ -70,6 +71,7 @@ class Run:
     minimum: int
     group_size: int
     protection: object
+    unit: str
     roster: str = ""
     fingerprint: str = ""
     history: bytes = b""
@@ -101,13 +103,14 @@ def follow(runs: dict[str, Run], entry: Entry) -> None:
         _require(name not in runs, f"run {name} was started before")
         keys = {member: bytes.fromhex(key) for member, key in body["members"].items()}  # type: ignore[attr-defined]
         _require(len(set(keys.values())) == len(keys), "two members have one key")
-        _require_manifest(body)
+        manifest = _require_manifest(body)
         runs[name] = Run(
             manifest=str(body["manifest"]),
             keys=keys,
             minimum=max(_number(body["minimum"]), _SMALLEST_SUM),
             group_size=_number(body["group_size"]),
             protection=body["protection"],
+            unit=manifest.unit,
         )
         return
     _require(name in runs, f"run {name} was never started")
@@ -131,7 +134,7 @@ def follow(runs: dict[str, Run], entry: Entry) -> None:
     steps[entry.kind](run, body)
 
 
-def _require_manifest(body: Mapping[str, Any]) -> None:
+def _require_manifest(body: Mapping[str, Any]) -> Manifest:
     """What is said of the run is what its manifest says, whose hash is in every context."""
     try:
         manifest = Manifest.from_bytes(body["document"].encode("utf-8"))
@@ -149,6 +152,7 @@ def _require_manifest(body: Mapping[str, Any]) -> None:
     }
     for name, value in said.items():
         _require(body[name] == value, f"the manifest says something else of the run's {name}")
+    return manifest
 
 
 def _require(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as the sentence it is
@@ -264,6 +268,7 @@ def _receive(run: Run, body: Mapping[str, Any]) -> None:
     members = [] if opened is None else opened["members"]
     _require(body["members"] == members, "the receipt has other members than its sum")
     _require(body["protection"] == run.protection, "the receipt has another protection")
+    _require(body["unit"] == run.unit, "the receipt is about another unit than the run")
     run.pending = None
     run.receipts += 1
 

@@ -162,15 +162,19 @@ class Gathering:
         Raises:
             CohortError: too few are left; nothing was told.
         """
-        enough = all(
+        if self._has_votes:
+            return False
+        self._settle(tuple(member for member in self.survivors if member in self._votes))
+        return True
+
+    @property
+    def _has_votes(self) -> bool:
+        """Whether more than two thirds of each survivor's holders voted."""
+        return all(
             len([h for h in self._cohort.holders(member) if h in self._votes])
             >= self._cohort.threshold(member)
             for member in self.survivors
         )
-        if enough:
-            return False
-        self._settle(tuple(member for member in self.survivors if member in self._votes))
-        return True
 
     def _unknown(self, member: str) -> tuple[str, ...]:
         """Neighbours that are gone, and whose mask with a survivor is not known yet."""
@@ -256,6 +260,8 @@ class Gathering:
             ProtocolError: it is no survivor's, repeated, not signed for this sum, or holds what is
                 no share of a survivor.
         """
+        if not self._masked:
+            raise ProtocolError("sums of this scheme have no masks; no answer is due")
         if answer.member in self._shares:
             raise ProtocolError(f"{answer.member} answered twice; the first one counts")
         check_answer(
@@ -309,6 +315,8 @@ class Gathering:
         survivors = self.survivors
         if self._opened:
             raise ProtocolError("this sum was opened; it is opened once")
+        if not self._has_votes:
+            raise CohortError("too few members signed who this sum is over; it stays closed")
         if self.unreleased:
             raise CohortError(
                 f"masks of {', '.join(self.unreleased)} with those who left are missing; the sum "
@@ -318,15 +326,7 @@ class Gathering:
             raise CohortError(
                 f"shares of the masks of {', '.join(missing)} are missing; the sum stays closed"
             )
-        seeds = [self._seed_of(member) for member in survivors] if self._masked else []
-        added: list[bytes] = []
-        subtracted = seeds
-        for member in survivors:
-            for peer in self._cohort.peers(member) if self._masked else ():
-                if peer not in survivors:
-                    # The survivor added where its name comes first; here it is taken away.
-                    seed = self._seeds[(member, peer)]
-                    (subtracted if member < peer else added).append(seed)
+        added, subtracted = self._corrections()
         self._opened = True
         for member in survivors:
             try:
@@ -337,6 +337,21 @@ class Gathering:
             self._adder.correct(added=added, subtracted=subtracted)
         votes = tuple(vote for _, vote in sorted(self._votes.items()))
         return OpenedSum(survivors, votes, self._adder.payload())
+
+    def _corrections(self) -> tuple[list[bytes], list[bytes]]:
+        """Keys of the streams to add to the sum, and to subtract, so that no mask is left."""
+        added: list[bytes] = []
+        subtracted: list[bytes] = []
+        if not self._masked:
+            return added, subtracted
+        for member in self.survivors:
+            subtracted.append(self._seed_of(member))
+            for peer in self._cohort.peers(member):
+                if peer not in self.survivors:
+                    # The survivor added where its name comes first; here it is taken away.
+                    keys = subtracted if member < peer else added
+                    keys.append(self._seeds[(member, peer)])
+        return added, subtracted
 
     def _seed_of(self, dealer: str) -> bytes:
         bound = self._sealed[dealer].commitments[0]

@@ -3,7 +3,7 @@
 import pickle
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -14,14 +14,20 @@ from privacy.fixed_point import FixedPoint, wide
 from privacy.identity import Identity, verify_signature
 from privacy.keystream import Words, keystream_words
 from privacy.randomness import system_bytes
-from privacy.secure_sum import Answer, SealedVector, Vote
+from privacy.secure_sum import Answer, Release, SealedVector, Vote
 from privacy.secure_sum.cohort import Cohort
 from privacy.secure_sum.gathering import Gathering, OpenedSum
 from privacy.secure_sum.group_key import GroupKey, make_group_key, maker_of, open_group_key
 from privacy.secure_sum.keys import ExchangeKey, Roster, admit, offer_key
 from privacy.secure_sum.schemes import SCHEMES, Scheme
 from privacy.secure_sum.sealer import Sealer
-from privacy.secure_sum.statements import SEALED_DOMAIN, sealed_message
+from privacy.secure_sum.statements import (
+    ANSWER_DOMAIN,
+    RELEASE_DOMAIN,
+    SEALED_DOMAIN,
+    sealed_message,
+    told_message,
+)
 from privacy.secure_sum.tag import append_tag, check_tag, tag_key, tag_words
 from privacy.sum_context import SURVIVORS_DOMAIN, SumContext, survivors_message
 
@@ -160,24 +166,51 @@ def finished(
     gathering: Gathering,
     *,
     silent: Collection[str] = (),
+    stingy: Collection[str] = (),
     mute: Collection[str] = (),
     turned: bool = False,
 ) -> OpenedSum:
-    """All that follows on the vectors; `silent` do not vote, `mute` do not reveal."""
+    """All that follows on the vectors.
+
+    `silent` do nothing any more, `stingy` vote and do not release, `mute` do not reveal.
+    """
     turn: Callable[[Iterable[str]], list[str]] = lambda names: sorted(names, reverse=turned)  # noqa: E731
+    settle(group, gathering, turn, silent=silent, stingy={*silent, *stingy})
+    if gathering.needs_answers:
+        for member in turn(gathering.voters):
+            if member not in mute:
+                gathering.take_answer(revealed(group, gathering, member))
+    return gathering.open()
+
+
+def settle(
+    group: Group,
+    gathering: Gathering,
+    turn: Callable[[Iterable[str]], list[str]],
+    *,
+    silent: Collection[str],
+    stingy: Collection[str],
+) -> None:
+    """Votes and releases, until those who are left gave all that is due."""
     gathering.close()
     while True:
         for member in turn(gathering.survivors):
             if member not in silent:
                 vote = group.sealers[member].vote(gathering.context, gathering.survivors)
                 gathering.take_vote(vote)
-        if not gathering.shrink():
-            break
-    if gathering.needs_answers:
-        for member in turn(gathering.voters):
-            if member not in mute:
-                gathering.take_answer(revealed(group, gathering, member))
-    return gathering.open()
+        if gathering.leave_silent_out():
+            continue
+        for member in turn(gathering.unreleased):
+            if member not in stingy:
+                gathering.take_release(released(group, gathering, member))
+        if not gathering.leave_unreleased_out():
+            return
+
+
+def released(group: Group, gathering: Gathering, member: str) -> Release:
+    return group.sealers[member].release(
+        gathering.context, gathering.survivors, gathering.votes_for(member)
+    )
 
 
 def revealed(group: Group, gathering: Gathering, member: str) -> Answer:
@@ -196,6 +229,7 @@ def summed(
     bits: int = BITS,
     gone: Collection[str] = (),
     silent: Collection[str] = (),
+    stingy: Collection[str] = (),
     mute: Collection[str] = (),
     round_index: int = 1,
 ) -> OpenedSum:
@@ -205,7 +239,7 @@ def summed(
         if member not in gone:
             sent = group.seal(member, words, context, bits=bits)
             gathering.take(SealedVector.from_wire(sent.header(), sent.payload))
-    return finished(group, gathering, silent=silent, mute=mute)
+    return finished(group, gathering, silent=silent, stingy=stingy, mute=mute)
 
 
 def total_of(vectors: Mapping[str, Words], survivors: Iterable[str]) -> list[int]:
@@ -278,7 +312,7 @@ def test_real_vectors_come_back_in_every_layout_with_their_tag(name: str) -> Non
         opened, key = tagged_sum(group, layout, values, gone=gone, round_index=round_index)
         count = layout.words(1000) + tag_words(layout)
         words = group.opened(opened.payload, count=count, bits=layout.word_bits)
-        body = check_tag(words, layout=layout, key=key)
+        body = check_tag(words, layout=layout, key=key, parties=len(opened.survivors))
         decoded = layout.decode_sum(body, 1000, len(opened.survivors))
         true = sum(values[member] for member in opened.survivors)
         assert np.abs(decoded - true).max() <= layout.worst_error(len(opened.survivors))
@@ -309,10 +343,24 @@ def test_the_opened_sum_is_the_same_for_every_member(name: str) -> None:
     for vote in opened.votes:
         public = group.identities[vote.member].public
         verify_signature(public, SURVIVORS_DOMAIN, message, vote.signature)
-        assert not vote.seeds  # masks of those who left stay with the coordinator
 
 
 # --- members who drop out ---
+
+
+def voted(
+    name: str, *, gone: Collection[str] = (), size: int = 7
+) -> tuple[Group, dict[str, Words], Gathering]:
+    """A sum on whose survivors all of them voted; nothing was told yet."""
+    group = group_of(name, size=size)
+    context, vectors = group.context(), vectors_of(group)
+    gathering = group.gathering(context)
+    for member, words in vectors.items():
+        if member not in gone:
+            gathering.take(group.seal(member, words, context))
+    for member in gathering.close():
+        gathering.take_vote(group.sealers[member].vote(gathering.context, gathering.survivors))
+    return group, vectors, gathering
 
 
 def some(group: Group, *places: int) -> tuple[str, ...]:
@@ -320,19 +368,26 @@ def some(group: Group, *places: int) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(
-    ("gone", "silent", "mute"),
+    ("gone", "silent", "stingy", "mute"),
     [
-        ((), (), ()),
-        ((0,), (), ()),
-        ((2, 6), (), ()),
-        ((), (3, 4), ()),  # their vectors are there, and nobody waits for them
-        ((), (), (1, 5)),
-        ((6,), (0,), ()),  # one is missing, and one who should give its mask falls silent
-        ((3,), (), (1,)),
+        ((), (), (), ()),
+        ((0,), (), (), ()),
+        ((2, 6), (), (), ()),
+        ((), (3, 4), (), ()),  # their vectors are there, and nobody waits for them
+        ((), (), (), (1, 5)),
+        ((), (), (3, 4), ()),  # nothing is due from them
+        ((6,), (0,), (), ()),  # one is missing, and one who should give its mask falls silent
+        ((6,), (), (0,), ()),
+        ((3,), (), (), (1,)),
+        ((5,), (), (2,), (2,)),  # it fails for good, so its shares are needed from the others
     ],
 )
 def test_the_sum_of_those_who_stay_is_exact(
-    name: str, gone: Sequence[int], silent: Sequence[int], mute: Sequence[int]
+    name: str,
+    gone: Sequence[int],
+    silent: Sequence[int],
+    stingy: Sequence[int],
+    mute: Sequence[int],
 ) -> None:
     group = group_of(name, size=7)
     vectors = vectors_of(group)
@@ -341,13 +396,91 @@ def test_the_sum_of_those_who_stay_is_exact(
         vectors,
         gone=some(group, *gone),
         silent=some(group, *silent),
+        stingy=some(group, *stingy),
         mute=some(group, *mute),
     )
     # Who is silent is waited for only where it would have to give a mask.
     needed = gone and group.scheme.masked
-    left = {*some(group, *gone), *(some(group, *silent) if needed else ())}
+    left = {*some(group, *gone), *(some(group, *silent, *stingy) if needed else ())}
     assert opened.survivors == tuple(m for m in group.members if m not in left)
     assert group.opened(opened.payload, count=5).tolist() == total_of(vectors, opened.survivors)
+
+
+@pytest.mark.parametrize("name", MASKED)
+@pytest.mark.parametrize(
+    ("gone", "silent", "stingy"), [((0, 1), (), (2,)), ((0,), (), (1, 2)), ((0,), (1,), (2,))]
+)
+def test_too_few_who_release_keep_the_sum_closed(
+    name: str, gone: Sequence[int], silent: Sequence[int], stingy: Sequence[int]
+) -> None:
+    group = group_of(name, size=7)
+    with pytest.raises(CohortError, match="member 0"):
+        summed(
+            group,
+            vectors_of(group),
+            gone=some(group, *gone),
+            silent=some(group, *silent),
+            stingy=some(group, *stingy),
+        )
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_without_a_mask_with_one_who_left_the_sum_stays_closed_until_it_is_given(
+    name: str,
+) -> None:
+    group, vectors, gathering = voted(name, gone=("member 3",))
+    assert gathering.unreleased == gathering.survivors
+    for member in gathering.survivors:
+        gathering.take_answer(revealed(group, gathering, member))
+        if member != "member 5":
+            gathering.take_release(released(group, gathering, member))
+    assert list(gathering.unreleased) == ["member 5"]
+    with pytest.raises(CohortError, match=r"masks of member 5 with those who left are missing"):
+        gathering.open()
+    gathering.take_release(released(group, gathering, "member 5"))
+    assert gathering.unreleased == ()
+    opened = gathering.open()
+    assert group.opened(opened.payload, count=5).tolist() == total_of(vectors, opened.survivors)
+
+
+def test_a_sum_is_closed_over_the_members_of_an_earlier_one_where_all_are_there(
+    name: str,
+) -> None:
+    group = group_of(name, size=7)
+    context = group.context()
+    vectors = vectors_of(group)
+    sealed = {member: group.seal(member, words, context) for member, words in vectors.items()}
+    whole, rest = group.members, group.members[:6]
+    for there, over, wanted in (
+        (whole, None, whole),
+        (whole, rest, rest),
+        (whole, rest[::-1], rest),
+        (rest, rest, rest),
+        (rest, whole, rest),  # one of them is not: members will say what they sign
+        (whole[1:], rest, whole[1:]),
+        (whole, (*rest, "spy"), whole),
+    ):
+        gathering = group.gathering(context)
+        for member in there:
+            gathering.take(sealed[member])
+        assert gathering.close(over=over) == wanted
+    gathering = group.gathering(context)
+    for member in whole:
+        gathering.take(sealed[member])
+    with pytest.raises(CohortError, match="member 6"):
+        gathering.close(over=whole[:4])
+    # The one that is left out is as one who left.
+    gathering.close(over=rest)
+    for member in rest:
+        gathering.take_vote(group.sealers[member].vote(gathering.context, rest))
+        with pytest.raises(ProtocolError, match="member 6 votes on a sum"):
+            gathering.take_vote(Vote("member 6", bytes(64)))
+    for member in gathering.unreleased:
+        gathering.take_release(released(group, gathering, member))
+    for member in rest if gathering.needs_answers else ():
+        gathering.take_answer(revealed(group, gathering, member))
+    opened = gathering.open()
+    assert group.opened(opened.payload, count=5).tolist() == total_of(vectors, rest)
 
 
 @pytest.mark.parametrize(
@@ -451,6 +584,161 @@ def test_an_answer_counts_once_and_only_as_it_was_dealt(name: str) -> None:
         gathering.take_answer(answer)
 
 
+def answering(group: Group, gathering: Gathering, answer: Answer, **shares: bytes) -> Answer:
+    """The answer with other shares, as its dishonest holder signs it."""
+    told = {**answer.shares, **{name.replace("_", " "): share for name, share in shares.items()}}
+    message = told_message(gathering.context, gathering.survivors, told)
+    signature = group.identities[answer.member].sign(ANSWER_DOMAIN, message)
+    return Answer(answer.member, told, signature)
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_a_share_that_was_not_dealt_is_noted_and_the_others_of_its_answer_count(name: str) -> None:
+    group, vectors, gathering = voted(name)
+    for member in group.members:
+        answer = revealed(group, gathering, member)
+        if member in {"member 0", "member 1"}:
+            answer = answering(group, gathering, answer, member_3=bytes(33), member_4=b"\1" * 33)
+        gathering.take_answer(answer)
+    assert gathering.faults == [
+        f"{holder} gave another share than {dealer} dealt; one of them is at fault"
+        for holder in ("member 0", "member 1")
+        for dealer in ("member 3", "member 4")
+    ]
+    assert gathering.missing() == ()
+    opened = gathering.open()
+    assert opened.survivors == group.members
+    assert group.opened(opened.payload, count=5).tolist() == total_of(vectors, group.members)
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_a_box_with_another_share_than_its_dealer_is_bound_to_is_noted(name: str) -> None:
+    """Here the dealer is at fault, and nobody can tell that from outside."""
+    group = group_of(name, size=7)
+    context, vectors = group.context(), vectors_of(group)
+    gathering = group.gathering(context)
+    for member, words in vectors.items():
+        vector = group.seal(member, words, context)
+        if member == "member 2":
+            bound = list(vector.commitments)
+            bound[1] = bound[2] = b"c" * 32  # of members 0 and 1
+            vector = resigned(group, replace(vector, commitments=tuple(bound)))
+        gathering.take(vector)
+    opened = finished(group, gathering)
+    assert gathering.faults == [
+        f"{holder} gave another share than member 2 dealt; one of them is at fault"
+        for holder in ("member 0", "member 1")
+    ]
+    assert group.opened(opened.payload, count=5).tolist() == total_of(vectors, group.members)
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_more_bad_shares_than_the_threshold_allows_keep_the_sum_closed(name: str) -> None:
+    group, vectors, gathering = voted(name)
+    for member in group.members[:6]:
+        answer = revealed(group, gathering, member)
+        if member in {"member 0", "member 1"}:
+            answer = answering(group, gathering, answer, member_3=bytes(33))
+        gathering.take_answer(answer)
+    assert gathering.missing() == ("member 3",)
+    with pytest.raises(CohortError, match="shares of the masks of member 3 are missing"):
+        gathering.open()
+    gathering.take_answer(revealed(group, gathering, "member 6"))
+    opened = gathering.open()
+    assert group.opened(opened.payload, count=5).tolist() == total_of(vectors, group.members)
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_a_dealer_that_is_bound_to_another_seed_is_named(name: str) -> None:
+    group = group_of(name)
+    context = group.context()
+    gathering = group.gathering(context)
+    for member, vector in sealed_by_all(group, context).items():
+        bound = (b"c" * 32, *vector.commitments[1:])
+        taken = resigned(group, replace(vector, commitments=bound))
+        gathering.take(taken if member == "member 2" else vector)
+    with pytest.raises(ProtocolError, match="member 2 dealt shares of no one seed"):
+        finished(group, gathering)
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_what_no_honest_holder_answers_is_refused_whole(name: str) -> None:
+    group, _, gathering = voted(name, gone=("member 3",))
+    answer = revealed(group, gathering, "member 0")
+    for wrong in (
+        {"member_3": bytes(33)},  # it left
+        {"spy": bytes(33)},
+        {"member_1": bytes(32)},
+        {"member_1": bytes(34)},
+        {"member_1": b""},
+    ):
+        with pytest.raises(ProtocolError, match="member 0 gave a share of no survivor"):
+            gathering.take_answer(answering(group, gathering, answer, **wrong))
+    assert gathering.faults == []
+    gathering.take_answer(answer)
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_a_release_is_taken_whole_and_only_from_its_member(name: str) -> None:
+    group, _, gathering = voted(name, gone=("member 3", "member 5"))
+    release = released(group, gathering, "member 0")
+    assert set(release.seeds) == {"member 3", "member 5"}
+    other = released(group, gathering, "member 1")
+    assert not set(release.seeds.values()) & set(other.seeds.values())
+
+    def signed(seeds: Mapping[str, bytes], *, of: Sequence[str] = gathering.survivors) -> Release:
+        message = told_message(gathering.context, of, seeds)
+        signature = group.identities["member 0"].sign(RELEASE_DOMAIN, message)
+        return Release("member 0", seeds, signature)
+
+    seeds = dict(release.seeds)
+    for wrong, sentence in (
+        (replace(release, seeds=other.seeds), "not signed"),
+        (replace(release, signature=other.signature), "not signed"),
+        (replace(release, member="member 1"), "not signed"),
+        (replace(release, member="member 3"), "not part of"),
+        (replace(release, member="spy"), "not part of"),
+        (signed(seeds, of=gathering.survivors[:4]), "not signed"),
+        (signed({}), "member 0 did not give the masks that are due"),
+        (signed({"member 3": seeds["member 3"]}), "did not give the masks that are due"),
+        (signed({**seeds, "member 1": bytes(32)}), "did not give the masks that are due"),
+        (signed({**seeds, "spy": bytes(32)}), "did not give the masks that are due"),
+        (signed({**seeds, "member 3": bytes(31)}), "did not give the masks that are due"),
+        (signed({**seeds, "member 3": b""}), "did not give the masks that are due"),
+    ):
+        with pytest.raises(ProtocolError, match=sentence):
+            gathering.take_release(wrong)
+    assert "member 0" in gathering.unreleased
+    gathering.take_release(release)
+    assert "member 0" not in gathering.unreleased
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_a_release_for_survivors_who_are_not_those_any_more_is_refused(name: str) -> None:
+    group, vectors, gathering = voted(name, gone=("member 6",))
+    old = {member: released(group, gathering, member) for member in gathering.survivors}
+    for member in gathering.survivors[1:]:
+        gathering.take_release(old[member])
+    assert gathering.leave_unreleased_out()
+    assert gathering.survivors == group.members[1:6]
+    assert gathering.voters == ()  # all vote anew
+    for member in gathering.survivors:
+        with pytest.raises(ProtocolError, match=f"the masks that {member} tells are not signed"):
+            gathering.take_release(old[member])
+        gathering.take_vote(group.sealers[member].vote(gathering.context, gathering.survivors))
+    assert gathering.unreleased == gathering.survivors  # with member 0
+    for member in gathering.survivors:
+        release = released(group, gathering, member)
+        assert set(release.seeds) == {"member 0", "member 6"}
+        assert release.seeds["member 6"] == old[member].seeds["member 6"]
+        gathering.take_release(release)
+    assert not gathering.leave_unreleased_out()
+    for member in gathering.survivors:
+        gathering.take_answer(revealed(group, gathering, member))
+    opened = gathering.open()
+    assert group.opened(opened.payload, count=5).tolist() == total_of(vectors, opened.survivors)
+
+
 def test_a_late_vector_is_told_so(name: str) -> None:
     group = group_of(name)
     context = group.context()
@@ -524,8 +812,10 @@ def test_a_scheme_without_masks_takes_no_shares(name: str) -> None:
         with pytest.raises(ProtocolError, match="member 0"):
             group.gathering(context).take(resigned(group, wrong))
     for member in group.members:
-        with pytest.raises(ProtocolError, match="nothing to reveal"):
+        with pytest.raises(ProtocolError, match="nothing to tell"):
             group.sealers[member].reveal(context.digest(), group.members, (), {})
+        with pytest.raises(ProtocolError, match="nothing to tell"):
+            group.sealers[member].release(context.digest(), group.members, ())
 
 
 def test_a_vector_of_another_scheme_is_never_taken(name: str) -> None:
@@ -702,7 +992,8 @@ def test_survivors_are_signed_in_one_direction_only(name: str) -> None:
             sealer.vote(digest, survivors)
     fewer = sealer.vote(digest, group.members[:5])
     assert fewer.signature != vote.signature
-    assert set(fewer.seeds) == ({"member 5", "member 6"} if group.scheme.masked else set())
+    with pytest.raises(ProtocolError, match="only become fewer"):
+        sealer.vote(digest, group.members[:6])
 
 
 def test_the_next_sum_closes_the_one_before(name: str) -> None:
@@ -714,6 +1005,7 @@ def test_the_next_sum_closes_the_one_before(name: str) -> None:
     for act in (
         lambda: sealer.vote(first.digest(), group.members),
         lambda: sealer.reveal(first.digest(), group.members, (), {}),
+        lambda: sealer.release(first.digest(), group.members, ()),
         lambda: sealer.vote(bytes(32), group.members),
     ):
         with pytest.raises(ProtocolError, match="not under way"):
@@ -750,8 +1042,14 @@ def test_a_sum_that_could_not_be_sealed_closes_the_one_before_as_well(name: str)
 def test_before_anything_was_sealed_nothing_is_told(name: str) -> None:
     group = group_of(name)
     digest = group.context().digest()
-    with pytest.raises(ProtocolError, match="not under way"):
-        group.sealers["member 0"].vote(digest, group.members)
+    sealer = group.sealers["member 0"]
+    for act in (
+        lambda: sealer.vote(digest, group.members),
+        lambda: sealer.release(digest, group.members, ()),
+        lambda: sealer.reveal(digest, group.members, (), {}),
+    ):
+        with pytest.raises(ProtocolError, match="not under way"):
+            act()
 
 
 @pytest.mark.parametrize("name", MASKED)
@@ -781,10 +1079,109 @@ def test_shares_are_revealed_once_for_the_survivors_that_were_signed(name: str) 
             sealer.reveal(digest, shown, given, held)
     answer = sealer.reveal(digest, survivors, votes, boxes)
     assert sealer.reveal(digest, survivors, votes, boxes) == answer
-    with pytest.raises(ProtocolError, match="settled"):
-        sealer.vote(digest, survivors[:6])
+    for fewer in (survivors[:6], survivors[:5]):
+        with pytest.raises(ProtocolError, match="settled"):
+            sealer.vote(digest, fewer)
+        with pytest.raises(ProtocolError, match="that were signed; no others"):
+            sealer.release(digest, fewer, votes_on(group, digest, fewer))
+    assert dict(sealer.release(digest, survivors, votes).seeds) == {}
     with pytest.raises(ProtocolError, match="revealed before"):
         sealer.reveal(digest, survivors, votes, {**boxes, "member 1": b"another box"})
+
+
+def votes_on(group: Group, context: bytes, survivors: tuple[str, ...]) -> tuple[Vote, ...]:
+    """Votes of all of them, whatever they signed before: as if they were the coordinator's."""
+    message = survivors_message(context, survivors)
+    return tuple(
+        Vote(member, group.identities[member].sign(SURVIVORS_DOMAIN, message))
+        for member in survivors
+    )
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_masks_and_shares_are_told_with_more_than_two_thirds_of_votes_on_that_very_set(
+    name: str,
+) -> None:
+    group, _, gathering = voted(name, gone=("member 6",))
+    sealer, digest, survivors = group.sealers["member 0"], gathering.context, gathering.survivors
+    votes, boxes = gathering.votes_for("member 0"), gathering.boxes_for("member 0")
+    assert len(votes) == 6
+    others = votes_on(group, digest, group.members)
+    fewer = votes_on(group, digest, survivors[:5])
+    elsewhere = votes_on(group, bytes(32), survivors)
+    wrong: list[tuple[tuple[str, ...], tuple[Vote, ...], str]] = [
+        (survivors, (), "0 of those .* 5 are needed"),
+        (survivors, votes[:1], "1 of those .* 5 are needed"),
+        (survivors, votes[:4], "4 of those who hold shares of member 0 .* 5 are needed"),
+        (survivors, votes[2:], "4 of those .* 5 are needed"),
+        (survivors, (*votes[:4], votes[0]), "member 0 is counted twice"),
+        (survivors, (*votes[:4], others[4], others[5]), "member 4 did not sign these"),
+        (survivors, (*votes[:4], others[6]), "member 6 votes on a sum that it is not part of"),
+        (survivors, (*votes[:4], replace(votes[4], member="member 5")), "member 5 did not sign"),
+        (survivors, (*votes[:4], Vote("spy", votes[4].signature)), "spy is not asked"),
+        (survivors, others, "did not sign these"),
+        (survivors, fewer, "did not sign these"),
+        (survivors, elsewhere, "did not sign these"),
+        # with votes enough, and not what this member signed
+        (group.members, others, "that were signed; no others"),
+        (survivors[:5], fewer, "that were signed; no others"),
+        (survivors[::-1], votes, "that were signed; no others"),
+        ((), (), "that were signed; no others"),
+    ]
+    for shown, given, sentence in wrong:
+        with pytest.raises(ProtocolError, match=sentence):
+            sealer.release(digest, shown, given)
+        with pytest.raises(ProtocolError, match=sentence):
+            sealer.reveal(digest, shown, given, boxes)
+    release = sealer.release(digest, survivors, votes[:5])
+    assert set(release.seeds) == {"member 6"}
+    assert sealer.release(digest, survivors, votes) == release  # a lost reply is repeated
+    # It releases for fewer once it signed fewer, and then for no others any more.
+    sealer.vote(digest, survivors[:5])
+    for shown, given in ((survivors, votes), (group.members, others)):
+        with pytest.raises(ProtocolError, match="that were signed; no others"):
+            sealer.release(digest, shown, given)
+        with pytest.raises(ProtocolError, match="that were signed; no others"):
+            sealer.reveal(digest, shown, given, boxes)
+    assert set(sealer.release(digest, survivors[:5], fewer).seeds) == {"member 5", "member 6"}
+    assert sealer._pending is not None
+    assert sealer._pending.answer is None
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_before_its_own_vote_a_member_tells_nothing(name: str) -> None:
+    group = group_of(name, size=7)
+    context = group.context()
+    sealed = sealed_by_all(group, context)
+    digest, sealer = context.digest(), group.sealers["member 0"]
+    for survivors in (group.members, group.members[:6]):
+        votes = votes_on(group, digest, survivors)
+        boxes = {peer: sealed[peer].boxes["member 0"] for peer in survivors[1:]}
+        with pytest.raises(ProtocolError, match="that were signed; no others"):
+            sealer.release(digest, survivors, votes)
+        with pytest.raises(ProtocolError, match="that were signed; no others"):
+            sealer.reveal(digest, survivors, votes, boxes)
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_after_a_reveal_nothing_is_told_of_others(name: str) -> None:
+    group, _, gathering = voted(name, gone=("member 6",))
+    digest, survivors = gathering.context, gathering.survivors
+    fewer = survivors[:5]
+    for member in survivors:
+        sealer = group.sealers[member]
+        vote = sealer.vote(digest, survivors)
+        release, answer = released(group, gathering, member), revealed(group, gathering, member)
+        assert not set(release.seeds) & set(answer.shares)  # never both secrets of one
+        with pytest.raises(ProtocolError, match=r"settled|without itself"):
+            sealer.vote(digest, fewer)
+        for act in (sealer.release, partial(sealer.reveal, boxes={})):
+            with pytest.raises(ProtocolError, match="that were signed; no others"):
+                act(digest, fewer, votes_on(group, digest, fewer))
+        # What was lost on its way is told again, and nothing new.
+        assert sealer.vote(digest, survivors) == vote
+        assert released(group, gathering, member) == release
+        assert revealed(group, gathering, member) == answer
 
 
 @pytest.mark.parametrize("name", MASKED)
@@ -841,8 +1238,12 @@ def test_whatever_is_said_after_the_vectors_nothing_but_a_refusal_is_raised(name
     vote = sealer.vote(digest, survivors)
     answer = Answer("member 0", {"member 1": bytes(33)}, bytes(64))
     votes = [replace(vote, signature=odd) for odd in ODD_BYTES]
-    votes += [replace(vote, seeds={"member 1": odd}) for odd in ODD_BYTES]
     votes += [replace(vote, member=odd) for odd in ODD_NAMES]
+    release = Release("member 0", {"member 1": bytes(32)}, bytes(64))
+    releases = [replace(release, signature=odd) for odd in ODD_BYTES]
+    releases += [replace(release, member=odd) for odd in ODD_NAMES]
+    releases += [replace(release, seeds={"member 1": odd}) for odd in ODD_BYTES]
+    releases += [replace(release, seeds={odd: bytes(32)}) for odd in ODD_NAMES]
     answers = [replace(answer, signature=odd) for odd in ODD_BYTES]
     answers += [replace(answer, member=odd) for odd in ODD_NAMES]
     answers += [replace(answer, shares={odd: bytes(33)}) for odd in ODD_NAMES]
@@ -851,6 +1252,11 @@ def test_whatever_is_said_after_the_vectors_nothing_but_a_refusal_is_raised(name
             gathering.take_vote(forged)
         with pytest.raises(ProtocolError, match=SENTENCE):
             sealer.reveal(digest, survivors, (forged,), {})
+        with pytest.raises(ProtocolError, match=SENTENCE):
+            sealer.release(digest, survivors, (forged,))
+    for told in releases:
+        with pytest.raises(ProtocolError, match=SENTENCE):
+            gathering.take_release(told)
     for said in answers:
         with pytest.raises(ProtocolError, match=SENTENCE):
             gathering.take_answer(said)
@@ -908,12 +1314,18 @@ def test_a_changed_payload_never_passes_the_tag(name: str) -> None:
     sealer = group.sealers["member 0"]
     alone = group.seal("member 1", words_below(9, count), group.context(round_index=3)).payload
     honest = sealer.open(opened.payload, count=count, bits=layout.word_bits)
-    assert len(check_tag(honest, layout=layout, key=key)) == layout.words(50)
+    assert len(check_tag(honest, layout=layout, key=key, parties=4)) == layout.words(50)
+    for parties in (1, 2, 3, 5):
+        with pytest.raises(ProtocolError, match="tag"):
+            check_tag(honest, layout=layout, key=key, parties=parties)
     wrong = [earlier.payload, alone, b"", b"x", opened.payload[:-8], opened.payload + bytes(8)]
     for payload in wrong:
         with pytest.raises(ProtocolError):
             check_tag(
-                sealer.open(payload, count=count, bits=layout.word_bits), layout=layout, key=key
+                sealer.open(payload, count=count, bits=layout.word_bits),
+                layout=layout,
+                key=key,
+                parties=4,
             )
     refused = 0
     for place in range(0, len(opened.payload), max(1, len(opened.payload) // 60)):
@@ -921,7 +1333,7 @@ def test_a_changed_payload_never_passes_the_tag(name: str) -> None:
         changed[place] ^= 1 << place % 8
         try:
             words = sealer.open(bytes(changed), count=count, bits=layout.word_bits)
-            check_tag(words, layout=layout, key=key)
+            check_tag(words, layout=layout, key=key, parties=4)
         except ProtocolError:
             refused += 1
         else:  # only the noise of a ciphertext was changed
@@ -945,11 +1357,13 @@ def test_a_sum_short_of_one_member_does_not_open(name: str) -> None:
         adder.add(vector.payload)
     count = layout.words(5) + tag_words(layout)
     found = group.opened(adder.payload(), count=count, bits=layout.word_bits)
+    with pytest.raises(ProtocolError, match="tag"):
+        check_tag(found, layout=layout, key=key, parties=4)
     if group.scheme.masked:
         with pytest.raises(ProtocolError, match="tag"):
-            check_tag(found, layout=layout, key=key)
-    else:  # without masks nothing but the votes says over whom a sum is
-        body = check_tag(found, layout=layout, key=key)
+            check_tag(found, layout=layout, key=key, parties=3)
+    else:  # without masks nothing but the votes says who the three are
+        body = check_tag(found, layout=layout, key=key, parties=3)
         assert layout.decode_sum(body, 5, 3).tolist() == [3.0] * 5
 
 
@@ -973,13 +1387,17 @@ def test_printing_and_pickling_show_no_secret(name: str) -> None:
         gathering.take(vector)
     finished(group, gathering)
     sealer, key = group.sealers["member 0"], group.keys["member 0"]
+    told = [released(group, gathering, "member 0")] if group.scheme.masked else []
     pending = sealer._pending
     assert pending is not None
     assert pending.vote is not None
     secrets = [key.tag_secret, sealed["member 0"].payload, *sealed["member 0"].boxes.values()]
-    secrets += [key.carrier.secret, pending.own_share, *pending.vote.seeds.values()]
+    secrets += [key.carrier.secret, pending.own_share]
+    secrets += [seed for release in told for seed in release.seeds.values()]
+    assert len(told) == sum(len(release.seeds) for release in told)
     secrets += pending.answer.shares.values() if pending.answer else []
     shown = [sealer, key, key.carrier, pending, pending.vote, pending.answer, sealed["member 0"]]
+    shown += told
     text = " ".join(repr(thing) for thing in shown)
     assert repr(sealer) == f"Sealer(member='member 0', scheme='{name}')"
     for secret in secrets:

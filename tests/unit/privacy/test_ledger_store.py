@@ -55,6 +55,7 @@ def test_an_entry_longer_than_one_reading_of_the_tail_is_found(tmp_path: Path) -
         "minimum": 2,
         "group_size": 0,
         "manifest": "a" * 64,
+        "document": "{}",
         "protection": "masked",
     }
     for size in (1, 10, 300, 10_000):

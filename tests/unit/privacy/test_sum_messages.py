@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import msgspec
 import pytest
@@ -13,21 +14,24 @@ from privacy.secure_sum import (
     HEADER_BYTES_MAX,
     PAYLOAD_BYTES_MAX,
     Answer,
+    Release,
     SealedVector,
     Vote,
     require_member_name,
 )
 from privacy.secure_sum.statements import (
     ANSWER_DOMAIN,
+    RELEASE_DOMAIN,
     SEALED_DOMAIN,
-    answer_message,
     check_answer,
+    check_release,
     check_sealed,
     check_vote,
     sealed_message,
     share_commitment,
+    told_message,
 )
-from privacy.sum_context import SURVIVORS_DOMAIN, survivors_message
+from privacy.sum_context import ACCEPTED_DOMAIN, SURVIVORS_DOMAIN, survivors_message
 
 UNHURRIED = settings(deadline=None)  # a busy machine is no failure
 VECTOR = SealedVector(
@@ -66,9 +70,9 @@ def test_a_vector_survives_the_wire(
 
 
 def test_secrets_are_not_printed() -> None:
-    vote = Vote("bank", b"s" * 64, {"mill": b"t" * 32})
+    release = Release("bank", {"mill": b"t" * 32}, b"s" * 64)
     answer = Answer("bank", {"mill": b"t" * 33}, b"s" * 64)
-    shown = f"{VECTOR!r} {vote!r} {answer!r}"
+    shown = f"{VECTOR!r} {release!r} {answer!r}"
     for secret in ("pppp", "iiii", "tttt", "1111"):
         assert secret not in shown
     assert "bank" in shown
@@ -220,13 +224,12 @@ def test_boxes_cannot_be_taken_for_commitments_nor_moved_between_members() -> No
 
 def test_a_vote_is_for_one_sum_and_its_survivors() -> None:
     message = survivors_message(CONTEXT, SURVIVORS)
-    vote = Vote("bank", KEYS["bank"].sign(SURVIVORS_DOMAIN, message), {})
+    vote = Vote("bank", KEYS["bank"].sign(SURVIVORS_DOMAIN, message))
 
     def check(vote: Vote, *, context: bytes = CONTEXT, of: tuple[str, ...] = SURVIVORS) -> None:
         check_vote(vote, context=context, survivors=of, directory=DIRECTORY)
 
     check(vote)
-    check(replace(vote, seeds={"mill": b"t" * 32}))  # the seeds speak for themselves
     for of in (SURVIVORS[:2], SURVIVORS[::-1], (*SURVIVORS, "spy")):
         with pytest.raises(ProtocolError, match="bank did not sign these survivors"):
             check(vote, of=of)
@@ -240,7 +243,7 @@ def test_a_vote_is_for_one_sum_and_its_survivors() -> None:
 
 def test_an_answer_is_signed_share_by_share() -> None:
     shares = {"bank": b"b" * 33, "mill": b"m" * 33}
-    signature = KEYS["bank"].sign(ANSWER_DOMAIN, answer_message(CONTEXT, SURVIVORS, shares))
+    signature = KEYS["bank"].sign(ANSWER_DOMAIN, told_message(CONTEXT, SURVIVORS, shares))
     answer = Answer("bank", shares, signature)
 
     def check(answer: Answer, *, context: bytes = CONTEXT, of: tuple[str, ...] = SURVIVORS) -> None:
@@ -262,6 +265,67 @@ def test_an_answer_is_signed_share_by_share() -> None:
         check(answer, of=SURVIVORS[:2])
     with pytest.raises(ProtocolError, match="not part of"):
         check(replace(answer, member="spy"))
+
+
+def test_a_release_is_signed_mask_by_mask() -> None:
+    seeds = {"maker": b"a" * 32, "broker": b"b" * 32}
+    signature = KEYS["bank"].sign(RELEASE_DOMAIN, told_message(CONTEXT, SURVIVORS, seeds))
+    release = Release("bank", seeds, signature)
+
+    def check(
+        release: Release, *, context: bytes = CONTEXT, of: tuple[str, ...] = SURVIVORS
+    ) -> None:
+        check_release(release, context=context, survivors=of, directory=DIRECTORY)
+
+    check(release)
+    check(replace(release, seeds=dict(reversed(seeds.items()))))
+    for wrong in (
+        {},
+        {"maker": seeds["maker"]},
+        {"maker": seeds["broker"], "broker": seeds["maker"]},
+        {**seeds, "mill": b"m" * 32},
+        {"makerbroker": b"a" * 32},
+    ):
+        with pytest.raises(ProtocolError, match="the masks that bank tells are not signed"):
+            check(replace(release, seeds=wrong))
+    with pytest.raises(ProtocolError, match="not signed"):
+        check(replace(release, member="mill"))
+    with pytest.raises(ProtocolError, match="not signed"):
+        check(release, context=b"d" * 32)
+    for of in (SURVIVORS[:2], SURVIVORS[::-1]):
+        with pytest.raises(ProtocolError, match="not signed"):
+            check(release, of=of)
+    for stranger in ("spy", "maker", ""):
+        with pytest.raises(ProtocolError, match="not part of"):
+            check(replace(release, member=stranger))
+
+
+def test_what_was_signed_as_one_thing_is_never_taken_for_another() -> None:
+    told = {"mill": b"t" * 32}
+    identity = KEYS["bank"]
+    vote = survivors_message(CONTEXT, SURVIVORS)
+    message = told_message(CONTEXT, SURVIVORS, told)
+    answered = partial(check_answer, context=CONTEXT, survivors=SURVIVORS, directory=DIRECTORY)
+    released = partial(check_release, context=CONTEXT, survivors=SURVIVORS, directory=DIRECTORY)
+    voted = partial(check_vote, context=CONTEXT, survivors=SURVIVORS, directory=DIRECTORY)
+    domains = (ANSWER_DOMAIN, RELEASE_DOMAIN, SURVIVORS_DOMAIN, ACCEPTED_DOMAIN, SEALED_DOMAIN)
+    assert len(set(domains)) == len(domains)
+    for domain in domains:
+        checks = {
+            ANSWER_DOMAIN: partial(answered, Answer("bank", told, identity.sign(domain, message))),
+            RELEASE_DOMAIN: partial(
+                released, Release("bank", told, identity.sign(domain, message))
+            ),
+            SURVIVORS_DOMAIN: partial(voted, Vote("bank", identity.sign(domain, vote))),
+        }
+        for due, check in checks.items():
+            if due == domain:
+                check()
+            else:
+                with pytest.raises(ProtocolError, match="sign"):
+                    check()
+    assert message != vote
+    assert told_message(CONTEXT, SURVIVORS, {}) != vote
 
 
 def test_a_commitment_binds_sum_dealer_holder_and_share_and_shows_none() -> None:

@@ -1,3 +1,4 @@
+import hmac
 import random
 
 import numpy as np
@@ -48,14 +49,15 @@ def summed(layout: FixedPoint, length: int, parties: int = PARTIES) -> Words:
 def test_the_tag_of_a_sum_is_the_sum_of_tags(layout: FixedPoint, length: int) -> None:
     for parties in (1, 2, PARTIES):
         total = summed(layout, length, parties)
-        body = check_tag(total, layout=layout, key=KEY)
+        body = check_tag(total, layout=layout, key=KEY, parties=parties)
         assert body.tolist() == total[:length].tolist()
 
 
 def test_vectors_at_the_ends_of_their_range_add_up_too(layout: FixedPoint) -> None:
     for value in (-1.0, 1.0):
         words = layout.encode(np.full(5000 * layout.fields, value), system_bytes)
-        check_tag(tagged(layout, words) * np.uint64(PARTIES), layout=layout, key=KEY)
+        total = tagged(layout, words) * np.uint64(PARTIES)
+        check_tag(total, layout=layout, key=KEY, parties=PARTIES)
 
 
 def joined(parts: Words) -> int:
@@ -64,13 +66,18 @@ def joined(parts: Words) -> int:
     return sum(int(part) << PART_BITS * place for place, part in enumerate(parts))
 
 
+def constant() -> int:
+    """The secret number that each vector's tag has besides its product."""
+    return int.from_bytes(hmac.digest(KEY, b"constant", "sha256"), "big")
+
+
 def stream(count: int) -> list[int]:
     return [int(word) for word in keystream_words(KEY, count)]
 
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize(("fields", "bits"), [*PACKINGS, (2, 21), (1, 30)])
-def test_a_narrow_tag_is_the_two_inner_products_modulo_a_prime(
+def test_a_narrow_tag_is_two_affine_products_modulo_a_prime(
     fields: int, bits: int, *, full: bool
 ) -> None:
     """Written down once more, field by field, in plain integers; also where all are at most."""
@@ -83,9 +90,10 @@ def test_a_narrow_tag_is_the_two_inner_products_modulo_a_prime(
         values = [
             int(word) >> bits * field & (1 << bits) - 1 for field in range(fields) for word in words
         ]
+        first, second = constant() >> 128, constant() & 2**127 - 1
         wanted = [
-            sum(value * (r >> 33) for value, r in zip(values, drawn, strict=True)),
-            sum(value * (r & 2**31 - 1) for value, r in zip(values, drawn, strict=True)),
+            first + sum(value * (r >> 33) for value, r in zip(values, drawn, strict=True)),
+            second + sum(value * (r & 2**31 - 1) for value, r in zip(values, drawn, strict=True)),
         ]
         found = tagged(layout, words)[count:]
         half = len(found) // 2
@@ -94,15 +102,15 @@ def test_a_narrow_tag_is_the_two_inner_products_modulo_a_prime(
         ]
 
 
-def test_a_wide_tag_is_the_inner_product_modulo_a_prime() -> None:
+def test_a_wide_tag_is_an_affine_product_modulo_a_prime() -> None:
     layout = layout_of(1, 63)
     words = vector(layout, 100)
     drawn = stream(200)
-    total = sum(
+    total = constant() + sum(
         int(word) * ((drawn[2 * place] << 64 | drawn[2 * place + 1]) >> 1)
         for place, word in enumerate(words)
-    ) % (2**127 - 1)
-    assert joined(tagged(layout, words)[100:]) == total
+    )
+    assert joined(tagged(layout, words)[100:]) == total % (2**127 - 1)
 
 
 def moved(words: Words, place: int, change: int) -> Words:
@@ -115,7 +123,7 @@ def moved(words: Words, place: int, change: int) -> Words:
 def passes(layout: FixedPoint, words: Words, length: int) -> bool:
     """Whether members take it for the sum: the tag, and what no sum can be."""
     try:
-        body = check_tag(words, layout=layout, key=KEY)
+        body = check_tag(words, layout=layout, key=KEY, parties=PARTIES)
         layout.decode_sum(body, length * layout.fields, PARTIES)
     except ProtocolError:
         return False
@@ -155,7 +163,7 @@ def test_every_change_of_one_field_within_its_range_is_caught(
             words = moved(honest, place, (new - old) << shift)
             layout.decode_sum(words[:length], length * layout.fields, PARTIES)
             with pytest.raises(ProtocolError, match="changed it; discard it"):
-                check_tag(words, layout=layout, key=KEY)
+                check_tag(words, layout=layout, key=KEY, parties=PARTIES)
 
 
 def test_two_words_that_change_places_or_make_up_for_each_other_are_caught(
@@ -167,7 +175,7 @@ def test_two_words_that_change_places_or_make_up_for_each_other_are_caught(
     evened = moved(moved(honest, 3, 1), 4, -1)
     for words in (swapped, evened):
         with pytest.raises(ProtocolError, match="tag"):
-            check_tag(words, layout=layout, key=KEY)
+            check_tag(words, layout=layout, key=KEY, parties=PARTIES)
 
 
 def test_a_changed_tag_is_caught(layout: FixedPoint) -> None:
@@ -176,36 +184,72 @@ def test_a_changed_tag_is_caught(layout: FixedPoint) -> None:
         for change in (1, 2**31, 2**32, 2**63):
             words = moved(honest, place, change)
             with pytest.raises(ProtocolError, match="tag"):
-                check_tag(words, layout=layout, key=KEY)
+                check_tag(words, layout=layout, key=KEY, parties=PARTIES)
 
 
 @pytest.mark.parametrize("length", range(9))
 def test_what_is_too_short_for_a_tag_is_refused(layout: FixedPoint, length: int) -> None:
     if length <= tag_words(layout):
         with pytest.raises(ProtocolError, match="too short"):
-            check_tag(np.zeros(length, np.uint64), layout=layout, key=KEY)
+            check_tag(np.zeros(length, np.uint64), layout=layout, key=KEY, parties=1)
 
 
-LINEAR = pytest.mark.xfail(
-    reason="the tag is linear and nothing else, so zeros and multiples of a sum carry theirs; "
-    "a secret constant in each vector's tag would bind how many were added"
-)
-
-
-@LINEAR
 def test_a_sum_of_nothing_is_caught(layout: FixedPoint) -> None:
     """Zeros decode to minus the clip everywhere, so a coordinator must not pass with them."""
     zeros = np.zeros(50 + tag_words(layout), np.uint64)
-    assert not passes(layout, zeros, 50)
+    for parties in range(1, PARTIES + 1):
+        with pytest.raises(ProtocolError, match="changed it; discard it"):
+            check_tag(zeros, layout=layout, key=KEY, parties=parties)
 
 
-@LINEAR
 def test_a_multiple_of_a_sum_is_caught(layout: FixedPoint) -> None:
     """Of vectors at the lower half of the range, twice the sum is one that members can make."""
     words = layout.encode(np.full(50 * layout.fields, -0.75), system_bytes)
     total = tagged(layout, words) * np.uint64(PARTIES)
     assert passes(layout, total, 50)
-    assert not passes(layout, total * np.uint64(2), 50)
+    for multiple in (0, 2, 3, 2**31 - 1, 2**31, 2**63, 2**64 - 1):
+        assert not passes(layout, total * np.uint64(multiple), 50)
+
+
+def test_a_sum_of_fewer_or_more_is_caught(layout: FixedPoint) -> None:
+    for added in (1, 2, PARTIES - 1, PARTIES):
+        total = summed(layout, 50, added)
+        for claimed in range(1, 2 * PARTIES):
+            if claimed == added:
+                check_tag(total, layout=layout, key=KEY, parties=claimed)
+            else:
+                with pytest.raises(ProtocolError, match="tag"):
+                    check_tag(total, layout=layout, key=KEY, parties=claimed)
+
+
+def test_two_sums_do_not_make_a_third(layout: FixedPoint) -> None:
+    """What a coordinator can make of the sums that it was shown, all under one key."""
+    first, second = summed(layout, 50, PARTIES), summed(layout, 50, PARTIES - 1)
+    for made in (first + second, first - second, first * np.uint64(3) - second * np.uint64(2)):
+        with pytest.raises(ProtocolError, match="tag"):
+            check_tag(made, layout=layout, key=KEY, parties=PARTIES)
+
+
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[0] * shape[1] < 64])
+def test_bits_above_the_last_field_are_refused(shape: tuple[int, int]) -> None:
+    """They are in no field, so no product of fields can see them."""
+    layout = layout_of(*shape)
+    honest = summed(layout, 50)
+    for bit in range(layout.word_bits, 64):
+        for place in (0, 25, 49):
+            with pytest.raises(ProtocolError, match="changed it; discard it"):
+                check_tag(moved(honest, place, 1 << bit), layout=layout, key=KEY, parties=PARTIES)
+
+
+def test_a_tag_is_of_parts_of_sixteen_bits() -> None:
+    for shape in SHAPES:
+        layout = layout_of(*shape)
+        count = 4 if shape[1] <= 30 else 8
+        assert tag_words(layout) == count
+        for seed in range(20):
+            tail = tagged(layout, vector(layout, 9, seed))[9:]
+            assert len(tail) == count
+            assert int(tail.max()) < 1 << PART_BITS
 
 
 def test_another_key_or_context_gives_another_tag(layout: FixedPoint) -> None:
@@ -222,12 +266,15 @@ def test_another_key_or_context_gives_another_tag(layout: FixedPoint) -> None:
     assert keys[0] == tag_key(secret, b"c" * 32)
     for key in keys[1:]:
         with pytest.raises(ProtocolError, match="tag"):
-            check_tag(tagged(layout, words, keys[0]), layout=layout, key=key)
+            check_tag(tagged(layout, words, keys[0]), layout=layout, key=key, parties=1)
 
 
 def test_who_knows_the_key_passes_with_a_sum_of_its_own(layout: FixedPoint) -> None:
     """The stated limit: a coordinator with one member's keys makes up what it likes."""
     forged = tagged(layout, vector(layout, 50, seed=99))
+    nothing = tagged(layout, np.zeros(50, np.uint64))
+    for _ in range(PARTIES - 1):
+        forged = forged + nothing
     assert passes(layout, forged, 50)
     assert forged.tolist() != summed(layout, 50).tolist()
 
@@ -237,7 +284,7 @@ def test_a_tag_says_nothing_of_the_words_of_another_layout() -> None:
         layout = layout_of(*shape)
         other = wide(PARTIES)
         with pytest.raises(ProtocolError, match="tag"):
-            check_tag(tagged(layout, vector(layout, 50)), layout=other, key=KEY)
+            check_tag(tagged(layout, vector(layout, 50)), layout=other, key=KEY, parties=1)
 
 
 @pytest.mark.parametrize("parties", [2, 12, 1000])
@@ -271,4 +318,4 @@ def test_the_tag_of_as_many_as_encryption_allows_comes_back_from_it(precision: f
         adder.add(payload)
     opened = carrier.wrap.open(adder.payload(), count=len(words), bits=layout.word_bits)
     assert opened.tolist() == (words * np.uint64(parties)).tolist()
-    check_tag(opened, layout=layout, key=KEY)
+    check_tag(opened, layout=layout, key=KEY, parties=parties)
