@@ -751,6 +751,21 @@ def test_a_late_vector_is_told_so(name: str) -> None:
         gathering.take(sealed["member 3"])
 
 
+def test_nothing_opens_before_members_signed_who_it_is_over(name: str) -> None:
+    group = group_of(name)
+    context = group.context()
+    gathering = group.gathering(context)
+    for vector in sealed_by_all(group, context).values():
+        gathering.take(vector)
+    gathering.close()
+    with pytest.raises(CohortError, match="too few members signed"):
+        gathering.open()
+    if not group.scheme.masked:
+        answer = Answer("member 0", {"member 1": bytes(33)}, bytes(64))
+        with pytest.raises(ProtocolError, match="no answer is due"):
+            gathering.take_answer(answer)
+
+
 def test_an_unknown_member_is_refused(name: str) -> None:
     group, other = group_of(name), group_of(name, size=5)
     stranger = other.seal("member 4", words_below(9, 5), other.context())

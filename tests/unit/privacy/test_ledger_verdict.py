@@ -397,6 +397,7 @@ GRAMMAR: list[tuple[str, Callable[[], Script]]] = [
         lambda: ready().open(UPDATE, 1, members=ALL_BUT_ONE).receipt(members=list(NAMES)),
     ),
     ("receipt has another protection", lambda: ready().open(UPDATE, 1).receipt(protection="clear")),
+    ("receipt is about another unit", lambda: ready().open(UPDATE, 1).receipt(unit="window")),
     # acceptance
     ("was opened has no receipt", lambda: ready().open(UPDATE, 1).accept()),
     ("accepts no sum that was opened", lambda: ready().accept()),
