@@ -319,6 +319,7 @@ def _share_key(work: _Run, replies: Mapping[str, Reply]) -> None:
             run=work.run,
             fingerprint=maker.fingerprint,
             public=maker.public,
+            carrier=maker.carrier,
             secret=sealed.secret,
             signature=sealed.signature,
         )
@@ -768,7 +769,7 @@ def _sealed(reply: Sealed, payload: bytes) -> SealedVector:
 
 def _expect(reply: Reply, expected: type[AnyReply]) -> AnyReply:
     if isinstance(reply, Refused):
-        raise RefusedError(f"{reply.member} refused: {_clean(reply.reason)}")
+        raise RefusedError(f"{_clean(reply.member)} refused: {_clean(reply.reason)}")
     if not isinstance(reply, expected):
         raise ProtocolError("A node answered another question than it was asked.")
     return reply

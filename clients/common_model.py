@@ -119,9 +119,7 @@ def mean_change(
         with suppress(ProtocolError):
             means.append(_group_mean(total, members, spec, layout))
     if len(means) < max(FEWEST_GROUPS, groups // 2 + 1):
-        raise ProtocolError(
-            f"Only {len(means)} of {groups} groups could be summed; the round is not used."
-        )
+        raise ProtocolError(f"Too few of {groups} groups could be summed; the round is not used.")
     return np.median(np.stack(means), axis=0)
 
 

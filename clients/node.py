@@ -61,6 +61,7 @@ from privacy.messages import (
     SurvivorsNotice,
     TrainRequest,
     Voted,
+    pack,
     vector_digest,
 )
 from privacy.randomness import Entropy, system_bytes
@@ -280,6 +281,7 @@ class Node:
             member=self.member,
             fingerprint=key.fingerprint,
             public=key.carrier.public,
+            carrier=next(iter(envelopes.values())).carrier,
             keys={
                 member: SealedKey(envelope.secret, envelope.signature)
                 for member, envelope in envelopes.items()
@@ -290,7 +292,13 @@ class Node:
         roster = session.roster
         if roster is None or session.setup is not None:
             raise ProtocolError("A run's group key is opened once, after the members' keys.")
-        envelope = Envelope(request.fingerprint, request.public, request.secret, request.signature)
+        envelope = Envelope(
+            request.fingerprint,
+            request.public,
+            request.carrier,
+            request.secret,
+            request.signature,
+        )
         scheme = scheme_of(session.manifest.protection)
         key = open_group_key(self.member, session.key, roster, scheme, envelope)
         self._set_up(session, roster, key)
@@ -455,8 +463,14 @@ class Node:
             # else it is a group that was given up
         for part, cohort, digest, _ in shown:
             self._require_signed(session, step, part, cohort, digest)
-        sums = self._opened(session, step, shown)
-        kept = self._follow(session, step, sums)
+        session.require_one_try(step, payload_digest(pack(notice).message + payload))
+        try:
+            sums = self._opened(session, step, shown)
+            kept = self._follow(session, step, sums)
+        except ProtocolError:
+            # no other payload is tried as this step's, so the run is over at this node
+            del self._sessions[session.run]
+            raise
         for part, cohort, digest, _ in shown:
             session.note_opened(step, cohort, digest, part.survivors)
         if session.step is not None and not any(self.member in p.survivors for p in notice.parts):
@@ -480,6 +494,7 @@ class Node:
         self, session: Session, step: Step, part: SumPart, cohort: Cohort, context: bytes
     ) -> None:
         cohort.require_survivors(part.survivors)
+        session.require_signed_here(context, part.survivors)
         session.require_no_difference(step, cohort, context, part.survivors)
         require_votes(
             _votes(part.votes),
@@ -492,11 +507,10 @@ class Node:
     def _opened(
         self, session: Session, step: Step, shown: list[tuple[SumPart, Cohort, bytes, bytes]]
     ) -> list[tuple[Floats, int]]:
-        """Open a step's signed sums: once.
+        """Open a step's signed sums.
 
-        Who may try one ciphertext after the other, and sees each time whether it holds, learns the
-        key of the encryption bit by bit. So a sum that does not hold ends the run at this node; in
-        groups, where one wrong member would end it, that group is given up, by all alike.
+        A sum that does not hold ends the run at this node; in groups, where one wrong member would
+        end it, that group is given up, by all alike.
         """
         setup, layout = session.agreed, step.layout
         count = layout.words(step.length) + tag_words(layout)
@@ -510,7 +524,6 @@ class Node:
                 sums.append((layout.decode_sum(body, step.length, members), members))
             except ProtocolError as fault:
                 if len(step.cohorts) == 1:
-                    del self._sessions[session.run]
                     raise
                 self._log.info("a group of round %d is given up: %s", step.round, fault)
         return sums
@@ -655,8 +668,13 @@ class Node:
             "own_metrics": session.own,
         }
         written = model_bytes(model, session.released, session.manifest, session.architecture)
-        _write(folder / "model.safetensors", written)
-        _write(folder / "report.json", json.dumps(report, indent=1).encode())
+        try:
+            _write(folder / "model.safetensors", written)
+            _write(folder / "report.json", json.dumps(report, indent=1).encode())
+        except OSError:
+            raise RefusedError(
+                "This node cannot write the model; make room in its folder."
+            ) from None
         del self._sessions[session.run]
         return Ready(member=self.member)
 

@@ -113,6 +113,8 @@ class Session:
         accepted: Evaluations whose sum was accepted, with their round.
         history: Over all accepted sums.
         confirmed: Whether enough members were seen to hold the same history.
+        voted: Sum -> the survivors that this node signed last; it accepts no others as its members.
+        tried: Step and round -> hash of the one notice of its sums that this node tries to open.
         signed: Rows of a step -> sums about them -> the survivors that this node signed.
         step: The step under way.
         last: The last request, its payload, and what was answered, for a reply that was lost.
@@ -139,6 +141,8 @@ class Session:
     accepted: set[tuple[str, int]] = field(default_factory=set)
     history: bytes = b""
     confirmed: bool = True
+    voted: dict[bytes, frozenset[str]] = field(default_factory=dict)
+    tried: dict[tuple[str, int], bytes] = field(default_factory=dict)
     signed: dict[str, dict[bytes, set[frozenset[str]]]] = field(default_factory=dict)
     step: Step | None = None
     last: tuple[Request, bytes, Reply, bytes] | None = None
@@ -306,10 +310,36 @@ class Session:
                         "it is not opened without the same members."
                     )
 
+    def require_signed_here(self, context: bytes, survivors: Sequence[str]) -> None:
+        """Return if a sum that is shown can be the one that this node signed.
+
+        A set that was signed can shrink without this node, and never grow.
+
+        Raises:
+            ProtocolError: It is over others: another set of the same sum may have been opened.
+        """
+        if not frozenset(survivors) <= self.voted.get(context, frozenset(survivors)):
+            raise ProtocolError(
+                "The sum that is shown is over other members than this node signed last."
+            )
+
+    def require_one_try(self, step: Step, shown: bytes) -> None:
+        """Return if no other payload was shown as this step's sums.
+
+        Raises:
+            ProtocolError: One was. Who may try one ciphertext after the other, and sees each time
+                whether it holds, learns the key of the encryption bit by bit.
+        """
+        if self.tried.setdefault((step.name, step.round), shown) != shown:
+            raise ProtocolError(
+                "Other sums were shown as this step's before; none are tried again."
+            )
+
     def note_signed(
         self, step: Step, cohort: Cohort, context: bytes, survivors: Sequence[str]
     ) -> None:
         """Remember whom this node signed a sum over: it may be opened, whatever is said of it."""
+        self.voted[context] = frozenset(survivors)
         if step.rows:
             sums = self.signed.setdefault(_rows(step, cohort), {})
             sums.setdefault(context, set()).add(frozenset(survivors))

@@ -43,6 +43,7 @@ class KeyNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ke
     run: Digest
     fingerprint: Digest
     public: bytes
+    carrier: bytes
     secret: bytes
     signature: Signature
 
@@ -160,6 +161,7 @@ class KeyMade(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="key-
     member: str
     fingerprint: Digest
     public: bytes
+    carrier: bytes
     keys: dict[str, SealedKey]
 
 

@@ -177,7 +177,8 @@ def _read_value(total: Floats, unit: float) -> dict[str, float]:
     rows, squared, absolute, target, target_squared, tallies, exponent = total
     if rows < 1:
         return {"rows": rows}
-    unit *= 2.0 ** round(float(exponent) / max(float(tallies), 1.0))
+    # held to what an exponent can be: the sum may hold anything that a member claimed
+    unit *= 2.0 ** round(min(max(float(exponent) / max(float(tallies), 1.0), -500.0), 500.0))
     spread = target_squared / rows - (target / rows) ** 2
     explained = 1 - (squared / rows) / spread if spread > 0 else np.nan
     return {

@@ -111,8 +111,10 @@ class Cohort:
 def groups_of(roster: Roster, size: int) -> tuple[tuple[str, ...], ...]:
     """Return the roster's members in groups of `size` members or a few more, the same for all.
 
-    Which members are together follows from the roster's hash. It stays so for the whole run:
-    groups that changed from round to round would show single members as differences.
+    Which members are together follows from the run's id, so that no member can choose its own
+    group by the key that it offers. It stays so for the whole run: groups that changed from round
+    to round would show single members as differences. Everybody is shown each group's sum, so a
+    member is hidden among the honest members of its group alone.
 
     Args:
         roster: Of at least `size` members.
@@ -120,7 +122,9 @@ def groups_of(roster: Roster, size: int) -> tuple[tuple[str, ...], ...]:
     """
     if size == 0:
         return (roster.members,)
-    seed = hashlib.sha256(framed(b"tacit/groups/v1", roster.digest)).digest()
+    seed = hashlib.sha256(
+        framed(b"tacit/groups/v1", roster.run, names_digest(roster.members))
+    ).digest()
     order = ring_order(
         len(roster.members),
         iter(keystream_words(seed, _WORDS_A_MEMBER * len(roster.members)).tolist()),

@@ -6,10 +6,12 @@ The one that makes it follows from the roster's hash. Everybody seals to the oth
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from privacy.canonical import framed
 from privacy.errors import ProtocolError
@@ -22,6 +24,7 @@ from privacy.secure_sum.schemes import CarrierKey, Scheme
 
 GROUP_KEY_BYTES_MAX = 1 << 20
 _DOMAIN = "group-key"
+_NONCE = bytes(12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class GroupKey:
 
 class _Secrets(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     tag: bytes
-    carrier: bytes
+    opens: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +59,14 @@ class Envelope:
     Attributes:
         fingerprint: Of what is inside, 32 bytes.
         public: What the coordinator needs of the carrier's key.
-        secret: Sealed to the member.
+        carrier: The carrier's key, encrypted; the same for all, as it may be large.
+        secret: What opens it, and the tags' secret, sealed to the member.
         signature: By the maker, over roster, member and all of the above.
     """
 
     fingerprint: bytes
     public: bytes = field(repr=False)
+    carrier: bytes = field(repr=False)
     secret: bytes = field(repr=False)
     signature: bytes
 
@@ -82,16 +87,18 @@ def make_group_key(
     if member != maker_of(roster):
         raise ProtocolError(f"{maker_of(roster)} makes this run's key, not {member}; ask it")
     carrier = scheme.create(len(roster.members))
-    secrets = _Secrets(entropy(KEY_BYTES), carrier.secret)
-    key = _group_key(roster, scheme, secrets, carrier)
+    secrets = _Secrets(entropy(KEY_BYTES), entropy(KEY_BYTES))
+    key = _group_key(roster, scheme, secrets.tag, carrier)
+    # The key is made for this one ciphertext, so its nonce may be fixed.
+    hidden = AESGCM(secrets.opens).encrypt(_NONCE, carrier.secret, key.fingerprint)
     plain = msgspec.msgpack.encode(secrets)
     envelopes: dict[str, Envelope] = {}
     for peer in roster.members:
         if peer != member:
             sealed = wrap_for(roster.exchange_of(peer), plain, info=_info(roster, scheme, peer))
-            message = _message(roster, peer, key.fingerprint, carrier.public, sealed)
-            signature = identity.sign(_DOMAIN, message)
-            envelopes[peer] = Envelope(key.fingerprint, carrier.public, sealed, signature)
+            unsigned = Envelope(key.fingerprint, carrier.public, hidden, sealed, b"")
+            signature = identity.sign(_DOMAIN, _message(roster, peer, unsigned))
+            envelopes[peer] = replace(unsigned, signature=signature)
     return key, envelopes
 
 
@@ -105,7 +112,7 @@ def open_group_key(
             run or scheme, was changed, or holds something else than its fingerprint says.
     """
     maker = maker_of(roster)
-    message = _message(roster, member, envelope.fingerprint, envelope.public, envelope.secret)
+    message = _message(roster, member, envelope)
     try:
         verify_signature(roster.directory[maker], _DOMAIN, message, envelope.signature)
     except ProtocolError:
@@ -114,10 +121,14 @@ def open_group_key(
         ) from None
     plain = key.unwrap(envelope.secret, info=_info(roster, scheme, member))
     secrets = read_form(plain, _Secrets, what="a run's key", most=GROUP_KEY_BYTES_MAX)
-    if len(secrets.tag) != KEY_BYTES:
+    if len(secrets.tag) != KEY_BYTES or len(secrets.opens) != KEY_BYTES:
         raise ProtocolError("the run's key has a secret of a wrong length; start a new run")
-    carrier = scheme.restore(secrets.carrier, len(roster.members))
-    opened = _group_key(roster, scheme, secrets, carrier)
+    try:
+        secret = AESGCM(secrets.opens).decrypt(_NONCE, envelope.carrier, envelope.fingerprint)
+    except InvalidTag:
+        raise ProtocolError("the run's key was changed on its way; start a new run") from None
+    carrier = scheme.restore(secret, len(roster.members))
+    opened = _group_key(roster, scheme, secrets.tag, carrier)
     if opened.fingerprint != envelope.fingerprint or carrier.public != envelope.public:
         raise ProtocolError(
             f"{maker} sealed another key to {member} than it told of; start a new run"
@@ -125,17 +136,17 @@ def open_group_key(
     return opened
 
 
-def _group_key(roster: Roster, scheme: Scheme, secrets: _Secrets, carrier: CarrierKey) -> GroupKey:
+def _group_key(roster: Roster, scheme: Scheme, tag: bytes, carrier: CarrierKey) -> GroupKey:
     parts = (
         b"tacit/group-key/v1",
         scheme.name.encode("ascii"),
         roster.digest,
-        hashlib.sha256(b"tag" + secrets.tag).digest(),
-        hashlib.sha256(b"carrier" + secrets.carrier).digest(),
+        hashlib.sha256(b"tag" + tag).digest(),
+        hashlib.sha256(b"carrier" + carrier.secret).digest(),
         carrier.public,
     )
     fingerprint = hashlib.sha256(framed(*parts)).digest()
-    return GroupKey(scheme.name, secrets.tag, carrier, fingerprint)
+    return GroupKey(scheme.name, tag, carrier, fingerprint)
 
 
 def _info(roster: Roster, scheme: Scheme, member: str) -> bytes:
@@ -143,8 +154,12 @@ def _info(roster: Roster, scheme: Scheme, member: str) -> bytes:
     return framed(b"tacit/group-key/v1", *parts)
 
 
-def _message(
-    roster: Roster, member: str, fingerprint: bytes, public: bytes, secret: bytes
-) -> bytes:
-    digest = hashlib.sha256(secret).digest()
-    return framed(roster.digest, member.encode("utf-8"), fingerprint, public, digest)
+def _message(roster: Roster, member: str, envelope: Envelope) -> bytes:
+    return framed(
+        roster.digest,
+        member.encode("utf-8"),
+        envelope.fingerprint,
+        envelope.public,
+        hashlib.sha256(envelope.carrier).digest(),
+        hashlib.sha256(envelope.secret).digest(),
+    )

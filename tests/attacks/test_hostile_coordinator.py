@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, get_args
 import msgspec
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from support.direct import Direct
 from support.sums import (
     RUN,
@@ -392,19 +393,21 @@ def envelope_from(
     roster: Roster = at.session().roster
     way, name = SCHEMES[scheme], at.node.member
     maker = maker_of(roster)
-    secret = _Secrets(how.get("tag", bytes(32)), how.get("carrier", b""))
+    secret = _Secrets(how.get("tag", bytes(32)), bytes(32))
     _, envelopes = make_group_key(
         maker, identity_of(run, maker), roster, scheme_of("masked"), bytes
     )
     fingerprint = how.get("fingerprint", envelopes[name].fingerprint)
     plain = msgspec.msgpack.encode(secret)
     sealed = wrap_for(roster.exchange_of(name), plain, info=key_info(roster, way, name))
-    message = _message(roster, name, fingerprint, b"", sealed)
+    carrier = AESGCM(bytes(32)).encrypt(bytes(12), how.get("carrier", b""), fingerprint)
+    message = _message(roster, name, Envelope(fingerprint, b"", carrier, sealed, b""))
     signature = identity_of(run, signer or maker).sign(KEY_DOMAIN, message)
     return KeyNotice(
         run=run.manifest.digest(),
         fingerprint=fingerprint,
         public=b"",
+        carrier=carrier,
         secret=sealed,
         signature=signature,
     ), b""
@@ -413,7 +416,12 @@ def envelope_from(
 @deviation(RosterNotice, "", "opened once, after the members' keys")
 def _a_group_key_before_the_roster(at: Exchange, _: Direct) -> Hostile:
     notice = KeyNotice(
-        run=at.request.run, fingerprint=b"f" * 32, public=b"", secret=b"s", signature=b"g" * 64
+        run=at.request.run,
+        fingerprint=b"f" * 32,
+        public=b"",
+        carrier=b"c",
+        secret=b"s",
+        signature=b"g" * 64,
     )
     return notice, b""
 
@@ -991,7 +999,7 @@ def _a_sum_out_of_range_with_a_members_tag(at: Exchange, _: Direct) -> Hostile:
     return at.request, forged.tobytes()
 
 
-@deviation(SumNotice, "update 1", "The members' weights are out of range")
+@deviation(SumNotice, "update 1", "The members' weights are out of range", ends=True)
 def _weights_of_nothing_with_a_members_tag(at: Exchange, _: Direct) -> Hostile:
     def weightless(total: Loose) -> Loose:
         total[-1] = 0.0
@@ -1000,7 +1008,7 @@ def _weights_of_nothing_with_a_members_tag(at: Exchange, _: Direct) -> Hostile:
     return colluding(at, weightless)
 
 
-@deviation(SumNotice, "update 1", "The opened mean is beyond every member's clip")
+@deviation(SumNotice, "update 1", "The opened mean is beyond every member's clip", ends=True)
 def _a_mean_beyond_the_clip_with_a_members_tag(at: Exchange, _: Direct) -> Hostile:
     def enormous(total: Loose) -> Loose:
         total[:-1] = 5.0
@@ -1010,7 +1018,7 @@ def _a_mean_beyond_the_clip_with_a_members_tag(at: Exchange, _: Direct) -> Hosti
     return colluding(at, enormous)
 
 
-@deviation(SumNotice, "update 1", "longer than any member's change may be")
+@deviation(SumNotice, "update 1", "longer than any member's change may be", ends=True)
 def _a_mean_longer_than_allowed_with_a_members_tag(at: Exchange, _: Direct) -> Hostile:
     def long(total: Loose) -> Loose:
         total[:-1] = 0.9 * total[-1]
@@ -1139,7 +1147,8 @@ def request_kinds() -> list[type]:
 def test_there_is_no_message_in_which_a_model_could_be_sent() -> None:
     # Whatever a request holds is a name, a digest, a signature, a number of steps, or an envelope.
     known = {"run", "accepted", "stage", "round", "part", "context", "survivors", "votes", "boxes"}
-    known |= {"step", "parts", "manifest", "signature", "offers", "fingerprint", "public", "secret"}
+    known |= {"step", "parts", "manifest", "signature", "offers", "fingerprint", "public"}
+    known |= {"carrier", "secret"}
     for kind in request_kinds():
         assert {one.name for one in msgspec.structs.fields(kind)} <= known, kind
     assert {one.name for one in msgspec.structs.fields(SumPart)} == {"survivors", "votes", "length"}
@@ -1884,7 +1893,7 @@ def test_a_group_key_of_one_run_opens_in_no_other() -> None:
     assert opened.tag_secret != made.group_keys[name].tag_secret  # each is made anew
     with pytest.raises(ProtocolError, match="not signed by"):
         open_group_key(name, later.keys[name], later.roster, later.scheme, envelopes[name])
-    turned = Envelope(b"f" * 32, b"", envelopes[name].secret, envelopes[name].signature)
+    turned = replace(envelopes[name], fingerprint=b"f" * 32)
     with pytest.raises(ProtocolError, match=f"not signed by {maker}"):
         open_group_key(name, made.keys[name], made.roster, made.scheme, turned)
     another = next(member for member in MEMBERS if member != maker)

@@ -628,7 +628,7 @@ def _another_fingerprint(reply: Loose) -> Reply:
 
 
 def _a_second_maker(reply: Loose) -> Reply:
-    return KeyMade(member=reply.member, fingerprint=bytes(32), public=b"", keys={})
+    return KeyMade(member=reply.member, fingerprint=bytes(32), public=b"", carrier=b"", keys={})
 
 
 def _a_key_for_all_but_one(reply: Loose) -> Reply:

@@ -128,7 +128,9 @@ ACCEPTED = {"bank": b"s" * 64, "mill": b"t" * 64}
 ONE_OF_EACH: tuple[Request | Reply, ...] = (
     Invite(manifest=b"m", signature=SIGNATURE),
     RosterNotice(run=RUN, offers=(b"o", b"p")),
-    KeyNotice(run=RUN, fingerprint=b"f" * 32, public=b"p", secret=b"x", signature=SIGNATURE),
+    KeyNotice(
+        run=RUN, fingerprint=b"f" * 32, public=b"p", carrier=b"c", secret=b"x", signature=SIGNATURE
+    ),
     StatisticsRequest(run=RUN, accepted=ACCEPTED, stage=1),
     InitialModelRequest(run=RUN, accepted=ACCEPTED),
     TrainRequest(run=RUN, accepted=ACCEPTED, round=3),
@@ -164,6 +166,7 @@ ONE_OF_EACH: tuple[Request | Reply, ...] = (
         member="bank",
         fingerprint=b"f" * 32,
         public=b"p",
+        carrier=b"c",
         keys={
             "insurer": SealedKey(secret=b"x", signature=SIGNATURE),
             "mill": SealedKey(secret=b"y", signature=b"t" * 64),
@@ -341,7 +344,17 @@ def test_a_key_that_is_there_twice_is_refused() -> None:
         unpack_reply(Parcel(twice))
 
 
-FREE_BYTES = {"manifest", "offers", "offer", "public", "secret", "header", "boxes", "shares"}
+FREE_BYTES = {
+    "manifest",
+    "offers",
+    "offer",
+    "public",
+    "carrier",
+    "secret",
+    "header",
+    "boxes",
+    "shares",
+}
 
 
 def with_other_lengths(value: object, name: str) -> Iterator[object]:

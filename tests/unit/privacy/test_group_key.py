@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from privacy.errors import ProtocolError
 from privacy.identity import Identity
@@ -25,6 +26,7 @@ from privacy.secure_sum.schemes import SCHEMES, Scheme, scheme_of
 NAMES = ("bank", "insurer", "maker", "mill")
 IDENTITIES = {name: Identity.create(system_bytes) for name in NAMES}
 DIRECTORY = {name: identity.public for name, identity in IDENTITIES.items()}
+OPENS = b"o" * 32
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,7 @@ class Run:
 
     def signed(self, envelope: Envelope, *, by: str = "") -> Envelope:
         """As the maker, or somebody else, signs what is in it."""
-        message = _message(
-            self.roster, self.peer, envelope.fingerprint, envelope.public, envelope.secret
-        )
+        message = _message(self.roster, self.peer, envelope)
         return replace(envelope, signature=IDENTITIES[by or self.maker].sign("group-key", message))
 
     def sealed(self, plain: bytes, **changes: bytes) -> Envelope:
@@ -66,6 +66,11 @@ class Run:
             info=_info(self.roster, self.scheme, self.peer),
         )
         return self.signed(replace(self.envelopes[self.peer], secret=secret, **changes))
+
+    def holding(self, tag: bytes, carrier: bytes) -> Envelope:
+        """An envelope of the maker with these two secrets."""
+        hidden = AESGCM(OPENS).encrypt(bytes(12), carrier, self.key.fingerprint)
+        return self.sealed(msgspec.msgpack.encode(_Secrets(tag, OPENS)), carrier=hidden)
 
 
 def run_of(name: str, run: bytes = b"run-1") -> Run:
@@ -159,26 +164,28 @@ def test_a_maker_that_seals_something_else_than_it_tells_is_refused(run: Run) ->
     envelope = run.envelopes[run.peer]
     other = run_of(run.scheme.name)
     tag, carrier = run.key.tag_secret, run.key.carrier.secret
-    honest = msgspec.msgpack.encode(_Secrets(tag, carrier))
-    assert run.open(run.sealed(honest)).fingerprint == run.key.fingerprint
+    honest = msgspec.msgpack.encode(_Secrets(tag, OPENS))
+    assert run.open(run.holding(tag, carrier)).fingerprint == run.key.fingerprint
     cases: list[tuple[Envelope, str]] = [
-        (run.signed(replace(envelope, fingerprint=bytes(32))), "sealed another key"),
+        (run.signed(replace(envelope, fingerprint=bytes(32))), "changed on its way"),
+        (run.signed(replace(envelope, carrier=b"")), "changed on its way"),
+        (run.signed(replace(envelope, carrier=flipped(envelope.carrier))), "changed on its way"),
         (run.signed(replace(envelope, public=envelope.public + b"x")), "sealed another key"),
-        (run.sealed(msgspec.msgpack.encode(_Secrets(bytes(32), carrier))), "sealed another key"),
-        (run.sealed(msgspec.msgpack.encode(_Secrets(tag[:31], carrier))), "wrong length"),
-        (run.sealed(msgspec.msgpack.encode(_Secrets(b"", carrier))), "wrong length"),
+        (run.holding(bytes(32), carrier), "sealed another key"),
+        (run.holding(tag[:31], carrier), "wrong length"),
+        (run.holding(b"", carrier), "wrong length"),
+        (run.sealed(msgspec.msgpack.encode(_Secrets(tag, b"o"))), "wrong length"),
         (run.sealed(honest + b"\0"), "malformed"),
         (run.sealed(b""), "malformed"),
         (run.sealed(msgspec.msgpack.encode([tag])), "malformed"),
-        (run.sealed(msgspec.msgpack.encode(_Secrets(tag, b"x" * 40))), r"key"),
+        (run.holding(tag, b"x" * 40), r"key"),
         (run.sealed(b"x" * (1 << 21)), "exceeds"),
         (run.signed(replace(envelope, secret=b"")), "does not open"),
         (run.signed(replace(envelope, secret=b"x" * 5)), "does not open"),
         (run.signed(replace(envelope, secret=flipped(envelope.secret))), "does not open"),
     ]
     if run.scheme.encrypted:
-        secrets = _Secrets(tag, other.key.carrier.secret)
-        cases.append((run.sealed(msgspec.msgpack.encode(secrets)), "sealed another key"))
+        cases.append((run.holding(tag, other.key.carrier.secret), "sealed another key"))
     for wrong, sentence in cases:
         with pytest.raises(ProtocolError, match=sentence):
             run.open(wrong)
