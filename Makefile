@@ -25,6 +25,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python experiments/secure_sum/run.py
 	$(BIN)/python experiments/secure_sum/run.py --scale
 	$(BIN)/python experiments/secure_sum/dropouts.py
+	$(BIN)/python experiments/secure_sum/whole_run.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

@@ -56,7 +56,8 @@ def main() -> None:
     asked = parser.parse_args()
     data = Path(asked.data or ROOT.parent / "shared" / "data")
     if not data.is_dir():
-        raise SystemExit(f"{data}: no such data folder; give --data FOLDER or set TACIT_DATA.")
+        print(f"{data}: no such data folder, so no whole run; give --data FOLDER.")
+        return
     rows: dict[str, list[dict]] = {name: [] for name in PROTECTIONS}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
