@@ -1,6 +1,7 @@
 """The command that a user types, in a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,10 @@ def tacit(*words: str, home: Path, timeout_s: float = 120) -> subprocess.Complet
 
 
 def start(*words: str, home: Path) -> "subprocess.Popen[str]":
-    """Start it, in a process group of its own."""
+    """Start it, in a process group of its own, where Ctrl-C reaches it.
+
+    Tests that are started in the background of a script have Ctrl-C ignored, and so would this.
+    """
     return subprocess.Popen(
         command(*words),
         cwd=ROOT,
@@ -49,6 +53,7 @@ def start(*words: str, home: Path) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads
     )
 
 

@@ -111,7 +111,7 @@ def _wrong_bodies() -> list[tuple[str, dict[str, object]]]:
         "kept": (0, 1, "True", None),
         "protection": ("none", "", "bfv", "Sealed", None),
         "mechanism": ("gauss", ""),
-        "document": ("", "d" * (2**18 + 1), b"{}", {}, 7, None),
+        "document": ("", "d" * (2**19 + 1), b"{}", {}, 7, None),
         "signatures": (
             *NOT_TABLES,
             *({"a": wrong} for wrong in ("B" * 128, "b" * 127, "b" * 129, "b" * 64, 1, None)),
