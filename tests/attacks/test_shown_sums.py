@@ -1,5 +1,6 @@
 """What a coordinator shows as a step's sums, and how often: real nodes, its own notices."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -8,7 +9,8 @@ from support.direct import Direct
 from support.sums import federation
 
 from clients.node import Node
-from privacy.errors import ProtocolError
+from clients.session import Session
+from privacy.errors import ProtocolError, RefusedError
 from privacy.messages import (
     Parcel,
     Request,
@@ -52,6 +54,40 @@ def test_of_each_step_one_payload_is_tried(tmp_path: Path, sum_: str) -> None:
     # the node is out, and says so to every further request; the others go on without it
     assert refused == ["Too few of 4 groups", "has not joined that run"]
     assert TWELVE[-1] not in run.models()
+    assert len(set(run.models().values())) == 1
+
+
+def test_after_a_full_disk_the_same_sums_are_taken_and_no_others(tmp_path: Path) -> None:
+    run = federation(tmp_path, TWELVE, rows=40, protection={"sum": "masked", "robust": "groups"})
+    tried: list[str] = []
+
+    def full_disk(member: str, request: Request, parcel: Parcel) -> Parcel:
+        first = member == TWELVE[-1] and not tried
+        if first and isinstance(request, SumNotice) and request.step == "update":
+            node = node_of(run, member)
+            write = node._write_down
+
+            def full(session: Session, record: Mapping[str, object]) -> None:
+                del session, record
+                raise RefusedError("the disk is full")
+
+            node._write_down = full  # type: ignore[method-assign]
+            with pytest.raises(RefusedError, match="the disk is full"):
+                node.handle(request, parcel.payload)
+            node._write_down = write  # type: ignore[method-assign]
+            given_up = SumPart(survivors=(), votes={}, length=0)
+            three = msgspec.structs.replace(request, parts=(*request.parts[:3], given_up))
+            length = sum(part.length for part in three.parts)
+            with pytest.raises(ProtocolError, match="Other sums were shown as this step's before"):
+                node.handle(three, parcel.payload[:length])
+            tried.append(member)
+        return parcel
+
+    run.transport.tamper_request = full_disk
+    run.run()
+    assert tried == [TWELVE[-1]]
+    # the same words were accepted afterwards, and the node stayed with the others
+    assert len(run.models()) == len(TWELVE)
     assert len(set(run.models().values())) == 1
 
 
