@@ -17,7 +17,7 @@ from aggregator.plan import CoordinatorPlan, parse_plan
 from aggregator.ports import Answer, Ledger, Observer, Transport
 from privacy.errors import CohortError, ProtocolError, RefusedError
 from privacy.identity import verify_signature
-from privacy.ledger.entry import STATISTICS, UPDATE
+from privacy.ledger.entry import ROWS, STATISTICS, UPDATE
 from privacy.manifest import Manifest
 from privacy.messages import (
     Accepted,
@@ -143,6 +143,16 @@ class _Run:
 
 
 @dataclass(frozen=True, slots=True)
+class _Sum:
+    """One sum that was opened; `aggregate` is the hash of its payload."""
+
+    cohort: Cohort
+    context: bytes
+    opened: OpenedSum
+    aggregate: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class _Step:
     """A step's sums as they were opened; None where a group's was given up."""
 
@@ -151,13 +161,17 @@ class _Step:
     values: int
     schema: bytes
     model: bytes
-    contexts: tuple[SumContext | None, ...]
-    sums: tuple[OpenedSum | None, ...]
+    sums: tuple[_Sum | None, ...]
     bytes_up: int
 
     @property
+    def there(self) -> tuple[_Sum, ...]:
+        """The sums of the groups that were not given up."""
+        return tuple(one for one in self.sums if one is not None)
+
+    @property
     def bytes_down(self) -> int:
-        return sum(len(one.payload) for one in self.sums if one is not None)
+        return sum(len(one.opened.payload) for one in self.there)
 
 
 def run(
@@ -439,9 +453,8 @@ def _open(
     size = _most_common(len(payload) for _, payload in replies.values())
     cohorts = work.groups if name == UPDATE else (work.everyone,)
     # members sign no second sum about the same rows over others
-    rows = "test rows" if name in {"evaluate test", "evaluate personal"} else name
-    contexts: list[SumContext | None] = []
-    sums: list[OpenedSum | None] = []
+    rows = ROWS.get(name)
+    sums: list[_Sum | None] = []
     up = 0
     for cohort in cohorts:
         context = SumContext(
@@ -469,21 +482,22 @@ def _open(
                     gathering.take(_sealed(*replies[member]))
                     up = max(up, len(replies[member][1]))
         try:
-            sums.append(_open_one(work, gathering, work.over.get(rows)))
-            contexts.append(context)
+            opened = _open_one(work, gathering, None if rows is None else work.over.get(rows))
         except ProtocolError as fault:
             if len(cohorts) == 1:
                 raise type(fault)(f"{fault}. {_reasons(work)}".strip()) from None
             work.observer.note(f"a group of round {round_index} was given up: {fault}")
             sums.append(None)
-            contexts.append(None)
-    if name != UPDATE and sums[0] is not None:
-        work.over[rows] = sums[0].survivors
+            continue
+        if rows is not None:
+            work.over[rows] = opened.survivors
+        sums.append(_Sum(cohort, gathering.context, opened, payload_digest(opened.payload)))
     work.bytes_total += up
-    for member in work.members:
-        if not any(one is not None and member in one.survivors for one in sums):
-            work.members[member].absences += 1
-    return _Step(name, round_index, length, schema, model, tuple(contexts), tuple(sums), up)
+    step = _Step(name, round_index, length, schema, model, tuple(sums), up)
+    for member, where in work.members.items():
+        if not any(member in one.opened.survivors for one in step.there):
+            where.absences += 1
+    return step
 
 
 def _open_one(work: _Run, gathering: Gathering, over: tuple[str, ...] | None) -> OpenedSum:
@@ -548,27 +562,21 @@ def _require_size(work: _Run, member: str, size_bytes: int, common_bytes: int) -
 
 
 def _record(work: _Run, opened: _Step) -> None:
-    for cohort, context, one in zip(
-        work.groups if opened.name == UPDATE else (work.everyone,),
-        opened.contexts,
-        opened.sums,
-        strict=True,
-    ):
-        if context is None or one is None:
-            continue
-        about = {"run": work.manifest.run, "step": opened.name, "round": opened.round}
+    about = {"run": work.manifest.run, "step": opened.name, "round": opened.round}
+    for one in opened.there:
+        members = list(one.opened.survivors)
         work.ledger.record(
             "sum.opened",
             {
                 **about,
-                "asked": list(cohort.members),
-                "members": list(one.survivors),
+                "asked": list(one.cohort.members),
+                "members": members,
                 "schema": opened.schema.hex(),
                 "model": opened.model.hex(),
-                "context": context.digest().hex(),
-                "aggregate": payload_digest(one.payload).hex(),
-                "payload_bytes": len(one.payload),
-                "signatures": {vote.member: vote.signature.hex() for vote in one.votes},
+                "context": one.context.hex(),
+                "aggregate": one.aggregate.hex(),
+                "payload_bytes": len(one.opened.payload),
+                "signatures": {vote.member: vote.signature.hex() for vote in one.opened.votes},
             },
         )
         work.ledger.record(
@@ -579,30 +587,29 @@ def _record(work: _Run, opened: _Step) -> None:
                 "mechanism": "none",
                 "protection": work.manifest.protection,
                 "values": opened.values,
-                "members": list(one.survivors),
+                "members": members,
             },
         )
 
 
 def _show(work: _Run, opened: _Step) -> None:
     """Show the sums to all, and hear that more than two thirds accept the same ones."""
+    given_up = SumPart(survivors=(), votes={}, length=0)
     parts = tuple(
-        SumPart(
-            survivors=() if one is None else one.survivors,
-            votes={} if one is None else _signatures(one.votes),
-            length=0 if one is None else len(one.payload),
+        given_up
+        if one is None
+        else SumPart(
+            survivors=one.opened.survivors,
+            votes=_signatures(one.opened.votes),
+            length=len(one.opened.payload),
         )
         for one in opened.sums
     )
     notice = SumNotice(run=work.run, step=opened.name, round=opened.round, parts=parts)
-    payload = b"".join(one.payload for one in opened.sums if one is not None)
+    payload = b"".join(one.opened.payload for one in opened.there)
     work.notices.append((notice, payload))
     answers = _ask(work, _everyone(work, notice, payload), Accepted, _kind(opened.name))
-    shown = [
-        (context.digest(), one.survivors, payload_digest(one.payload))
-        for context, one in zip(opened.contexts, opened.sums, strict=True)
-        if context is not None and one is not None
-    ]
+    shown = [(one.context, one.opened.survivors, one.aggregate) for one in opened.there]
     agreed: dict[tuple[bytes, bytes, bool], dict[str, bytes]] = {}
     for member, (reply, _) in answers.items():
         with _Leaving(work, member):

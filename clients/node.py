@@ -454,16 +454,19 @@ class Node:
         if sum(part.length for part in notice.parts) != len(payload):
             raise ProtocolError("The sums' payload has another length than was announced.")
         shown: list[tuple[SumPart, Cohort, bytes, bytes]] = []
+        aggregates: list[bytes] = []
         start = 0
         for part, cohort, context in zip(notice.parts, step.cohorts, step.contexts, strict=True):
             piece = payload[start : start + part.length]
             start += part.length
             if part.survivors or part.votes or piece or len(step.cohorts) == 1:
                 shown.append((part, cohort, context.digest(), piece))
+                aggregates.append(payload_digest(piece))
             # else it is a group that was given up
         for part, cohort, digest, _ in shown:
             self._require_signed(session, step, part, cohort, digest)
-        session.require_one_try(step, payload_digest(pack(notice).message + payload))
+        # the notice tells the pieces' lengths, so this binds the whole payload
+        session.require_one_try(step, payload_digest(pack(notice).message + b"".join(aggregates)))
         try:
             sums = self._opened(session, step, shown)
             kept = self._follow(session, step, sums)
@@ -477,7 +480,10 @@ class Node:
             self._log.info("the %s of round %d came late; it stays unread", step.name, step.round)
         session.history = extend_history(
             session.history,
-            [(digest, part.survivors, payload_digest(piece)) for part, _, digest, piece in shown],
+            [
+                (digest, part.survivors, aggregate)
+                for (part, _, digest, _), aggregate in zip(shown, aggregates, strict=True)
+            ],
             model=session.model_digest,
             kept=kept,
         )

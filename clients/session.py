@@ -19,7 +19,7 @@ from clients.spec import NodeSpec
 from privacy import fixed_point
 from privacy.errors import CohortError, ProtocolError
 from privacy.fixed_point import FixedPoint
-from privacy.ledger.entry import EVALUATIONS, STATISTICS, UPDATE
+from privacy.ledger.entry import EVALUATIONS, ROWS, STATISTICS, UPDATE
 from privacy.manifest import Manifest
 from privacy.messages import Reply, Request, vector_digest
 from privacy.secure_sum.cohort import Cohort
@@ -68,8 +68,7 @@ class Step:
         model: Hash of the model that vectors are made from.
         cohorts: Who is asked, sum by sum.
         contexts: Of each sum.
-        rows: Steps with the same word here count the same rows, so that sums of them over
-            different members would show single members; empty where there is no such other.
+        rows: What it counts, as in `ROWS`; None where no other step counts the same.
     """
 
     name: str
@@ -79,7 +78,7 @@ class Step:
     model: bytes
     cohorts: tuple[Cohort, ...]
     contexts: tuple[SumContext, ...]
-    rows: str
+    rows: str | None
 
     def of(self, member: str) -> int:
         """Which of the sums `member` is asked for."""
@@ -205,7 +204,6 @@ class Session:
             length=self.next_tally().size,
             model=NO_MODEL,
             cohorts=(self.agreed.everyone,),
-            rows="statistics",
         )
 
     def _plan_update(self, round_index: int) -> Step:
@@ -221,8 +219,6 @@ class Session:
             length=model.current.size + 1,
             model=vector_digest(model.current),
             cohorts=groups,
-            # updates of each round are made from another model, by another shuffle of the rows
-            rows="",
         )
 
     def _plan_evaluation(self, name: str, round_index: int) -> Step:
@@ -245,7 +241,6 @@ class Session:
             length=tally_length(self.learner.kind, self.learner.groups),
             model=vector_digest(self.model.average),
             cohorts=(self.agreed.everyone,),
-            rows="validation rows" if name == WATCH else "test rows",
         )
 
     def _step(
@@ -257,7 +252,6 @@ class Session:
         length: int,
         model: bytes,
         cohorts: tuple[Cohort, ...],
-        rows: str,
     ) -> Step:
         contexts = tuple(
             SumContext(
@@ -281,7 +275,7 @@ class Session:
             model=model,
             cohorts=cohorts,
             contexts=contexts,
-            rows=rows,
+            rows=ROWS.get(name),
         )
 
     @property
@@ -340,7 +334,7 @@ class Session:
     ) -> None:
         """Remember whom this node signed a sum over: it may be opened, whatever is said of it."""
         self.voted[context] = frozenset(survivors)
-        if step.rows:
+        if step.rows is not None:
             sums = self.signed.setdefault(_rows(step, cohort), {})
             sums.setdefault(context, set()).add(frozenset(survivors))
 
@@ -348,7 +342,7 @@ class Session:
         self, step: Step, cohort: Cohort, context: bytes, survivors: Sequence[str]
     ) -> None:
         """Remember over whom a sum was opened; no other set of the same sum can be."""
-        if step.rows:
+        if step.rows is not None:
             self.signed.setdefault(_rows(step, cohort), {})[context] = {frozenset(survivors)}
 
 

@@ -85,6 +85,18 @@ STATISTICS = "statistics"
 UPDATE = "update"
 EVALUATIONS = ("evaluate watch", "evaluate test", "evaluate personal")
 _STEP = _one_of(STATISTICS, UPDATE, *EVALUATIONS)
+_WATCH, _TEST, _PERSONAL = EVALUATIONS
+ROWS: Mapping[str, str] = MappingProxyType(
+    {
+        STATISTICS: "statistics",
+        _WATCH: "validation rows",
+        _TEST: "test rows",
+        _PERSONAL: "test rows",
+    }
+)
+"""Step -> the rows that it counts. All sums of a run about the same rows are over the same members:
+over others, they would show single members as differences. Updates of each round are made from
+another model, by another shuffle of the rows, and are not in the table."""
 
 KINDS: Mapping[str, Mapping[str, _Check]] = MappingProxyType(
     {
