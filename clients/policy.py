@@ -2,15 +2,64 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from clients.contract import DataContract
 from clients.frozen import Frozen
 from clients.spec import Task
-from privacy.errors import RefusedError
+from privacy.accounting.rdp import best_order, capacity
+from privacy.budget import BudgetTerms
+from privacy.errors import RefusedError, TacitError
 from privacy.manifest import Manifest, Protection
+from privacy.plan import ORGANISATION
 
 HIGHEST_FLOOR = 3
+ANY = "*"
+_UNCAPPED_ORDER = 8
+
+
+def _no_text(value: object) -> object:
+    if isinstance(value, str):
+        raise ValueError(  # noqa: TRY004  # what pydantic turns into a sentence
+            "expected a number; YAML reads 1e-5 as text, so write 1.0e-5"
+        )
+    return value
+
+
+class BudgetPolicy(Frozen):
+    """What a node allows to be learned about the units of one data set, over all runs.
+
+    Attributes:
+        dataset: The data contract's name; `*` for any.
+        unit: Whom the contract protects, such as `borrower`; `*` for any.
+        epsilon: Cap against the coordinator with `NodePolicy.colluders` nodes; none counts without
+            a cap.
+        delta: For which epsilon holds; far below one in the number of units.
+        period_days: Only releases of the last so many days count; none: all, for ever.
+        solo_epsilon: Cap where all other members work together; none counts without a cap.
+        order: Renyi order at which the cap is enforced, fixed once a budget was begun; none: the
+            one that buys most under the cap.
+    """
+
+    dataset: Annotated[str, Field(min_length=1)] = ANY
+    unit: Annotated[str, Field(min_length=1)] = ANY
+    epsilon: Annotated[float, Field(gt=0)] | None = None
+    delta: Annotated[float, BeforeValidator(_no_text), Field(gt=0, lt=1e-3)] = 1e-5
+    period_days: Annotated[float, Field(gt=0)] | None = None
+    solo_epsilon: Annotated[float, Field(gt=0)] | None = None
+    order: Annotated[int, Field(ge=2, le=512)] | None = None
+
+    @model_validator(mode="after")
+    def _caps_can_be_held(self) -> "BudgetPolicy":
+        try:
+            if self.epsilon is not None:
+                order = self.order or best_order(self.epsilon, self.delta)
+                capacity(self.epsilon, self.delta, order)
+            if self.solo_epsilon is not None:
+                best_order(self.solo_epsilon, self.delta)
+        except TacitError as error:
+            raise ValueError(str(error)) from None
+        return self
 
 
 class NodePolicy(Frozen):
@@ -22,11 +71,49 @@ class NodePolicy(Frozen):
         tasks: Tasks that the node takes part in.
         sums: How sums may be protected. `ckks` lets the coordinator and any one member read
             every vector, `clear` the coordinator alone; data of class L1 may go in the clear.
+        budgets: What may be learned of which data, in all; the first that matches holds. Where
+            none does, releases are counted and not capped.
+        colluders: How many other nodes are assumed to work with the coordinator.
     """
 
     minimum_cohort: Annotated[int, Field(ge=2)] = HIGHEST_FLOOR
     tasks: tuple[Task, ...] = ("failure", "claims", "credit")
     sums: tuple[Protection, ...] = ("masked", "sealed")
+    budgets: tuple[BudgetPolicy, ...] = ()
+    colluders: Annotated[int, Field(ge=0)] = 2
+
+
+def budget_terms(policy: NodePolicy, *, member: str, dataset: str, unit: str) -> BudgetTerms:
+    """Return what the first budget that matches allows; without one, counted and not capped.
+
+    Args:
+        policy: The node's own.
+        member: The node's name in the federation.
+        dataset: The data contract's name.
+        unit: The contract's unit.
+    """
+    budget = next(
+        (
+            one
+            for one in policy.budgets
+            if one.dataset in {ANY, dataset} and one.unit in {ANY, unit}
+        ),
+        BudgetPolicy(),
+    )
+    order = budget.order
+    if order is None and budget.epsilon is not None:
+        order = best_order(budget.epsilon, budget.delta)
+    return BudgetTerms(
+        member=member,
+        dataset=dataset,
+        unit=unit,
+        epsilon=budget.epsilon,
+        delta=budget.delta,
+        order=_UNCAPPED_ORDER if order is None else order,
+        colluders=policy.colluders,
+        period_days=budget.period_days,
+        solo_epsilon=budget.solo_epsilon,
+    )
 
 
 def refusals(manifest: Manifest, policy: NodePolicy, contract: DataContract) -> list[str]:
@@ -47,6 +134,12 @@ def refusals(manifest: Manifest, policy: NodePolicy, contract: DataContract) -> 
     if manifest.unit != contract.unit:
         reasons.append(
             f"The run protects {manifest.unit!r} where the contract names {contract.unit!r}; "
+            "plan again."
+        )
+    plan = manifest.privacy
+    if plan is not None and plan.unit not in {contract.unit, ORGANISATION}:
+        reasons.append(
+            f"The run's noise is for {plan.unit!r} where the contract names {contract.unit!r}; "
             "plan again."
         )
     if manifest.node_settings.get("task") != manifest.task:

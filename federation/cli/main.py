@@ -6,7 +6,7 @@ import sys
 import click
 import typer
 
-from federation.cli import audit, data, demo, run
+from federation.cli import audit, budget, data, demo, run
 from privacy.errors import TacitError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.add_typer(run.app, name="run", help="Plan, launch and look at training runs.")
 app.add_typer(data.app, name="data", help="Describe and check a member's data.")
+app.add_typer(budget.app, name="budget", help="See what privacy was spent.")
 app.add_typer(audit.app, name="audit", help="Verify what was recorded.")
 
 NODE_PACKAGES = frozenset(

@@ -5,6 +5,7 @@ missing, unknown or of a wrong type, fail closed on writing and on reading.
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from types import MappingProxyType
 
 from privacy.canonical import canonical_json, parse_canonical
 from privacy.errors import NotVerifiedError, ProtocolError
+from privacy.receipt import Receipt
 
-DOMAIN = b"tacit/ledger/v2\0"
+DOMAIN = b"tacit/ledger/v3\0"
 LINE_BYTES_MAX = 1 << 20
 _TEXT_CHARACTERS_MAX = 512
 _DOCUMENT_CHARACTERS_MAX = 1 << 19
@@ -54,6 +56,21 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= _TEXT_CHARACTERS_MAX and value.isprintable()
 
 
+def _is_amount(value: object) -> bool:
+    """Whether `value` is a finite number of at least 0; a flag is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and value >= 0
+
+
+def _is_receipt(value: object) -> bool:
+    try:
+        Receipt.from_json(value)
+    except ProtocolError:
+        return False
+    return True
+
+
 def _is_members(value: object) -> bool:
     return (
         isinstance(value, list)
@@ -61,6 +78,10 @@ def _is_members(value: object) -> bool:
         and all(_is_text(member) for member in value)
         and len(set(value)) == len(value)
     )
+
+
+def _or_none(check: _Check) -> _Check:
+    return lambda value: value is None or check(value)
 
 
 def _one_of(*names: str) -> _Check:
@@ -78,8 +99,6 @@ def _is_by_member(check: _Check) -> _Check:
 
 _PROTECTION = _one_of("masked", "sealed", "ckks", "clear")
 _SIGNATURES = _is_by_member(is_hex128)
-# "none": released as it is, without noise.
-_MECHANISM = _one_of("none")
 # What a run may sum. `privacy.verify` says when each of them has its place.
 STATISTICS = "statistics"
 UPDATE = "update"
@@ -148,11 +167,9 @@ KINDS: Mapping[str, Mapping[str, _Check]] = MappingProxyType(
             "run": _is_text,
             "step": _STEP,
             "round": is_natural,
-            "unit": _is_text,
-            "mechanism": _MECHANISM,
             "protection": _PROTECTION,
-            "values": is_natural,
             "members": _is_members,
+            "receipt": _is_receipt,
         },
         "round.committed": {
             "run": _is_text,
@@ -162,6 +179,32 @@ KINDS: Mapping[str, Mapping[str, _Check]] = MappingProxyType(
         },
         "run.finished": {"run": _is_text, "rounds": is_natural, "model": is_hex64},
         "run.stopped": {"run": _is_text, "reason": _is_text},
+        # Of a node's own ledger, which `privacy.budget` keeps: these and no other.
+        "budget.terms": {
+            "member": _is_text,
+            "dataset": _is_text,
+            "unit": _is_text,
+            "epsilon": _or_none(_is_amount),
+            "delta": _is_amount,
+            "order": is_natural,
+            "colluders": is_natural,
+            "period_days": _or_none(_is_amount),
+            "solo_epsilon": _or_none(_is_amount),
+            "solo_order": is_natural,
+        },
+        "budget.reserved": {
+            "run": _is_text,
+            "step": _STEP,
+            "round": is_natural,
+            "dataset": _is_text,
+            "receipt": _is_receipt,
+        },
+        "budget.committed": {
+            "run": _is_text,
+            "step": _STEP,
+            "round": is_natural,
+            "dataset": _is_text,
+        },
     }
 )
 """Kind -> field -> what its value must be. Every field is required, and no other is allowed."""

