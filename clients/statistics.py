@@ -4,6 +4,10 @@ Nobody pools rows for a scaler. A member tallies counts, sums, sums of squares a
 own training rows; only the sum over all members is ever opened, and every member reads means,
 spreads, quantiles and level counts from it. Values are scaled into [0, 1] by the contract's range
 first, so each entry of a tally is bounded by the number of rows.
+
+In a run with noise the units count, not the rows: each adds the mean over its own rows, so that its
+part is bounded however many rows it has. What is read then must cope with any sum: counts below
+zero, histograms with holes.
 """
 
 from dataclasses import dataclass
@@ -18,6 +22,10 @@ Transform = Literal["standard", "log1p", "signed_log", "quantile"]
 BINS: Final = 1024
 OVERVIEW: Final = 6
 SMALLEST_SPREAD: Final = 1e-6  # of the unit interval; below it a column is constant
+NOISY_OVERVIEW: Final = 4
+NOISY_BINS: Final = 64  # finer bins cost more noise than they save in error
+SMALLEST_SHARE: Final = 1e-3  # of what it can be at most, that a total has where noise took it
+SMALLEST_LABEL_SPREAD: Final = 1e-2  # of the label's bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,3 +144,97 @@ def to_rank(unit_values: Floats, distribution: Floats) -> Floats:
     place = np.minimum(np.nan_to_num(unit_values * BINS).astype(np.int64), BINS - 1)
     rank = (distribution[place] + distribution[place + 1]) / 2
     return np.where(np.isnan(unit_values), np.nan, rank)
+
+
+# runs with noise
+
+
+def tally_noisy_overview(target: Floats, exposure: Floats, weight: Floats) -> Floats:
+    """Shape (`NOISY_OVERVIEW`,): units, and their mean target, its square and exposure, summed.
+
+    A unit's part has an L2 norm of at most 2, for rows of any values: each entry's absolute value
+    is at most 1.
+
+    Args:
+        target: Shape (n,). In units of its bound; held to [-1, 1].
+        exposure: Shape (n,). In units of its bound; held to [0, 1].
+        weight: Shape (n,), from `privacy.private_tally.unit_shares`.
+    """
+    label = np.clip(np.nan_to_num(target), -1.0, 1.0)
+    held = np.clip(np.nan_to_num(exposure), 0.0, 1.0)
+    return np.array([weight.sum(), weight @ label, weight @ np.square(label), weight @ held])
+
+
+def read_noisy_overview(
+    total: Floats, *, target_bound: float, exposure_bound: float, signed: bool
+) -> Overview:
+    """Totals that can be worked with, from any sum: as if every unit had one row, its mean.
+
+    Counts are at least 1; a label's total keeps `SMALLEST_SHARE` from both ends of what it can be,
+    as no class and no claim may seem absent because noise took it; a spread is at least
+    `SMALLEST_LABEL_SPREAD` of the bound. `members` is 1: nobody is weighed by rows here.
+
+    Args:
+        total: Shape (`NOISY_OVERVIEW`,).
+        target_bound: What labels were divided by.
+        exposure_bound: What exposures were divided by.
+        signed: Labels may be below 0.
+    """
+    count = max(float(total[0]), 1.0)
+    mean, square, exposure = (float(value) / count for value in total[1:])
+    low = -1.0 if signed else SMALLEST_SHARE
+    mean = min(max(mean, low), 1.0 - (not signed) * SMALLEST_SHARE)
+    square = min(max(square, mean**2 + SMALLEST_LABEL_SPREAD**2), 2.0)
+    return Overview(
+        rows=count,
+        units=count,
+        target=count * mean * target_bound,
+        target_squared=count * square * target_bound**2,
+        exposure=count * min(max(exposure, SMALLEST_SHARE), 1.0) * exposure_bound,
+        members=1.0,
+    )
+
+
+def tally_noisy_histogram(unit_values: Floats, weight: Floats) -> Floats:
+    """Shape (`NOISY_BINS`,): weights over equal bins of [0, 1]; missing values are left out.
+
+    A unit's part has an L2 norm of at most 1: its entries are not negative and add up to 1 or less.
+    """
+    present = ~np.isnan(unit_values)
+    place = np.clip(unit_values[present] * NOISY_BINS, 0, NOISY_BINS - 1).astype(np.int64)
+    return np.bincount(place, weights=weight[present], minlength=NOISY_BINS).astype(np.float64)
+
+
+def read_noisy_distribution(histogram: Floats) -> Floats:
+    """Shape (`NOISY_BINS` + 1,): the share of values below each bin edge, rising from 0 to 1.
+
+    Counts below zero are kept while they add up, as holding each at 0 would invent values in empty
+    bins; then the curve is made to rise: it is the middle between the highest so far and the lowest
+    to come. A sum without values gives the straight line.
+    """
+    total = float(histogram.sum())
+    if total < 1:
+        return np.linspace(0.0, 1.0, NOISY_BINS + 1)
+    curve = np.clip(np.concatenate([[0.0], np.cumsum(histogram) / total]), 0.0, 1.0)
+    highest = np.maximum.accumulate(curve)
+    lowest = np.minimum.accumulate(curve[::-1])[::-1]
+    middle = (highest + lowest) / 2
+    middle[0], middle[-1] = 0.0, 1.0
+    return np.asarray(middle)
+
+
+def to_noisy_rank(unit_values: Floats, distribution: Floats) -> Floats:
+    """Rank in [0, 1] of values in [0, 1], straight within a bin. NaN is kept."""
+    edges = np.linspace(0.0, 1.0, NOISY_BINS + 1)
+    return np.asarray(np.interp(unit_values, edges, distribution))
+
+
+def tents(unit_values: Floats, pieces: int) -> Floats:
+    """Shape (n, `pieces` + 1): how near a value is to each of evenly laid places in [0, 1].
+
+    Input k is 1 at k / `pieces` and falls straight to 0 at its neighbours, so that a weighted sum
+    of them is any curve of straight pieces. The inputs of a value add up to 1, and at most two are
+    above 0: their L2 norm is at most 1. A missing value has none.
+    """
+    distance = np.abs(unit_values[:, None] * pieces - np.arange(pieces + 1))
+    return np.nan_to_num(np.maximum(1.0 - distance, 0.0))

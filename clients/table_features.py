@@ -3,34 +3,50 @@
 One stage: overview, then for each numeric column moments and a histogram, for each category the
 count of its levels. Numeric inputs are standardised; a missing value becomes the mean, beside an
 input that says so. A level that is rare in the whole federation is folded into "other".
+
+In a run with noise (`private`) nearly all of this follows from the contract instead of from rows,
+which costs no privacy: a column's place and scale are those of its (transformed) range, its curve
+is made of tents at even places, a gap is no tent at all, and no level is folded, as noise covers
+rare ones. Measured, that is better than noisy quantiles. What is summed is the overview and, for
+columns whose transform is `quantile`, a coarse histogram.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from clients.contract import Column, DataContract
+from clients.contract import Column, Count, DataContract, RemainingLife
 from clients.examples import Examples, InputShape
 from clients.spec import NodeSpec
 from clients.statistics import (
     BINS,
+    NOISY_BINS,
+    NOISY_OVERVIEW,
     OVERVIEW,
     Floats,
     Overview,
     read_distribution,
     read_moments,
+    read_noisy_distribution,
+    read_noisy_overview,
     read_overview,
     tally_histogram,
     tally_moments,
+    tally_noisy_histogram,
+    tally_noisy_overview,
     tally_overview,
+    tents,
+    to_noisy_rank,
     to_rank,
     to_unit_interval,
 )
+from privacy.errors import InputError
+from privacy.private_tally import unit_shares
 
 RANK_SPREAD = float(np.sqrt(1 / 12))  # standard deviation of a uniform rank
 LIMIT = 5.0  # standard deviations; beyond it a standardised value is held
@@ -38,11 +54,35 @@ LIMIT = 5.0  # standard deviations; beyond it a standardised value is held
 
 @dataclass(frozen=True, slots=True)
 class TableFeatures:
-    """The preparation of rows for one contract and one run."""
+    """The preparation of rows for one contract and one run.
+
+    Attributes:
+        contract: What the rows mean.
+        spec: The node's part of the manifest. With noise, `features.bins` above 1 gives each
+            numeric column that many straight pieces, and `rare_below` means nothing.
+        stages: Sums of statistics.
+        private: Whose part in a tally is bounded, so that noise can cover it: that of a `unit`, or
+            of the whole member (`organisation`); `none` in runs without noise.
+    """
 
     contract: DataContract
     spec: NodeSpec
     stages: int = 1
+    private: Literal["none", "unit", "organisation"] = "none"
+
+    @property
+    def sensitivity(self) -> float:
+        """L2 norm by which one unit, added or removed, can move a private `tally`.
+
+        It follows from the contract and the run's settings, not from rows. The overview is 4
+        numbers of at most 1, each histogram a vector of norm at most 1; a unit adds the mean of
+        its rows' vectors, whose norm is at most theirs.
+
+        Raises:
+            InputError: The contract does not bound the label or the exposure.
+        """
+        _bounds(self.contract)
+        return float(np.sqrt(NOISY_OVERVIEW + len(self._ranked)))
 
     @property
     def numbers(self) -> tuple[Column, ...]:
@@ -59,9 +99,27 @@ class TableFeatures:
         without = set(self.spec.features.without)
         return tuple(c for c in self.contract.features if c.name not in without)
 
+    @property
+    def _ranked(self) -> tuple[Column, ...]:
+        """Columns that need a histogram in a run with noise."""
+        return tuple(c for c in self.numbers if c.transform == "quantile")
+
     def tally(self, rows: pd.DataFrame, released: Sequence[Floats]) -> Floats:
-        """This member's tally of its training rows; see the module."""
+        """This member's tally of its training rows; see the module.
+
+        With `private` one unit, added or removed, moves it by at most `sensitivity` in L2, for
+        rows of any values; there is no noise in it yet.
+
+        Args:
+            rows: Labelled rows, the label in target units (`clients.targets.target_unit`).
+            released: Sums of earlier stages: none.
+
+        Raises:
+            InputError: With `private`: the contract does not bound the label or the exposure.
+        """
         del released  # there is one stage, so nothing was released before it
+        if self.private != "none":
+            return self._private_tally(rows)
         parts = [tally_overview(_floats(rows, "__y"), _floats(rows, "__exposure"), units(rows))]
         for column in self.numbers:
             values = _scaled(rows, column)
@@ -71,13 +129,34 @@ class TableFeatures:
             parts.append(counts.astype(np.float64))
         return np.concatenate(parts).astype(np.float64)
 
+    def _private_tally(self, rows: pd.DataFrame) -> Floats:
+        target_bound, exposure_bound = _bounds(self.contract)
+        weight = unit_shares(units(rows), whole=self.private == "organisation")
+        head = tally_noisy_overview(
+            _floats(rows, "__y") / target_bound,
+            _floats(rows, "__exposure") / exposure_bound,
+            weight,
+        )
+        curves = [tally_noisy_histogram(_scaled(rows, column), weight) for column in self._ranked]
+        return np.concatenate([head, *curves]).astype(np.float64)
+
     def overview(self, released: Sequence[Floats]) -> Overview:
-        """Totals over the federation."""
+        """Totals over the federation; in a run with noise of units, each as if it had one row."""
+        if self.private != "none":
+            target_bound, exposure_bound = _bounds(self.contract)
+            return read_noisy_overview(
+                released[0][:NOISY_OVERVIEW],
+                target_bound=target_bound,
+                exposure_bound=exposure_bound,
+                signed=self.contract.label.kind == "value",
+            )
         return read_overview(released[0])
 
     def shape(self, released: Sequence[Floats]) -> InputShape:
         """What the network has to take in; the same at every member."""
         levels = tuple(len(column.categories) for column in self.categories)
+        if self.private != "none":
+            return InputShape(numeric=len(self._private_names()), levels=levels)
         numeric = sum(
             1 + self._has_gaps(released, i) + self._ramps(released, i).size
             for i in range(len(self.numbers))
@@ -86,6 +165,51 @@ class TableFeatures:
 
     def examples(self, rows: pd.DataFrame, released: Sequence[Floats]) -> Examples:
         """Model inputs of some rows of this member, by the federation's statistics."""
+        if self.private != "none":
+            inputs = self._private_inputs(rows, released)
+        else:
+            inputs = self._inputs(rows, released)
+        codes = [self._folded(_codes(rows, column), column, released) for column in self.categories]
+        count = len(rows)
+        return Examples(
+            numeric=_stack(inputs, count).astype(np.float32),
+            codes=_stack(codes, count).astype(np.int64),
+            series=np.zeros((count, 0, 0), dtype=np.float32),
+            target=_floats(rows, "__y"),
+            target_raw=_floats(rows, "__y_raw") if "__y_raw" in rows else _floats(rows, "__y"),
+            exposure=_floats(rows, "__exposure"),
+            group=group_codes(rows, self.contract),
+            unit=units(rows),
+        )
+
+    def _private_inputs(self, rows: pd.DataFrame, released: Sequence[Floats]) -> list[Floats]:
+        """Shape (n,) each, in the order of `_private_names`."""
+        pieces = self.spec.features.bins
+        inputs: list[Floats] = []
+        for column in self.numbers:
+            values = _scaled(rows, column)
+            if column in self._ranked:
+                start = NOISY_OVERVIEW + self._ranked.index(column) * NOISY_BINS
+                histogram = released[0][start : start + NOISY_BINS]
+                values = to_noisy_rank(values, read_noisy_distribution(histogram))
+            if pieces > 1:
+                inputs += list(tents(values, pieces).T)
+            else:
+                inputs.append(np.nan_to_num((values - 0.5) / RANK_SPREAD))
+                inputs.append(np.isnan(values).astype(np.float64))
+        return inputs
+
+    def _private_names(self) -> tuple[str, ...]:
+        pieces = self.spec.features.bins
+        names: list[str] = []
+        for column in self.numbers:
+            if pieces > 1:
+                names += [f"{column.name} near {k} of {pieces}" for k in range(pieces + 1)]
+            else:
+                names += [column.name, f"{column.name} missing"]
+        return tuple(names)
+
+    def _inputs(self, rows: pd.DataFrame, released: Sequence[Floats]) -> list[Floats]:
         total = released[0]
         inputs: list[Floats] = []
         for index, column in enumerate(self.numbers):
@@ -105,22 +229,13 @@ class TableFeatures:
             ]
             if self._has_gaps(released, index):
                 inputs.append(np.isnan(values).astype(np.float64))
-        codes = [self._folded(_codes(rows, column), column, released) for column in self.categories]
-        count = len(rows)
-        return Examples(
-            numeric=_stack(inputs, count).astype(np.float32),
-            codes=_stack(codes, count).astype(np.int64),
-            series=np.zeros((count, 0, 0), dtype=np.float32),
-            target=_floats(rows, "__y"),
-            target_raw=_floats(rows, "__y_raw") if "__y_raw" in rows else _floats(rows, "__y"),
-            exposure=_floats(rows, "__exposure"),
-            group=group_codes(rows, self.contract),
-            unit=units(rows),
-        )
+        return inputs
 
     def names(self, released: Sequence[Floats]) -> tuple[str, ...]:
         """Names of the inputs, in the order of `Examples.numeric`, then of `Examples.codes`."""
         names: list[str] = []
+        if self.private != "none":
+            return (*self._private_names(), *(column.name for column in self.categories))
         for index, column in enumerate(self.numbers):
             names.append(column.name)
             ramps = self._ramps(released, index).size
@@ -159,6 +274,8 @@ class TableFeatures:
     def _folded(
         self, codes: NDArray[np.int64], column: Column, released: Sequence[Floats]
     ) -> NDArray[np.int64]:
+        if self.private != "none":
+            return codes
         at = OVERVIEW + len(self.numbers) * (3 + BINS)
         for other in self.categories:
             if other.name == column.name:
@@ -176,7 +293,8 @@ def units(rows: pd.DataFrame) -> NDArray[np.int64]:
     """Index of each row's unit, local to these rows; each row its own where there is no id."""
     if "__unit" not in rows:
         return np.arange(len(rows), dtype=np.int64)
-    return np.asarray(pd.factorize(rows["__unit"])[0], dtype=np.int64)
+    # rows without an id are one unit together, not row -1
+    return np.asarray(pd.factorize(rows["__unit"], use_na_sentinel=False)[0], dtype=np.int64)
 
 
 def group_codes(rows: pd.DataFrame, contract: DataContract) -> NDArray[np.int64]:
@@ -186,6 +304,26 @@ def group_codes(rows: pd.DataFrame, contract: DataContract) -> NDArray[np.int64]
     place = {name: i for i, name in enumerate(contract.groups)}
     found = rows[contract.group_column.name].astype(str).map(place).fillna(-1)
     return np.asarray(found.to_numpy(dtype=np.int64))
+
+
+def _bounds(contract: DataContract) -> tuple[float, float]:
+    """The largest absolute label and exposure that a row can have, in target units.
+
+    Raises:
+        InputError: The contract gives no bound, and noise needs one.
+    """
+    label = contract.label
+    if isinstance(label, RemainingLife):
+        return label.cap, 1.0
+    if not isinstance(label, Count):
+        return 1.0, 1.0  # a class, or a value in units of the largest of its range
+    for name, bound in (("cap", label.cap), ("exposure_cap", label.exposure_cap)):
+        if bound is None and (name == "cap" or label.exposure is not None):
+            raise InputError(
+                f"The contract {contract.name} gives no label.{name}, and a run with noise needs "
+                f"to know the most that one row can add; add it."
+            )
+    return float(label.cap or 1.0), float(label.exposure_cap or 1.0)
 
 
 def _scaled(rows: pd.DataFrame, column: Column) -> Floats:

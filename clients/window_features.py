@@ -3,35 +3,50 @@
 Stage 0 tallies, for each operating condition and sensor, the moments of the readings; they
 standardise a reading by its own condition. Stage 1, where a window is summarised, tallies the
 moments of each summary, so that the model's inputs are of one scale.
+
+With `baseline: own` neither is needed: a device's readings are measured against its own first ones,
+and summaries are brought to scale by constants and the contract alone. A device's inputs then
+follow from its own readings and from nothing else, so preparing them tells nobody anything, and
+costs no privacy. What is summed is the overview.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from clients.contract import Column, DataContract
+from clients.contract import Column, DataContract, RemainingLife
 from clients.examples import Examples, InputShape
-from clients.spec import NodeSpec, WindowSpec
+from clients.spec import NodeSpec, Statistic, WindowSpec
 from clients.statistics import (
+    NOISY_OVERVIEW,
     OVERVIEW,
     Floats,
     Overview,
     read_moments,
+    read_noisy_overview,
     read_overview,
     tally_moments,
+    tally_noisy_overview,
     tally_overview,
     to_unit_interval,
 )
 from clients.table_features import group_codes, units
-from privacy.errors import ProtocolError
+from privacy.errors import InputError, ProtocolError
+from privacy.private_tally import unit_shares
 
 SUMMARY_LIMIT = 8.0  # standard deviations; beyond it a summary is held
 AGE_SCALE = 200.0  # steps; an age input is of the order of one
+AGE_LIMIT = 4.0  # of a squashed age; beyond it an age is held
+SMALLEST_NOISE = 1e-4  # of the contract's range; a sensor is not taken to be steadier
+# noise deviations at which a squashed summary is a half; a worn device shows some tens
+HALF_WAY: float = 5.0
+HALF_WAYS: Mapping[Statistic, float] = {"slope": 2.5, "std": 2.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +61,39 @@ class _Windows:
 
 @dataclass(frozen=True, slots=True)
 class WindowFeatures:
-    """The preparation of telemetry for one contract and one run."""
+    """The preparation of telemetry for one contract and one run.
+
+    Attributes:
+        contract: What the rows mean.
+        spec: The node's part of the manifest.
+        window: Its windows.
+        private: Whose part in a tally is bounded, so that noise can cover it: that of a `unit`, or
+            of the whole member (`organisation`); `none` in runs without noise. Other values need
+            `baseline: own`.
+    """
 
     contract: DataContract
     spec: NodeSpec
     window: WindowSpec
+    private: Literal["none", "unit", "organisation"] = "none"
 
     @property
     def stages(self) -> int:
-        """Two where windows are summarised, else one."""
+        """Two where windows are summarised by the federation's statistics, else one."""
         return self.spec.features.stages
+
+    @property
+    def sensitivity(self) -> float:
+        """L2 norm by which one unit, added or removed, can move a private `tally`: 2.
+
+        The tally is 4 numbers, and a unit adds to each the mean over its rows of something in
+        [-1, 1] (`clients.statistics.tally_noisy_overview`). A window's inputs are no part of it.
+
+        Raises:
+            InputError: The run's baseline is not `own`.
+        """
+        self._require_own_baseline()
+        return float(np.sqrt(NOISY_OVERVIEW))
 
     @property
     def sensors(self) -> tuple[Column, ...]:
@@ -68,16 +106,30 @@ class WindowFeatures:
         return len(self.contract.regime.levels) if self.contract.regime else 1
 
     def tally(self, rows: pd.DataFrame, released: Sequence[Floats]) -> Floats:
-        """This member's tally for the stage after those that were released."""
+        """This member's tally for the stage after those that were released.
+
+        With `private` one unit, added or removed, moves it by at most `sensitivity` in L2, for
+        rows of any values; there is no noise in it yet.
+
+        Raises:
+            InputError: With `private`: the run's baseline is not `own`.
+        """
         if not released:
-            condition = self._condition(rows)
             known = (
                 rows["__known"].to_numpy(dtype=bool)
                 if "__known" in rows
                 else np.ones(len(rows), dtype=bool)
             )
             label = rows["__y"].to_numpy(dtype=np.float64)[known]
-            parts = [tally_overview(label, np.ones(label.size), units(rows)[known])]
+            exposure, unit = np.ones(label.size), units(rows)[known]
+            if self.private != "none":
+                self._require_own_baseline()
+                weight = unit_shares(unit, whole=self.private == "organisation")
+                return tally_noisy_overview(label / self._label_bound, exposure, weight)
+            parts = [tally_overview(label, exposure, unit)]
+            if self.window.baseline == "own":
+                return parts[0]
+            condition = self._condition(rows)
             for column in self.sensors:
                 values = _scaled(rows, column)
                 parts += [tally_moments(values[condition == c]) for c in range(self._conditions)]
@@ -96,7 +148,14 @@ class WindowFeatures:
         )
 
     def overview(self, released: Sequence[Floats]) -> Overview:
-        """Totals over the federation's training windows (rows, where the model sees readings)."""
+        """Totals over the federation's training windows, or rows where there is one stage.
+
+        In a run with noise each unit counts as if it had one row.
+        """
+        if self.private != "none":
+            return read_noisy_overview(
+                released[0], target_bound=self._label_bound, exposure_bound=1.0, signed=False
+            )
         return read_overview(released[-1])
 
     def shape(self, released: Sequence[Floats]) -> InputShape:
@@ -147,8 +206,14 @@ class WindowFeatures:
         if self.window.statistics:
             if len(released) < self.stages:
                 raise ProtocolError("The window statistics were not released before the model.")
-            numeric = self._standardised(self._summaries(windows), released[1])
+            summaries = self._summaries(windows)
+            if self.window.baseline == "own":
+                numeric = self._squashed(summaries)
+            else:
+                numeric = self._standardised(summaries, released[1])
             series = np.zeros((count, 0, 0), dtype=np.float32)
+        elif self.window.baseline == "own":
+            series = (series / (1 + np.abs(series) / HALF_WAY)).astype(np.float32)
         target = ends["__y"].to_numpy(dtype=np.float64)
         raw = ends["__y_raw"].to_numpy(dtype=np.float64) if "__y_raw" in ends else target
         return Examples(
@@ -161,6 +226,18 @@ class WindowFeatures:
             group=group_codes(ends, self.contract),
             unit=units(rows)[windows.last],
         )
+
+    @property
+    def _label_bound(self) -> float:
+        label = self.contract.label
+        return label.cap if isinstance(label, RemainingLife) else 1.0
+
+    def _require_own_baseline(self) -> None:
+        if self.window.baseline != "own":
+            raise InputError(
+                "In a run with noise the federation's means and spreads of readings would be "
+                "little but noise; set features.window.baseline to own."
+            )
 
     def _condition(self, rows: pd.DataFrame) -> NDArray[np.int64]:
         regime = self.contract.regime
@@ -185,22 +262,26 @@ class WindowFeatures:
     def _windows(
         self, rows: pd.DataFrame, released: Sequence[Floats], stride: int, *, last_only: bool
     ) -> _Windows:
-        readings = self._readings(rows, released[0])
         length = self.window.length
         unit = units(rows)
+        own_baseline = self.window.baseline == "own"
+        if own_baseline:
+            readings = self._unit_readings(rows, unit)
+        else:
+            readings = self._readings(rows, released[0])
         series: list[NDArray[np.float32]] = []
         origin: list[NDArray[np.float32]] = []
         age: list[Floats] = []
         last: list[NDArray[np.int64]] = []
-        edges = np.flatnonzero(np.diff(unit)) + 1
-        bounds = np.r_[0, edges, len(rows)] if len(rows) else np.zeros(0, dtype=np.int64)
-        for start, stop in pairwise(bounds.tolist()):
+        for start, stop in pairwise(_bounds(unit)):
             own = readings[start:stop]
             if stop - start < length:
                 if not last_only:
                     continue
-                # a device younger than a window: its first reading stands for what came before
-                own = np.concatenate([np.repeat(own[:1], length - len(own), axis=0), own])
+                # a device younger than a window: its first reading stands for what came before,
+                # or its baseline where that is its own
+                before = np.zeros_like(own[:1]) if own_baseline else own[:1]
+                own = np.concatenate([np.repeat(before, length - len(own), axis=0), own])
             views = sliding_window_view(own, length, axis=0).transpose(0, 2, 1)
             ends = np.arange(stop - len(views), stop)
             keep = slice(-1, None) if last_only else slice((len(views) - 1) % stride, None, stride)
@@ -236,6 +317,16 @@ class WindowFeatures:
             at += 3 * self._conditions
         return out
 
+    def _unit_readings(self, rows: pd.DataFrame, unit: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Shape (n, s): each device's readings against its own first ones; see `deviations`."""
+        condition = self._condition(rows)
+        values = np.stack([_scaled(rows, column) for column in self.sensors], axis=1)
+        out = np.empty(values.shape, dtype=np.float32)
+        for start, stop in pairwise(_bounds(unit)):
+            part = slice(start, stop)
+            out[part] = deviations(values[part], condition[part], self.window.length)
+        return out
+
     def _summaries(self, windows: _Windows) -> NDArray[np.float32]:
         series = windows.series
         length = series.shape[1]
@@ -269,6 +360,75 @@ class WindowFeatures:
         )
         held = np.clip(summary, -SUMMARY_LIMIT, SUMMARY_LIMIT)
         return np.asarray((held - mean) / spread, dtype=np.float32)
+
+    def _squashed(self, summary: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Summaries by fixed scales, each within [-1, 1]; an age within `AGE_LIMIT`.
+
+        Softsign keeps apart what is worn and what is badly worn, and holds what no sensor should
+        show. The scale of an age is the label's cap: beyond it nothing is asked of a model.
+        """
+        columns: list[NDArray[np.floating]] = []
+        at, width = 0, len(self.sensors)
+        pieces = self.window.pieces if self.window.pieces > 1 else 0
+        kinds: list[Statistic] = [*self.window.statistics]
+        kinds += ["mean"] * pieces
+        for kind in kinds:
+            step = 1 if kind == "age" else width
+            values = summary[:, at : at + step]
+            at += step
+            if kind == "age":
+                label = self.contract.label
+                scale = label.cap if isinstance(label, RemainingLife) else AGE_SCALE
+                age = 2 * (values * AGE_SCALE / scale - 1)
+                columns.append(np.clip(age, -AGE_LIMIT, AGE_LIMIT))
+                continue
+            if kind == "std":
+                values = values - 1  # that of a steady device
+            columns.append(values / (HALF_WAYS.get(kind, HALF_WAY) + np.abs(values)))
+        return np.concatenate(columns, axis=1).astype(np.float32)
+
+
+def deviations(values: Floats, condition: NDArray[np.int64], early: int) -> NDArray[np.float32]:
+    """Measure one device's readings against its own first ones.
+
+    A reading's deviation is its difference to the mean of the first readings in the same operating
+    condition, in units of the scatter of the first readings around these means (root mean square
+    over all conditions, one degree of freedom lost for each). A reading that is missing, or in a
+    condition that the first ones did not show, says nothing new: the sensor's last deviation
+    stands, 0 before there is one.
+
+    The result for a row depends on rows of the same device up to it, and on the first `early` rows:
+    on nothing later, and on no other device.
+
+    Args:
+        values: Shape (n, s), one device in order of time, each in [0, 1] of the contract's range;
+            NaN where missing.
+        condition: Shape (n,), >= 0. Index of each reading's condition.
+        early: How many first readings are the baseline, at least 1; all where there are fewer.
+
+    Returns:
+        Shape (n, s), finite.
+    """
+    first, seen = values[:early], condition[:early]
+    present = ~np.isnan(first)
+    member = np.equal.outer(np.arange(int(condition.max(initial=0)) + 1), seen).astype(np.float64)
+    count = member @ present
+    with np.errstate(invalid="ignore"):  # 0 / 0: the mean of no readings is missing
+        mean = (member @ np.nan_to_num(first)) / count
+    off = values - mean[condition]
+    freedom = np.maximum(present.sum(axis=0) - (count > 0).sum(axis=0), 1)
+    scatter = np.sqrt(np.square(np.nan_to_num(off[:early])).sum(axis=0) / freedom)
+    place = np.where(np.isnan(off), -1, np.arange(len(off))[:, None])
+    last = np.maximum.accumulate(place, axis=0)
+    carried = np.where(last >= 0, np.take_along_axis(off, np.maximum(last, 0), axis=0), 0.0)
+    return np.asarray(carried / np.maximum(scatter, SMALLEST_NOISE), dtype=np.float32)
+
+
+def _bounds(unit: NDArray[np.int64]) -> list[int]:
+    """Where each device's rows begin, and the end of the last."""
+    if unit.size == 0:
+        return []
+    return [0, *(np.flatnonzero(np.diff(unit)) + 1).tolist(), unit.size]
 
 
 def _scaled(rows: pd.DataFrame, column: Column) -> Floats:
