@@ -48,6 +48,7 @@ from privacy.messages import (
     TrainRequest,
     Voted,
 )
+from privacy.plan import receipt_of
 from privacy.secure_sum import Answer as Shares
 from privacy.secure_sum import Release, SealedVector, Vote
 from privacy.secure_sum.cohort import Cohort, groups_of
@@ -395,7 +396,7 @@ def _rounds(work: _Run) -> _Step:
                 "model_after": work.model.hex(),
             },
         )
-        watched = index % plan.watch_every == 0 or index == plan.rounds
+        watched = plan.watch_every > 0 and (index % plan.watch_every == 0 or index == plan.rounds)
         if watched:
             watched = _evaluate(work, "watch", index)
         work.observer.round(
@@ -411,7 +412,7 @@ def _rounds(work: _Run) -> _Step:
 def _evaluate(work: _Run, part: str, round_index: int) -> bool:
     """Sum the members' tallies of `part`; whether that was possible.
 
-    Tallies have no noise, so members refuse one that would differ from another by a few members.
+    Members refuse one that would differ from another by a few members.
     A validation that cannot be had is left out; the run goes on.
     """
     _bring_up_to_date(work)
@@ -583,11 +584,17 @@ def _record(work: _Run, opened: _Step) -> None:
             "receipt",
             {
                 **about,
-                "unit": work.manifest.unit,
-                "mechanism": "none",
                 "protection": work.manifest.protection,
-                "values": opened.values,
                 "members": members,
+                "receipt": receipt_of(
+                    work.manifest.privacy,
+                    run=work.manifest.run,
+                    unit=work.manifest.unit,
+                    step=opened.name,
+                    round_index=opened.round,
+                    fewest=work.manifest.minimum_cohort,
+                    values=opened.values,
+                ).to_json(),
             },
         )
 

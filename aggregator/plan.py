@@ -18,7 +18,7 @@ class CoordinatorPlan(_Frozen):
     Attributes:
         rounds: Rounds of training.
         statistics_stages: Sums of feature statistics before the first round.
-        watch_every: Rounds between two evaluations on the members' validation parts.
+        watch_every: Rounds between two evaluations on the members' validation parts; 0: none.
         personal: Whether members also evaluate a fine-tuned copy at the end.
         deadline_s: Seconds that a step waits for the members who answered the step before.
         grace_s: Seconds that it waits for the others.
@@ -26,7 +26,7 @@ class CoordinatorPlan(_Frozen):
 
     rounds: Annotated[int, Field(ge=1, le=10_000)]
     statistics_stages: Annotated[int, Field(ge=1, le=2)]
-    watch_every: Annotated[int, Field(ge=1, le=10_000)] = 1
+    watch_every: Annotated[int, Field(ge=0, le=10_000)] = 1
     personal: bool = False
     deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 3_600.0
     grace_s: Annotated[float, Field(ge=0, le=86_400)] = 1.0

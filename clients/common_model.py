@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from clients.server_step import ServerState, initial_state, mean_of_last, step
 from clients.spec import NodeSpec
+from clients.train import learning_rate
 from privacy.errors import ProtocolError
 from privacy.fixed_point import FixedPoint
 
@@ -56,9 +57,23 @@ def start(initial: NDArray[np.float32]) -> CommonModel:
     return CommonModel(state=state, recent=(initial,), good=(state, (initial,)))
 
 
-def after_round(common: CommonModel, mean: Floats, spec: NodeSpec) -> CommonModel:
-    """Take the server step with the members' mean change."""
-    state = step(common.state, mean, spec.server)
+def after_round(
+    common: CommonModel, mean: Floats, spec: NodeSpec, *, scheduled: bool = False
+) -> CommonModel:
+    """Take the server step with the members' mean change.
+
+    Args:
+        common: Before the step.
+        mean: Shape (d,), the mean change, or for sums of gradients the mean step downhill.
+        spec: Its server step.
+        scheduled: Whether the schedule of `training` applies to the server's rate, because no
+            member takes a step of its own.
+    """
+    server = spec.server
+    if scheduled:
+        rate = learning_rate(spec.training, common.state.round + 1) / spec.training.learning_rate
+        server = server.model_copy(update={"learning_rate": server.learning_rate * rate})
+    state = step(common.state, mean, server)
     with np.errstate(over="ignore"):  # what overflows is refused in the next line
         model = state.model.astype(np.float32)
     if not np.isfinite(model).all():

@@ -7,12 +7,13 @@ learnt differs by the rows and sums it is given, by nothing else.
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from clients.contract import DataContract
+from clients.contract import Count, DataContract
 from clients.examples import Examples
 from clients.model import Network, build, start_at_the_base_rate, to_vector
 from clients.spec import NodeSpec
@@ -22,7 +23,14 @@ from clients.targets import tally_kind, target_unit
 from clients.train import Target, choose_device, score, target_of
 from clients.window_features import WindowFeatures
 from privacy.errors import RefusedError
-from privacy.tally import HEADLINE, TallyKind, metrics, tally
+from privacy.plan import ORGANISATION, PrivacyPlan
+from privacy.private_tally import (
+    private_length,
+    private_metrics,
+    private_sensitivity,
+    private_tally,
+)
+from privacy.tally import HEADLINE, TallyKind, metrics, tally, tally_length
 
 Floats = NDArray[np.float64]
 WATCH_ROWS = 4096  # rows that stand for a validation part where a run has none
@@ -31,14 +39,25 @@ WATCH_ROWS = 4096  # rows that stand for a validation part where a run has none
 class Learner:
     """See the module. `start` must come before anything that needs the network."""
 
-    def __init__(self, contract: DataContract, spec: NodeSpec, device: str) -> None:
+    def __init__(
+        self,
+        contract: DataContract,
+        spec: NodeSpec,
+        device: str,
+        *,
+        plan: PrivacyPlan | None = None,
+    ) -> None:
         self._contract = contract
         self._spec = spec
         self._device = choose_device(device)
+        self._plan = plan
+        private: Literal["none", "unit", "organisation"] = "none"
+        if plan is not None:
+            private = "organisation" if plan.unit == ORGANISATION else "unit"
         self._features: TableFeatures | WindowFeatures = (
-            TableFeatures(contract, spec)
+            TableFeatures(contract, spec, private=private)
             if spec.features.window is None
-            else WindowFeatures(contract, spec, spec.features.window)
+            else WindowFeatures(contract, spec, spec.features.window, private=private)
         )
         self._network: Network | None = None
         self._target: Target | None = None
@@ -78,6 +97,23 @@ class Learner:
         return self._target
 
     @property
+    def statistics_sensitivity(self) -> float:
+        """L2 norm by which one unit can move a member's statistics, in a run with noise."""
+        return self._features.sensitivity
+
+    @property
+    def evaluation_sensitivity(self) -> float:
+        """The same of an evaluation."""
+        return private_sensitivity(self.kind)
+
+    @property
+    def evaluation_length(self) -> int:
+        """Numbers of an evaluation's sum."""
+        if self._plan is not None:
+            return private_length(self.kind)
+        return tally_length(self.kind, self.groups)
+
+    @property
     def length(self) -> int:
         """Weights of the network."""
         return sum(p.numel() for p in self.network.parameters())
@@ -102,6 +138,15 @@ class Learner:
             RefusedError: There is nothing to learn: no rows, or one class only.
         """
         overview = self.overview(released)
+        if self._plan is None:  # noisy totals could refuse by chance
+            self._require_something_to_learn(overview)
+        cap = getattr(self._contract.label, "cap", None) or 1.0
+        self._target = target_of(self.kind, cap, overview, self._spec.training)
+        network = build(self._spec.model, self._features.shape(released), seed=self._spec.seed)
+        start_at_the_base_rate(network, self.kind, overview)
+        self._network = network.to(self._device)
+
+    def _require_something_to_learn(self, overview: Overview) -> None:
         if overview.rows < 1:
             raise RefusedError("No member has a training example; check the contract's members.")
         positives = overview.target
@@ -112,11 +157,6 @@ class Learner:
             )
         if self.kind == "count" and positives <= 0:
             raise RefusedError("All training counts of the federation are 0; check the label.")
-        cap = getattr(self._contract.label, "cap", None) or 1.0
-        self._target = target_of(self.kind, cap, overview, self._spec.training)
-        network = build(self._spec.model, self._features.shape(released), seed=self._spec.seed)
-        start_at_the_base_rate(network, self.kind, overview)
-        self._network = network.to(self._device)
 
     def training_examples(self, rows: pd.DataFrame, released: Sequence[Floats]) -> Examples:
         """Examples to train on."""
@@ -160,6 +200,40 @@ class Learner:
             exponent=round(math.log2(spread)),
         )
 
+    def evaluation(self, examples: Examples) -> Floats:
+        """What this member adds to an evaluation's sum; in a run with noise before the noise."""
+        if self._plan is None:
+            return self.tally(examples)
+        return private_tally(
+            self.kind,
+            score=score(self.network, examples, self.target),
+            target=examples.target,
+            target_raw=examples.target_raw,
+            exposure=examples.exposure,
+            unit=examples.unit,
+            cap=self._evaluation_cap,
+            whole=self._plan.unit == ORGANISATION,
+        )
+
+    def read_evaluation(self, total: Floats, noise: float) -> dict[str, float]:
+        """Metrics of an opened evaluation.
+
+        Args:
+            total: The sum.
+            noise: Standard deviation of the noise in each of its numbers, 0 for none.
+        """
+        if self._plan is None:
+            return metrics(self.kind, total, self.groups, target_unit=self.target_unit)
+        return private_metrics(
+            self.kind, total, noise, cap=self._evaluation_cap, target_unit=self.target_unit
+        )
+
+    @property
+    def _evaluation_cap(self) -> float:
+        """What errors or counts of a run with noise are held to; see `private_tally`."""
+        label = self._contract.label
+        return float(label.cap or 1.0) if isinstance(label, Count) else self.target.scale
+
     def loss(self, examples: Examples) -> float:
         """The headline metric as something to lower."""
         return self.loss_of(metrics(self.kind, self.tally(examples), self.groups))
@@ -173,6 +247,23 @@ class Learner:
     def vector(self) -> NDArray[np.float32]:
         """The network's weights."""
         return to_vector(self.network)
+
+
+def sensitivities(contract: DataContract, spec: NodeSpec) -> tuple[float, float]:
+    """L2 norms by which one unit can change a member's statistics, and its evaluations.
+
+    Both follow from the contract's ranges and the run's settings alone, not from rows.
+
+    Raises:
+        InputError: The contract lacks a bound that noise needs, or the settings need statistics
+            that noise would drown.
+    """
+    features: TableFeatures | WindowFeatures = (
+        TableFeatures(contract, spec, private="unit")
+        if spec.features.window is None
+        else WindowFeatures(contract, spec, spec.features.window, private="unit")
+    )
+    return features.sensitivity, private_sensitivity(tally_kind(contract))
 
 
 def split_validation(rows: pd.DataFrame, spec: NodeSpec) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -8,8 +8,10 @@ common model with the sums, and goes on only with members who did the same.
 
 import json
 import logging
+import math
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,21 +20,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients import common_model
+from clients.common_model import CommonModel
 from clients.contract import DataContract
 from clients.examples import Examples
 from clients.learner import WATCH_ROWS, Learner, split_validation
 from clients.members import MemberRows
 from clients.model import architecture_digest, from_vector, to_vector
 from clients.model_file import model_bytes
-from clients.policy import NodePolicy, check_manifest
+from clients.policy import NodePolicy, budget_terms, check_manifest
+from clients.private_training import clipped_gradients, private_rows, train_privately
 from clients.protect import weight_of, weighted_change
 from clients.session import PERSONAL, WATCH, Session, Setup, Step
-from clients.spec import parse_node_spec
+from clients.spec import NodeSpec, parse_node_spec, require_trainable
 from clients.train import fine_tune, local_seed, train
+from privacy.budget import Budget, BudgetTerms
 from privacy.errors import CohortError, ProtocolError, RefusedError
 from privacy.identity import Identity, verify_signature
 from privacy.ledger.entry import STATISTICS, UPDATE
+from privacy.ledger.store import LedgerStore
 from privacy.manifest import SIGNING_DOMAIN, Manifest
+from privacy.mechanism import noised
 from privacy.messages import (
     Accepted,
     Asked,
@@ -64,7 +71,9 @@ from privacy.messages import (
     pack,
     vector_digest,
 )
+from privacy.plan import ORGANISATION, PrivacyPlan, deviation, planned_receipts, receipt_of
 from privacy.randomness import Entropy, system_bytes
+from privacy.receipt import Receipt
 from privacy.secure_sum import Vote
 from privacy.secure_sum.cohort import SMALLEST_GROUPED, Cohort, groups_of
 from privacy.secure_sum.group_key import (
@@ -128,6 +137,7 @@ class Node:
         self._settings = settings
         self._entropy = entropy
         self._sessions: dict[bytes, Session] = {}
+        self._budgets: dict[str, Budget] = {}
         # a vote and an answer that passed each other would be about two sets of survivors
         self._lock = threading.Lock()
         self._log = logging.getLogger(f"tacit.node.{settings.member}")
@@ -218,7 +228,21 @@ class Node:
             )
         spec = parse_node_spec(dict(manifest.node_settings))
         run = manifest.digest()
-        # (4) it is new here, also after a restart: one run, one set of keys, one answer a sum
+        # (4) its noise covers what this node's rows could show, and the budget holds all of it
+        work = Learner(settings.contract, spec, settings.device, plan=manifest.privacy)
+        if manifest.privacy is not None:
+            _require_covered(work, spec, manifest.privacy)
+        budget = self._budget(manifest)
+        planned = planned_receipts(
+            manifest.privacy,
+            run=manifest.run,
+            unit=manifest.unit,
+            fewest=manifest.minimum_cohort,
+            stages=work.stages,
+            rounds=spec.training.rounds,
+        )
+        budget.check(planned)
+        # (5) it is new here, also after a restart: one run, one set of keys, one answer a sum
         self._remember(run)
         key, offer = offer_key(
             settings.identity,
@@ -227,8 +251,10 @@ class Node:
             directory=directory,
             entropy=self._entropy,
         )
-        work = Learner(settings.contract, spec, settings.device)
         rows = settings.rows(spec.fold)
+        if manifest.privacy is not None and manifest.privacy.parts == "apart":
+            _require_apart(settings.contract, rows)
+        budget.promise(manifest.run, planned)
         self._sessions[run] = Session(
             manifest=manifest,
             run=run,
@@ -236,8 +262,43 @@ class Node:
             key=key,
             rows=MemberRows(rows.member, work.scaled(rows.train), work.scaled(rows.test)),
             learner=work,
+            budget=budget,
         )
         return Joined(member=settings.member, offer=offer.to_bytes())
+
+    def _budget(self, manifest: Manifest) -> Budget:
+        """What was spent of this data, for whom the run protects.
+
+        Raises:
+            RefusedError: The run protects whole organisations where this node's policy caps what
+                is told of the contract's unit: how much of that it costs is not known.
+        """
+        settings = self._settings
+        own = settings.contract.unit
+        unit = own if manifest.privacy is None else manifest.privacy.unit
+
+        def terms(name: str) -> BudgetTerms:
+            return budget_terms(
+                settings.policy, member=self.member, dataset=settings.contract.name, unit=name
+            )
+
+        capped = terms(own).epsilon is not None or terms(own).solo_epsilon is not None
+        if unit != own and capped:
+            raise RefusedError(
+                f"This node caps what is told of a {own}, and the run protects an {unit}; "
+                "set privacy.unit: contract."
+            )
+        if unit not in self._budgets:
+            try:
+                settings.home.mkdir(parents=True, exist_ok=True)
+            except OSError:
+                raise RefusedError("This node cannot write its own folder.") from None
+            self._budgets[unit] = Budget(
+                LedgerStore(settings.home / "budget.jsonl"),
+                terms(unit),
+                now_ms=lambda: time.time_ns() // 1_000_000,
+            )
+        return self._budgets[unit]
 
     def _remember(self, run: bytes) -> None:
         folder = self._settings.home / "joined"
@@ -382,7 +443,23 @@ class Node:
             values = self._trained(session, step.round)
         else:
             values = self._evaluated(session, step)
-        return self._seal(session, step, values)
+        return self._seal(session, step, self._covered(session, step, values))
+
+    def _covered(self, session: Session, step: Step, values: Floats) -> Floats:
+        """Add what the plan asks, and write down what it costs before anything leaves."""
+        plan = session.manifest.privacy
+        if plan is not None and not (step.name == UPDATE and plan.noise == "local"):
+            # the steps of local training have their noise already
+            values = noised(
+                values,
+                plan=plan,
+                step=step.name,
+                limit=step.layout.clip,
+                entropy=self._entropy,
+            )
+        receipt = _receipt(session.manifest, step.name, step.round, step.length)
+        session.budget.reserve(session.manifest.run, step.name, step.round, receipt)
+        return values
 
     def _seal(self, session: Session, step: Step, values: Floats) -> tuple[Sealed, bytes]:
         if not np.isfinite(values).all() or np.abs(values).max() > step.layout.clip:
@@ -453,16 +530,8 @@ class Node:
             raise ProtocolError("A step's sums are shown all at once, one for each group.")
         if sum(part.length for part in notice.parts) != len(payload):
             raise ProtocolError("The sums' payload has another length than was announced.")
-        shown: list[tuple[SumPart, Cohort, bytes, bytes]] = []
-        aggregates: list[bytes] = []
-        start = 0
-        for part, cohort, context in zip(notice.parts, step.cohorts, step.contexts, strict=True):
-            piece = payload[start : start + part.length]
-            start += part.length
-            if part.survivors or part.votes or piece or len(step.cohorts) == 1:
-                shown.append((part, cohort, context.digest(), piece))
-                aggregates.append(payload_digest(piece))
-            # else it is a group that was given up
+        shown = _pieces(notice, step, payload)
+        aggregates = [payload_digest(piece) for *_, piece in shown]
         for part, cohort, digest, _ in shown:
             self._require_signed(session, step, part, cohort, digest)
         # the notice tells the pieces' lengths, so this binds the whole payload
@@ -472,7 +541,7 @@ class Node:
             kept = self._follow(session, step, sums)
         except ProtocolError:
             # no other payload is tried as this step's, so the run is over at this node
-            del self._sessions[session.run]
+            self._leave(session)
             raise
         for part, cohort, digest, _ in shown:
             session.note_opened(step, cohort, digest, part.survivors)
@@ -488,6 +557,8 @@ class Node:
             kept=kept,
         )
         session.confirmed, session.step = False, None
+        if (step.name, step.round) in session.sealed:
+            session.budget.commit(session.manifest.run, step.name, step.round)
         return Accepted(
             member=self.member,
             history=session.history,
@@ -527,7 +598,9 @@ class Node:
                 words = setup.sealer.open(piece, count=count, bits=layout.word_bits)
                 key = tag_key(setup.key.tag_secret, context)
                 body = check_tag(words, layout=layout, key=key, parties=members)
-                sums.append((layout.decode_sum(body, step.length, members), members))
+                found = layout.decode_sum(body, step.length, members)
+                # what was filled up with noise says nothing
+                sums.append((found[: step.values], members))
             except ProtocolError as fault:
                 if len(step.cohorts) == 1:
                     raise
@@ -541,11 +614,12 @@ class Node:
         record = {"step": step.name, "round": step.round, "members": [n for _, n in sums]}
         common, kept = session.common, True
         if step.name == UPDATE:
-            mean = common_model.mean_change(sums, session.spec, step.layout, len(step.cohorts))
-            common = common_model.after_round(session.model, mean, session.spec)
+            common = self._stepped(session, step, sums)
         elif step.name != STATISTICS:
-            work = session.learner
-            found = metrics(work.kind, sums[0][0], work.groups, target_unit=work.target_unit)
+            work, plan = session.learner, session.manifest.privacy
+            total, members = sums[0]
+            noise = 0.0 if plan is None else deviation(plan, step.name) * math.sqrt(members)
+            found = work.read_evaluation(total, noise)
             if step.name == WATCH:
                 common, kept = common_model.after_watch(
                     session.model, work.loss_of(found), session.spec
@@ -561,6 +635,22 @@ class Node:
         else:
             session.accepted.add((step.name, step.round))
         return kept
+
+    def _stepped(self, session: Session, step: Step, sums: list[tuple[Floats, int]]) -> CommonModel:
+        spec, plan = session.spec, session.manifest.privacy
+        if plan is not None and plan.noise == "distributed":
+            mean = sums[0][0] / self._expected_units(session, plan)
+            return common_model.after_round(session.model, mean, spec, scheduled=True)
+        mean = common_model.mean_change(sums, spec, step.layout, len(step.cohorts))
+        return common_model.after_round(session.model, mean, spec)
+
+    def _expected_units(self, session: Session, plan: PrivacyPlan) -> float:
+        """Units in a step, by the federation's noisy count: of all members, or of one."""
+        members = len(session.agreed.roster.members)
+        units = float(members)
+        if plan.unit != ORGANISATION:
+            units = max(session.learner.overview(session.released).units, float(members))
+        return plan.rate * (units if plan.noise == "distributed" else units / members)
 
     def _write_down(self, session: Session, record: Mapping[str, object]) -> None:
         """Keep what was opened, for this member's own people; it is in no other's hands."""
@@ -587,7 +677,8 @@ class Node:
         work.start(session.released)
         training, watching = split_validation(session.rows.train, session.spec)
         session.training = work.training_examples(training, session.released)
-        if len(session.training) == 0:
+        if len(session.training) == 0 and session.manifest.privacy is None:
+            # with noise, not even whether there is a unit is told
             raise RefusedError("This member has no training examples; its rows are too few.")
         if session.spec.validation_share > 0:
             # a small member may have no validation unit; then it adds nothing to the tally
@@ -614,6 +705,9 @@ class Node:
         training, model = _examples(session.training), session.model.current
         work, spec = session.learner, session.spec
         from_vector(work.network, model)
+        plan = session.manifest.privacy
+        if plan is not None:
+            return self._trained_privately(session, plan, round_index)
         train(
             work.network,
             training,
@@ -627,18 +721,42 @@ class Node:
         weight = weight_of(len(training), units, overview, spec.update)
         return weighted_change(model, to_vector(work.network), weight, spec.update)
 
+    def _trained_privately(self, session: Session, plan: PrivacyPlan, round_index: int) -> Floats:
+        work, spec = session.learner, session.spec
+        if session.private is None:
+            session.private = private_rows(
+                work.network, _examples(session.training), work.target, plan
+            )
+        if plan.noise == "distributed":
+            # downhill, as a change of the model is
+            return -clipped_gradients(
+                work.network, session.private, work.target, plan, self._entropy
+            )
+        train_privately(
+            work.network,
+            session.private,
+            work.target,
+            plan,
+            spec.training,
+            round_index=round_index,
+            expected_units=self._expected_units(session, plan),
+            entropy=self._entropy,
+        )
+        # all alike: a weight by rows would be one more thing told
+        return weighted_change(session.model.current, to_vector(work.network), 1.0, spec.update)
+
     def _evaluated(self, session: Session, step: Step) -> Floats:
         work = session.learner
         from_vector(work.network, session.model.average)
         if step.name == WATCH:
-            return work.tally(_examples(session.watching))
+            return work.evaluation(_examples(session.watching))
         if step.name == PERSONAL:
             self._personalise(session)
-        values = work.tally(_examples(session.test))
+        test = _examples(session.test)
         session.own[step.name.removeprefix("evaluate ")] = metrics(
-            work.kind, values, work.groups, target_unit=work.target_unit
+            work.kind, work.tally(test), work.groups, target_unit=work.target_unit
         )
-        return values
+        return work.evaluation(test)
 
     def _personalise(self, session: Session) -> None:
         """Fine-tune in place, and undo it where the member's own validation does not gain."""
@@ -681,8 +799,74 @@ class Node:
             raise RefusedError(
                 "This node cannot write the model; make room in its folder."
             ) from None
-        del self._sessions[session.run]
+        self._leave(session)
         return Ready(member=self.member)
+
+    def _leave(self, session: Session) -> None:
+        """Nothing more of this run is told; what it did not spend is free for others."""
+        session.budget.forget(session.manifest.run)
+        del self._sessions[session.run]
+
+
+def _pieces(
+    notice: SumNotice, step: Step, payload: bytes
+) -> list[tuple[SumPart, Cohort, bytes, bytes]]:
+    """A step's sums as they were shown, without those of groups that were given up."""
+    shown: list[tuple[SumPart, Cohort, bytes, bytes]] = []
+    start = 0
+    for part, cohort, context in zip(notice.parts, step.cohorts, step.contexts, strict=True):
+        piece = payload[start : start + part.length]
+        start += part.length
+        if part.survivors or part.votes or piece or len(step.cohorts) == 1:
+            shown.append((part, cohort, context.digest(), piece))
+    return shown
+
+
+def _require_apart(contract: DataContract, rows: MemberRows) -> None:
+    """Return if no unit has rows of both parts, where one table is split.
+
+    Files that a contract calls test rows are about other units, also where their ids are alike.
+
+    Raises:
+        RefusedError: One has: what training and testing tell of it adds up, and is counted apart.
+    """
+    if contract.split is None or "__unit" not in rows.train:
+        return
+    if not set(rows.train["__unit"]).isdisjoint(rows.test["__unit"]):
+        raise RefusedError(
+            f"A {contract.unit} has training and test rows, so its privacy cannot be counted in "
+            "parts; set the contract's split to kind: units."
+        )
+
+
+def _require_covered(work: Learner, spec: NodeSpec, plan: PrivacyPlan) -> None:
+    """Return if the plan's noise is for as much as one unit of this node's rows can change.
+
+    Raises:
+        RefusedError: It is for less, or a setting breaks the bound.
+    """
+    require_trainable(spec)
+    for name, told, own in (
+        ("statistics", plan.statistics_clip, work.statistics_sensitivity),
+        ("evaluation", plan.evaluation_clip, work.evaluation_sensitivity),
+    ):
+        if told < own:
+            raise RefusedError(
+                f"The plan's noise on {name} is for a sensitivity of {told:g}, and here it is "
+                f"{own:g}; plan again with this version of tacit."
+            )
+
+
+def _receipt(manifest: Manifest, step: str, round_index: int, values: int) -> Receipt:
+    return receipt_of(
+        manifest.privacy,
+        run=manifest.run,
+        unit=manifest.unit,
+        step=step,
+        round_index=round_index,
+        fewest=manifest.minimum_cohort,
+        values=values,
+    )
 
 
 def _write(path: Path, data: bytes) -> None:

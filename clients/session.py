@@ -15,20 +15,24 @@ from clients.common_model import CommonModel
 from clients.examples import Examples
 from clients.learner import Learner
 from clients.members import MemberRows
+from clients.private_training import PrivateRows
 from clients.spec import NodeSpec
 from privacy import fixed_point
+from privacy.budget import Budget
 from privacy.errors import CohortError, ProtocolError
 from privacy.fixed_point import FixedPoint
 from privacy.ledger.entry import EVALUATIONS, ROWS, STATISTICS, UPDATE
 from privacy.manifest import Manifest
+from privacy.mechanism import sum_layout, update_precision, update_range
 from privacy.messages import Reply, Request, vector_digest
+from privacy.plan import SMALLEST_VECTOR
 from privacy.secure_sum.cohort import Cohort
 from privacy.secure_sum.group_key import GroupKey
 from privacy.secure_sum.keys import ExchangeKey, Roster
 from privacy.secure_sum.schemes import Scheme
 from privacy.secure_sum.sealer import Sealer
 from privacy.sum_context import SumContext
-from privacy.tally import TALLY_CLIP, tally_length
+from privacy.tally import TALLY_CLIP
 
 Floats = NDArray[np.float64]
 WATCH, TEST, PERSONAL = EVALUATIONS
@@ -64,7 +68,8 @@ class Step:
         name: As in the ledger.
         round: As in the ledger.
         layout: How vectors are written.
-        length: Values of a vector.
+        values: Numbers that mean something.
+        length: Numbers of a vector; more, where noise fills it up.
         model: Hash of the model that vectors are made from.
         cohorts: Who is asked, sum by sum.
         contexts: Of each sum.
@@ -74,6 +79,7 @@ class Step:
     name: str
     round: int
     layout: FixedPoint
+    values: int
     length: int
     model: bytes
     cohorts: tuple[Cohort, ...]
@@ -96,6 +102,7 @@ class Session:
         key: This run's exchange key.
         rows: The member's rows.
         learner: The network and its features.
+        budget: What its releases are charged to, before they leave.
         roster: After the members' keys were shown.
         setup: After the group key was opened.
         released: The opened statistics, stage by stage.
@@ -105,6 +112,7 @@ class Session:
         training: Examples, after the statistics.
         watching: The same, of validation units.
         test: The same, of test rows.
+        private: The training examples, laid out unit by unit for a run with noise.
         round: Rounds whose sum was accepted.
         sealed: Steps that this node sealed a vector for, with their round: each once, whatever
             became of the sum and of the history meanwhile. Two sums of one vector over different
@@ -126,6 +134,7 @@ class Session:
     key: ExchangeKey
     rows: MemberRows
     learner: Learner
+    budget: Budget
     roster: Roster | None = None
     setup: Setup | None = None
     released: list[Floats] = field(default_factory=list)
@@ -135,6 +144,7 @@ class Session:
     training: Examples | None = None
     watching: Examples | None = None
     test: Examples | None = None
+    private: PrivateRows | None = None
     round: int = 0
     sealed: set[tuple[str, int]] = field(default_factory=set)
     accepted: set[tuple[str, int]] = field(default_factory=set)
@@ -200,8 +210,8 @@ class Session:
         return self._step(
             STATISTICS,
             stage,
-            layout=fixed_point.wide(self._members),
-            length=self.next_tally().size,
+            layout=self._sum_layout(STATISTICS, fixed_point.wide(self._members)),
+            values=self.next_tally().size,
             model=NO_MODEL,
             cohorts=(self.agreed.everyone,),
         )
@@ -211,12 +221,16 @@ class Session:
             raise ProtocolError("Rounds are trained one after the other, as many as agreed.")
         model, groups = self.model, self.agreed.groups
         most = max(len(group.members) for group in groups)
-        update = self.spec.update
+        plan, update = self.manifest.privacy, self.spec.update
+        clip, precision = update.clip, update.precision
+        if plan is not None and self._distributed:
+            clip, precision = update_range(plan), update_precision(plan)
         return self._step(
             UPDATE,
             round_index,
-            layout=self.agreed.scheme.update_layout(most, update.clip, update.precision),
-            length=model.current.size + 1,
+            layout=self.agreed.scheme.update_layout(most, clip, precision),
+            # the last number is the member's weight; sums of gradients have none
+            values=model.current.size + (not self._distributed),
             model=vector_digest(model.current),
             cohorts=groups,
         )
@@ -228,6 +242,12 @@ class Session:
             raise ProtocolError("A model is evaluated once, after the round that made it.")
         if name != WATCH and round_index != self.spec.training.rounds:
             raise ProtocolError("Test rows are asked about the final model alone.")
+        plan = self.manifest.privacy
+        watched = sum(step == WATCH and at != round_index for step, at in self.sealed)
+        if plan is not None and name == WATCH and watched >= plan.watches:
+            raise ProtocolError(
+                f"The run's privacy plan has {plan.watches} validations; there is no further one."
+            )
         if name == PERSONAL and self.spec.personal is None:
             raise ProtocolError("The run's manifest has no personalisation.")
         if name == WATCH and self.accepted.intersection(
@@ -237,8 +257,8 @@ class Session:
         return self._step(
             name,
             round_index,
-            layout=fixed_point.wide(self._members, clip=TALLY_CLIP),
-            length=tally_length(self.learner.kind, self.learner.groups),
+            layout=self._sum_layout(name, fixed_point.wide(self._members, clip=TALLY_CLIP)),
+            values=self.learner.evaluation_length,
             model=vector_digest(self.model.average),
             cohorts=(self.agreed.everyone,),
         )
@@ -249,10 +269,13 @@ class Session:
         round_index: int,
         *,
         layout: FixedPoint,
-        length: int,
+        values: int,
         model: bytes,
         cohorts: tuple[Cohort, ...],
     ) -> Step:
+        length = values
+        if self.manifest.privacy is not None and (name != UPDATE or self._distributed):
+            length = max(values, SMALLEST_VECTOR)
         contexts = tuple(
             SumContext(
                 run=self.run,
@@ -271,12 +294,23 @@ class Session:
             name=name,
             round=round_index,
             layout=layout,
+            values=values,
             length=length,
             model=model,
             cohorts=cohorts,
             contexts=contexts,
             rows=ROWS.get(name),
         )
+
+    def _sum_layout(self, step: str, plain: FixedPoint) -> FixedPoint:
+        plan = self.manifest.privacy
+        return plain if plan is None else sum_layout(plan, step, self._members)
+
+    @property
+    def _distributed(self) -> bool:
+        """Whether updates are sums of gradients with shares of noise."""
+        plan = self.manifest.privacy
+        return plan is not None and plan.noise == "distributed"
 
     @property
     def _members(self) -> int:

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from clients.frozen import Frozen
 from privacy.canonical import canonical_json
-from privacy.errors import ProtocolError
+from privacy.errors import ProtocolError, RefusedError
 
 Task = Literal["failure", "claims", "credit"]
 Statistic = Literal["last", "recent", "mean", "std", "slope", "min", "max", "first", "drift", "age"]
@@ -32,6 +32,9 @@ class WindowSpec(Frozen):
         pieces: The window is summarised whole and, above 1, in that many equal pieces (means).
         life_limit: Training windows with a longer remaining life (in time steps) are left out:
             above the label's cap they all look alike.
+        baseline: What a reading is measured against. `federation`: means and spreads over all
+            members' readings in the same condition, by a secure sum. `own`: the device's own first
+            `length` readings; nothing is summed for it, and a run with noise needs it.
     """
 
     length: Annotated[int, Field(ge=2, le=4096)]
@@ -41,6 +44,7 @@ class WindowSpec(Frozen):
     recent: Annotated[int, Field(ge=1, le=4096)] = 5
     pieces: Annotated[int, Field(ge=1, le=32)] = 1
     life_limit: Annotated[float, Field(gt=0)] | None = None
+    baseline: Literal["federation", "own"] = "federation"
 
 
 class FeatureSpec(Frozen):
@@ -62,8 +66,9 @@ class FeatureSpec(Frozen):
 
     @property
     def stages(self) -> int:
-        """Sums of statistics before the model: two where windows are summarised."""
-        return 2 if self.window is not None and self.window.statistics else 1
+        """Sums of statistics before the model: two where sums bring summaries to scale."""
+        window = self.window
+        return 2 if window is not None and window.statistics and window.baseline != "own" else 1
 
 
 class ModelSpec(Frozen):
@@ -236,3 +241,30 @@ def parse_node_spec(settings: dict[str, Any]) -> NodeSpec:
         first = failure.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "settings"
         raise ProtocolError(f"The manifest's node settings are refused at {where}.") from None
+
+
+def require_trainable(spec: NodeSpec) -> None:
+    """Return if a run with noise means what its settings say.
+
+    Raises:
+        RefusedError: A setting would be ignored, or would break the bound on a unit's part.
+    """
+    plain = TrainingSpec(rounds=1)
+    for name in ("local_epochs", "batch_rows", "steps", "epoch_share", "proximal", "weight_decay"):
+        if getattr(spec.training, name) != getattr(plain, name):
+            raise RefusedError(
+                f"training.{name} means nothing with noise: privacy.steps and privacy.rate say how "
+                "a member trains; leave it out."
+            )
+    for name, value in (
+        ("training.input_noise", spec.training.input_noise),
+        ("model.dropout", spec.model.dropout),
+    ):
+        if value:
+            # drawn row by row in the order of a batch, it would tie a unit's part to who else is in
+            raise RefusedError(f"{name} is not for runs with noise; set it to 0.")
+    if spec.personal is not None:
+        raise RefusedError(
+            "personal fine-tunes on rows without noise, and its test would tell of them; leave it "
+            "out of a run with noise."
+        )

@@ -188,7 +188,7 @@ def _passes(
 ) -> float:
     device = next(network.parameters()).device
     inputs = tensors(network, examples, device)
-    label, exposure = _labels(examples, target, device)
+    label, exposure = labels(examples, target, device)
     count = len(examples)
     wanted = max(1, round(count * plan.share))
     shuffle = torch.Generator().manual_seed(seed)
@@ -208,7 +208,7 @@ def _passes(
                     numbers += plan.noise * torch.randn_like(numbers)
                     series = series + plan.noise * torch.randn_like(series)
                 out = network(dense, codes, series)
-                loss = _loss(out, label[rows], exposure[rows], target)
+                loss = row_losses(out, label[rows], exposure[rows], target).mean()
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call] # torch has no types here
                 if plan.proximal:
@@ -220,21 +220,25 @@ def _passes(
     return total / max(seen, 1)
 
 
-def _labels(examples: Examples, target: Target, device: torch.device) -> tuple[Tensor, Tensor]:
+def labels(examples: Examples, target: Target, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Scaled labels and exposures, each of shape (n,)."""
     scaled = (examples.target - target.centre) / target.scale
     label = torch.from_numpy(scaled.astype(np.float32)).to(device)
     exposure = torch.from_numpy(examples.exposure.astype(np.float32)).to(device)
     return label, exposure
 
 
-def _loss(out: Tensor, label: Tensor, exposure: Tensor, target: Target) -> Tensor:
+def row_losses(out: Tensor, label: Tensor, exposure: Tensor, target: Target) -> Tensor:
+    """Training loss of each row, shape (n,)."""
     if target.kind == "binary":
         weight = torch.full((), target.positive_weight, device=out.device)
-        return nn.functional.binary_cross_entropy_with_logits(out, label, pos_weight=weight)
+        return nn.functional.binary_cross_entropy_with_logits(
+            out, label, pos_weight=weight, reduction="none"
+        )
     if target.kind == "count":
         # Poisson deviance up to what does not depend on the model; held against overflow
-        return (exposure * torch.exp(out.clamp(max=10.0)) - label * out).mean()
-    return nn.functional.mse_loss(out, label)
+        return exposure * torch.exp(out.clamp(max=10.0)) - label * out
+    return nn.functional.mse_loss(out, label, reduction="none")
 
 
 def _pull(network: Network, anchor: list[Tensor], proximal: float) -> None:

@@ -4,6 +4,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import RenderableType
+from rich.table import Table
+
 from federation.home import Home, read_json
 from privacy.errors import InputError, NotVerifiedError, TacitError
 from privacy.ledger import LedgerHead
@@ -39,6 +42,29 @@ class Audit:
             f"{found.root[:16]}...{open_ones}{broken}"
         )
 
+    def costs(self) -> RenderableType | None:
+        """What the receipts add up to, for people; None where there are none."""
+        if not self.verdict.privacy:
+            return None
+        table = Table(title="privacy, computed again from the receipts (add or remove one unit)")
+        for name in ("unit", "contract", "cohort", "releases", "epsilon", "if all others collude"):
+            table.add_column(name)
+        for one in self.verdict.privacy:
+            table.add_row(
+                one.unit,
+                f"{one.contract[:12]}..",
+                one.cohort,
+                str(one.releases),
+                _shown(one.epsilon),
+                _shown(one.solo_epsilon),
+            )
+        first = self.verdict.privacy[0]
+        table.caption = (
+            f"delta {first.delta:g}; epsilon against the coordinator with {first.colluders} other "
+            "members, at the member whose units it cost most"
+        )
+        return table
+
 
 def verify_file(path: Path) -> Audit:
     """Verify one ledger file by itself; a cut-off end cannot show without remembered heads.
@@ -71,6 +97,10 @@ def verify_home(home: Home) -> Audit:
     # a last line that a crash tore off was never acknowledged, so it is no entry
     data = LedgerStore(home.ledger).read()
     return Audit(verify_ledger(data, heads=heads), len(heads))
+
+
+def _shown(value: float | None) -> str:
+    return "without bound" if value is None else f"{value:.2f}"
 
 
 def _head(kept: dict[str, Any], path: Path) -> LedgerHead:

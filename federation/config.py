@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from aggregator.plan import CoordinatorPlan
 from clients.contract import DataContract, load_contract
@@ -19,10 +19,15 @@ from clients.spec import (
     Task,
     TrainingSpec,
     UpdateSpec,
+    parse_node_spec,
+    require_trainable,
 )
-from privacy.errors import CohortError, InputError
+from federation.noise_spec import NoiseSpec, make_plan
+from privacy.errors import CohortError, InputError, RefusedError
 from privacy.fixed_point import FixedPoint
 from privacy.manifest import Protection
+from privacy.mechanism import update_precision, update_range
+from privacy.plan import PrivacyPlan
 from privacy.secure_sum.cohort import SMALLEST_GROUPED
 from privacy.secure_sum.schemes import scheme_of
 
@@ -70,6 +75,7 @@ class RunConfig(Frozen):
         task: `failure`, `claims` or `credit`.
         contract: The data contract, relative to this file.
         protection: How sums are protected, and against wrong updates.
+        privacy: The noise that covers what sums show; default: none.
         minimum_cohort: Fewest members in an opened sum.
         validation_share: Share of training units that watch the run.
         features: Inputs.
@@ -78,7 +84,7 @@ class RunConfig(Frozen):
         server: Server step.
         update: How a change leaves a node.
         average_last: Final model = mean of the last so many global models.
-        watch_every: Rounds between validations.
+        watch_every: Rounds between validations; 0: none, the default with noise.
         deadline_s: Seconds that a step waits for the slowest member.
         personal: Fine-tuning at each member after the last round.
         baseline_learning_rate: For `--baselines`: averaging steadies a federation, so a member
@@ -90,6 +96,7 @@ class RunConfig(Frozen):
     task: Task
     contract: str
     protection: ProtectionSpec = ProtectionSpec()
+    privacy: NoiseSpec = NoiseSpec(noise="none")
     minimum_cohort: Annotated[int, Field(ge=2, le=100_000)] = 3
     validation_share: Share = 0.1
     features: FeatureSpec = FeatureSpec()
@@ -98,10 +105,47 @@ class RunConfig(Frozen):
     server: ServerStep = ServerStep()
     update: UpdateSpec = UpdateSpec()
     average_last: Annotated[int, Field(ge=1, le=10_000)] = 1
-    watch_every: Annotated[int, Field(ge=1, le=10_000)] = 1
+    watch_every: Annotated[int, Field(ge=0, le=10_000)] = 1
     deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 3_600.0
     personal: PersonalSpec | None = None
     baseline_learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_noise_ask_for_less(cls, value: object) -> object:
+        """With noise every question costs: other defaults for what a config leaves open."""
+        if not isinstance(value, dict) or not _has_noise(value.get("privacy")):
+            return value
+        value = {"watch_every": 0, **value}
+        if value["watch_every"] == 0:
+            value = {"validation_share": 0.0, **value}
+        features, model = value.get("features"), value.get("model")
+        window = features.get("window") if isinstance(features, dict) else None
+        small = not isinstance(model, dict) or model.get("kind", "mlp") == "mlp"
+        if isinstance(features, dict) and isinstance(window, dict) and small:
+            # a small network on summaries, which need no statistics of other devices
+            chosen = {"statistics": PRIVATE_STATISTICS, "baseline": "own", **window}
+            value = {**value, "features": {**features, "window": chosen}}
+        return value
+
+    @model_validator(mode="after")
+    def _noise_fits(self) -> "RunConfig":
+        if self.privacy.noise == "none":
+            if self.watch_every == 0:
+                raise ValueError("watch_every: 0 is for runs with noise; set it to 1 or more")
+            return self
+        if self.protection.robust != "none":
+            raise ValueError("protection.robust: is not for runs with noise; set it to none")
+        if self.protection.rollback is not None and self.watch_every == 0:
+            raise ValueError("protection.rollback: needs validations; set watch_every")
+        if self.privacy.noise == "distributed":
+            for name in ("optimiser", "learning_rate", "momentum"):
+                if name in self.training.model_fields_set:
+                    raise ValueError(
+                        f"training.{name}: members take no step of their own with distributed "
+                        "noise; set server.kind and server.learning_rate instead"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _average_what_there_is(self) -> "RunConfig":
@@ -124,6 +168,12 @@ class RunConfig(Frozen):
     def baseline_settings(self, *, seed: int, fold: int | None) -> dict[str, Any]:
         """The node's half of a manifest, as baselines are trained."""
         settings = self.node_settings(seed=seed, fold=fold)
+        if self.privacy.noise != "none":
+            # what stays with a member needs no noise; it takes as many steps as the federation
+            steps = self.training.rounds * self.privacy.steps
+            alone = {"rounds": 1, "local_epochs": 1_000, "steps": steps}
+            settings["training"] |= alone
+            settings["average_last"] = 1
         if self.baseline_learning_rate is not None:
             settings["training"]["learning_rate"] = self.baseline_learning_rate
         return settings
@@ -158,6 +208,13 @@ class RunConfig(Frozen):
         return plan.model_dump(mode="json")
 
 
+PRIVATE_STATISTICS = ("recent", "mean", "age")
+
+
+def _has_noise(value: object) -> bool:
+    return isinstance(value, dict) and value.get("noise", "distributed") != "none"
+
+
 class Project(Frozen):
     """A run config with the contract that it names, held against each other."""
 
@@ -166,8 +223,12 @@ class Project(Frozen):
     config_path: Path
     contract_path: Path
 
-    def layout(self, members: int) -> FixedPoint:
+    def layout(self, members: int, plan: PrivacyPlan | None) -> FixedPoint:
         """How the updates of so many members are written.
+
+        Args:
+            members: How many.
+            plan: The run's noise; None without.
 
         Raises:
             CohortError: They are too few for what the config asks.
@@ -188,7 +249,37 @@ class Project(Frozen):
         # members come in groups of this size or a few more
         most = members if not config.group_size else -(-members // (members // config.group_size))
         scheme = scheme_of(config.protection.sum)
-        return scheme.update_layout(most, config.update.clip, config.update.precision)
+        clip, precision = config.update.clip, config.update.precision
+        if plan is not None and plan.noise == "distributed":
+            clip, precision = update_range(plan), update_precision(plan)
+        return scheme.update_layout(most, clip, precision)
+
+    def privacy_plan(self) -> PrivacyPlan | None:
+        """The noise of this run; None without.
+
+        Raises:
+            InputError: No noise keeps what the config wishes.
+        """
+        config = self.config
+        if config.privacy.noise == "none":
+            return None
+        from clients.learner import sensitivities
+
+        fold = self.folds[0]
+        spec = parse_node_spec(config.node_settings(seed=0, fold=fold))
+        statistics, evaluation = sensitivities(self.contract, spec)
+        rounds, every = config.training.rounds, config.watch_every
+        return make_plan(
+            config.privacy,
+            unit=self.contract.unit,
+            parts="apart" if fold is None else "together",
+            stages=config.features.stages,
+            rounds=rounds,
+            watches=-(-rounds // every) if every else 0,
+            fewest=config.minimum_cohort,
+            statistics_sensitivity=statistics,
+            evaluation_sensitivity=evaluation,
+        )
 
     @property
     def folds(self) -> tuple[int | None, ...]:
@@ -219,6 +310,11 @@ def load_project(path: Path) -> Project:
         )
     if window is not None and not contract.is_telemetry:
         raise InputError(f"{path}: features.window: remove it; {contract.name} is no telemetry.")
+    if config.privacy.noise != "none":
+        try:
+            require_trainable(parse_node_spec(config.node_settings(seed=0, fold=None)))
+        except RefusedError as refusal:
+            raise InputError(f"{path}: {refusal}") from None
     known = {column.name for column in contract.columns}
     for name in config.features.without:
         if name not in known:
@@ -229,6 +325,29 @@ def load_project(path: Path) -> Project:
         config_path=path.resolve(),
         contract_path=contract_path,
     )
+
+
+def with_wish(project: Project, *, epsilon: float | None, multiplier: float | None) -> Project:
+    """The same run with another wish for its noise; unchanged where neither is given.
+
+    Raises:
+        InputError: Both are given, the run has no noise, or the number is out of range.
+    """
+    if epsilon is None and multiplier is None:
+        return project
+    spec = project.config.privacy
+    if spec.noise == "none":
+        raise InputError(
+            f"{project.config_path}: the run has no noise; give it a privacy section first."
+        )
+    wish = {"epsilon": epsilon, "multiplier": multiplier, "solo_epsilon": None}
+    try:
+        changed = NoiseSpec.model_validate(spec.model_dump(exclude_unset=True) | wish)
+    except ValidationError as failure:
+        reason = failure.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"The wish cannot be kept: {reason}.") from None
+    config = project.config.model_copy(update={"privacy": changed})
+    return project.model_copy(update={"config": config})
 
 
 def data_root(given: Path | None) -> Path:

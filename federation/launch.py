@@ -19,19 +19,25 @@ from aggregator import coordinator
 from aggregator.coordinator import RunResult
 from clients.members import member_names
 from clients.targets import tally_kind, target_unit
+from federation.card import keep_card, make_card
 from federation.config import Project
 from federation.engine.worker import LocalNode
 from federation.home import Home, read_json, write_json
+from federation.noise_spec import warnings
 from federation.record import LedgerRecorder, RunFolder, read_sums
+from federation.spending import account, receipts_of
+from privacy.empirical import Finding, audit, canaries_within
 from privacy.errors import CohortError, InputError, TacitError
 from privacy.identity import Identity
 from privacy.ledger.store import LedgerStore
 from privacy.manifest import SIGNING_DOMAIN, Manifest, Protection
+from privacy.plan import PrivacyPlan
 from privacy.randomness import system_bytes
 from privacy.secure_sum.schemes import scheme_of
 from privacy.tally import HEADLINE, metrics
 
 Floats = NDArray[np.float64]
+AUDIT_S = 3.0
 STOPPED_BY_HAND = "stopped by hand (Ctrl-C)"
 
 
@@ -149,13 +155,17 @@ def launch_local(
     with home.exclusive():
         started = time.perf_counter()
         members = member_names(project.contract, options.data_root)
-        project.layout(len(members))
+        plan = project.privacy_plan()
+        project.layout(len(members), plan)
+        for sentence in warnings(project.config.privacy, members=len(members)):
+            show.note(sentence)
         launcher = _launcher(home)
         known = {member: _enrol(home, project, member) for member in members}
         nodes = [
             LocalNode(
                 member=member,
                 home=home.node(project.contract.name, member),
+                federation=home.root,
                 contract=project.contract_path,
                 data_root=options.data_root,
                 launcher=launcher.public,
@@ -173,9 +183,13 @@ def launch_local(
             {"name": project.config.name, "task": project.config.task, "seed": options.seed},
         )
         ledger = LedgerRecorder(LedgerStore(home.ledger))
-        work = _Launch(project, home, options, show, run, folder, ledger, launcher)
+        work = _Launch(project, home, options, show, run, folder, ledger, launcher, plan)
         try:
             outcome = work.carry_out(nodes, started)
+            finding = work.audit()
+            if finding is not None:
+                outcome["privacy"]["audit"] = finding.to_json()
+            outcome["card"] = str(work.card(outcome))
             write_json(folder.path / "result.json", outcome)
             folder.state("finished", name=project.config.name, task=project.config.task)
         except KeyboardInterrupt:
@@ -187,6 +201,9 @@ def launch_local(
         except BaseException:
             work.stop("failed inside")
             raise
+        if finding is not None:
+            # all is kept; but nobody may use a model whose noise is not what it claims
+            finding.require()
         if options.baselines:
             # the run is complete without them; if they fail, it stays so
             outcome["baselines"] = work.baselines([node.member for node in nodes])
@@ -205,6 +222,7 @@ class _Launch:
     folder: RunFolder
     ledger: LedgerRecorder
     launcher: Identity
+    plan: PrivacyPlan | None
 
     def carry_out(self, nodes: Sequence[LocalNode], started: float) -> dict[str, Any]:
         """Start the nodes, run every fold, and put together what `--json` prints."""
@@ -272,6 +290,23 @@ class _Launch:
         }
         return outcome
 
+    def audit(self) -> Finding | None:
+        """Attack this run's noise, as it was made here; None for a run without."""
+        if self.plan is None:
+            return None
+        self.display.step("auditing the noise")
+        steps = self.project.config.training.rounds * self.plan.steps
+        fewest = self.project.config.minimum_cohort
+        canaries = canaries_within(AUDIT_S, self.plan, steps=steps, fewest=fewest)
+        return audit(self.plan, steps=steps, fewest=fewest, entropy=system_bytes, canaries=canaries)
+
+    def card(self, outcome: Mapping[str, Any]) -> Path:
+        """Write the model's card."""
+        contract = self.project.contract
+        about = {"name": contract.name, "title": contract.title, "digest": contract.digest}
+        card = make_card(outcome, contract=about, audit=outcome["privacy"].get("audit"))
+        return keep_card(card, self.folder.path)
+
     def stop(self, reason: str) -> None:
         """Record the end of a run that did not finish; nothing here may hide the reason."""
         for run in list(self.ledger.unfinished):
@@ -299,6 +334,7 @@ class _Launch:
             minimum_cohort=config.minimum_cohort,
             protection=config.protection.sum,
             group_size=config.group_size,
+            privacy=self.plan,
             node_settings=config.node_settings(seed=self.options.seed, fold=fold),
             coordinator_settings=config.coordinator_settings(),
         )
@@ -330,14 +366,7 @@ class _Launch:
                 for member, reports in own.items()
             },
             "headline": HEADLINE[tally_kind(contract)][0],
-            "privacy": {
-                "unit": contract.unit,
-                "epsilon": None,
-                "delta": None,
-                "per_node": dict.fromkeys(members),
-                "note": f"{scheme_of(config.protection.sum).sentence} No noise was added, so the "
-                "model itself has no differential privacy.",
-            },
+            "privacy": self._privacy(runs, members),
             "bytes_per_round": {
                 "up_per_member": results[-1].bytes_up,
                 "down_per_member": results[-1].bytes_down,
@@ -365,6 +394,20 @@ class _Launch:
                 },
             }
         return reported
+
+    def _privacy(self, runs: Sequence[str], members: Sequence[str]) -> dict[str, Any]:
+        """What the launch cost, from the receipts of what was really released."""
+        note = scheme_of(self.project.config.protection.sum).sentence
+        paid = receipts_of(self.home.ledger, runs)
+        privacy = account(self.plan, paid, unit=self.project.contract.unit, note=note)
+        privacy["per_node"] = {member: privacy["per_node"].get(member) for member in members}
+        if self.plan is not None and len(runs) > 1:
+            by_fold = [receipts_of(self.home.ledger, [run]) for run in runs]
+            privacy["folds"] = [
+                account(self.plan, one, unit=self.project.contract.unit, note=note)["epsilon"]
+                for one in by_fold
+            ]
+        return privacy
 
     def _own_metrics(self, member: str, runs: Sequence[str]) -> list[dict[str, Any]]:
         """What a member found for itself; readable here because its node runs here."""

@@ -1,25 +1,74 @@
 """A run, said before it runs: size, time, privacy, and who would refuse."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from federation.config import Project
+from federation.home import Home
+from federation.node_policy import over_budget, read_policy
+from federation.noise_spec import CNN_WARNING, warnings
 from federation.report import size
+from federation.spending import account, sentences
 from privacy import fixed_point
 from privacy.errors import CohortError
 from privacy.fixed_point import FixedPoint
+from privacy.ledger.entry import STATISTICS
 from privacy.manifest import Manifest
+from privacy.mechanism import sum_layout
+from privacy.plan import SMALLEST_VECTOR, PrivacyPlan, planned_receipts
+from privacy.randomness import system_bytes
 from privacy.secure_sum.carrier import Wrap
 from privacy.secure_sum.schemes import scheme_of
 from privacy.secure_sum.tag import tag_words
 
+if TYPE_CHECKING:
+    from clients.examples import Examples
+    from clients.learner import Learner
+    from clients.spec import NodeSpec
 
-def plan_run(project: Project, data_root: Path, *, seed: int) -> dict[str, Any]:
+
+def plan_privacy(project: Project) -> dict[str, Any]:
+    """What a run's noise would be and what it would cost a unit; reads no row.
+
+    Returns:
+        The `privacy` part of what `tacit run plan --json` prints.
+
+    Raises:
+        InputError: No noise keeps what the config wishes.
+    """
+    return _privacy(project, project.privacy_plan())
+
+
+def _privacy(project: Project, noise: PrivacyPlan | None) -> dict[str, Any]:
+    config = project.config
+    receipts = planned_receipts(
+        noise,
+        run="plan",
+        unit=project.contract.unit,
+        fewest=config.minimum_cohort,
+        stages=config.features.stages,
+        rounds=config.training.rounds,
+    )
+    paid = {"each member": receipts * len(project.folds)}
+    note = scheme_of(config.protection.sum).sentence
+    found = account(noise, paid, unit=project.contract.unit, note=note)
+    if noise is not None and len(project.folds) > 1:
+        one = account(noise, {"each": receipts}, unit=project.contract.unit, note=note)
+        found["folds"] = [one["epsilon"]] * len(project.folds)
+    found.pop("per_node")
+    found["warnings"] = list(warnings(config.privacy, members=0))
+    if noise is not None and config.model.kind == "cnn":
+        found["warnings"].append(CNN_WARNING)
+    return found
+
+
+def plan_run(project: Project, data_root: Path, home: Home, *, seed: int) -> dict[str, Any]:
     """Work out what a run would cost.
 
     The network's size depends on the summed statistics (which columns have gaps, where quantiles
@@ -36,11 +85,8 @@ def plan_run(project: Project, data_root: Path, *, seed: int) -> dict[str, Any]:
 
     from clients.learner import Learner, split_validation
     from clients.members import read_members
-    from clients.policy import NodePolicy, refusals
+    from clients.policy import refusals
     from clients.spec import parse_node_spec
-    from clients.targets import tally_kind
-    from clients.train import train
-    from privacy.tally import tally_length
 
     torch.set_num_threads(1)
     config, contract = project.config, project.contract
@@ -48,7 +94,8 @@ def plan_run(project: Project, data_root: Path, *, seed: int) -> dict[str, Any]:
     rows = read_members(contract, data_root, fold=fold)
     settings = config.node_settings(seed=seed, fold=fold)
     spec = parse_node_spec(settings)
-    work = Learner(contract, spec, "cpu")
+    noise = project.privacy_plan()
+    work = Learner(contract, spec, "cpu", plan=noise)
     released: list[np.ndarray] = []
     statistics_values = 0
     for _ in range(work.stages):
@@ -58,16 +105,13 @@ def plan_run(project: Project, data_root: Path, *, seed: int) -> dict[str, Any]:
     work.start(released)
     largest = max(rows.values(), key=lambda one: len(one.train))
     examples = work.training_examples(work.scaled(largest.train), released)
-    train(work.network, examples, work.target, spec.training, round_index=1, seed=0)
-    started = time.perf_counter()
-    train(work.network, examples, work.target, spec.training, round_index=1, seed=0)
-    seconds = time.perf_counter() - started
+    seconds = _second_time_s(_one_round(work, examples, spec, noise))
     members = sorted(rows)
     parties = max(len(members), 2)
     scheme = scheme_of(config.protection.sum)
-    layout = _layout(project, parties)
+    layout = _layout(project, parties, noise)
     wrap = scheme.create(parties).wrap
-    up = _sent_bytes(wrap, layout, work.length + 1)
+    up = _sent_bytes(wrap, layout, _filled(work.length + 1, noise))
     groups = max(1, len(members) // config.group_size) if config.group_size else 1
     manifest = Manifest(
         run="plan",
@@ -79,21 +123,37 @@ def plan_run(project: Project, data_root: Path, *, seed: int) -> dict[str, Any]:
         minimum_cohort=config.minimum_cohort,
         protection=config.protection.sum,
         group_size=config.group_size,
+        privacy=noise,
         node_settings=settings,
         coordinator_settings=config.coordinator_settings(),
     )
-    shared = refusals(manifest, NodePolicy(), contract)
+    planned = planned_receipts(
+        noise,
+        run="plan",
+        unit=contract.unit,
+        fewest=config.minimum_cohort,
+        stages=work.stages,
+        rounds=config.training.rounds,
+    ) * len(project.folds)
     reasons: dict[str, list[str]] = {}
     for member, one in rows.items():
         own = split_validation(work.scaled(one.train), spec)[0]
         too_few = len(work.training_examples(own, released)) == 0
-        reasons[member] = [*shared, *(["It has no training example."] if too_few else [])]
-    watches = -(-config.training.rounds // config.watch_every)
+        folder = home.node(contract.name, member)
+        policy = read_policy(home.root, folder)
+        reasons[member] = [
+            *refusals(manifest, policy, contract),
+            *over_budget(policy, folder, planned, member=member, contract=contract, plan=noise),
+            *(["It has no training example."] if too_few else []),
+        ]
+    watches = -(-config.training.rounds // config.watch_every) if config.watch_every else 0
     evaluations = watches + 1 + (config.personal is not None)
-    tally_values = tally_length(tally_kind(contract), contract.groups)
-    wide = fixed_point.wide(parties)
+    tally_values = work.evaluation_length
+    wide = fixed_point.wide(parties) if noise is None else sum_layout(noise, STATISTICS, parties)
     others = [released_one.size for released_one in released] + [tally_values] * evaluations
-    other_bytes = len(project.folds) * sum(_sent_bytes(wrap, wide, count) for count in others)
+    other_bytes = len(project.folds) * sum(
+        _sent_bytes(wrap, wide, _filled(count, noise)) for count in others
+    )
     rounds = config.training.rounds * len(project.folds)
     return {
         "name": config.name,
@@ -123,23 +183,50 @@ def plan_run(project: Project, data_root: Path, *, seed: int) -> dict[str, Any]:
         "seconds_training_largest_member": round(seconds * rounds, 1),
         "robust": config.protection.robust,
         "groups": groups,
-        "privacy": {
-            "unit": contract.unit,
-            "epsilon": None,
-            "note": f"{scheme.sentence} No noise is added, so the model itself has no "
-            "differential privacy.",
-        },
+        "privacy": _privacy(project, noise),
         "feasible": not any(reasons.values()) and len(members) >= config.minimum_cohort,
     }
 
 
-def _layout(project: Project, members: int) -> FixedPoint:
+def _second_time_s(work: Callable[[], object]) -> float:
+    """How long it takes once all is warm."""
+    work()
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _one_round(
+    work: "Learner", examples: "Examples", spec: "NodeSpec", noise: PrivacyPlan | None
+) -> Callable[[], object]:
+    """What a member does in one round of training."""
+    from clients.private_training import clipped_gradients, private_rows
+    from clients.train import train
+
+    if noise is None:
+        return lambda: train(
+            work.network, examples, work.target, spec.training, round_index=1, seed=0
+        )
+    laid = private_rows(work.network, examples, work.target, noise)
+
+    def steps() -> None:
+        for _ in range(noise.steps):
+            clipped_gradients(work.network, laid, work.target, noise, system_bytes)
+
+    return steps
+
+
+def _layout(project: Project, members: int, noise: PrivacyPlan | None) -> FixedPoint:
     try:
-        return project.layout(members)
+        return project.layout(members, noise)
     except CohortError:
         # the plan says who would refuse; what they would have sent is near enough
         update = project.config.update
         return fixed_point.packed(members, update.clip, update.precision)
+
+
+def _filled(values: int, noise: PrivacyPlan | None) -> int:
+    return values if noise is None else max(values, SMALLEST_VECTOR)
 
 
 def _sent_bytes(wrap: Wrap, layout: FixedPoint, values: int) -> int:
@@ -148,6 +235,19 @@ def _sent_bytes(wrap: Wrap, layout: FixedPoint, values: int) -> int:
 
     zeros = np.zeros(layout.words(values) + tag_words(layout), dtype=np.uint64)
     return len(wrap.close(wrap.prepare(zeros, bits=layout.word_bits)))
+
+
+def privacy_lines(privacy: dict[str, Any]) -> list[str]:
+    """The privacy of a plan for people: what is promised, and the noise that keeps it."""
+    lines = sentences(privacy)
+    if privacy["noise"] != "none":
+        lines.insert(
+            1,
+            f"{privacy['noise']} noise: {privacy['multiplier']:.3f} times the clip of "
+            f"{privacy['clip']:g} in each step, unknown to them; each {privacy['unit']} is in a "
+            f"step with probability {privacy['rate']:g}",
+        )
+    return [*lines, *privacy["warnings"]]
 
 
 def plan_table(plan: dict[str, Any]) -> RenderableType:
@@ -179,9 +279,7 @@ def plan_table(plan: dict[str, Any]) -> RenderableType:
         f"{plan['seconds_per_round_largest_member']:.2f} s of training at the largest member "
         "(measured here)",
     )
-    facts.add_row(
-        "privacy", f"unit: {plan['privacy']['unit']}; epsilon: none. {plan['privacy']['note']}"
-    )
+    facts.add_row("privacy", "\n".join(privacy_lines(plan["privacy"])))
     facts.add_row(
         "sums",
         f"{plan['protection']}, opened over at least {plan['minimum_cohort']} members"

@@ -10,7 +10,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from federation.card import audit_sentences
 from federation.home import write_bytes
+from federation.spending import sentences
 
 BARS: Final = "▁▂▃▄▅▆▇█"
 HIGHER_IS_BETTER: Final = frozenset({"auc", "average_precision", "r2"})
@@ -142,7 +144,7 @@ def summary(result: Mapping[str, Any]) -> RenderableType:
         f"{size(result['bytes_per_round']['up_per_member'])} of {_sums(result)} a round, "
         f"{size(result['bytes_sent_per_member'])} in all",
     )
-    facts.add_row("privacy", result["privacy"]["note"])
+    facts.add_row("privacy", "\n".join(sentences(result["privacy"])))
     if result["absences"]:
         away = ", ".join(f"{name} ({count})" for name, count in result["absences"].items())
         facts.add_row("away", f"sums that closed without a member's part: {away}")
@@ -153,7 +155,10 @@ def summary(result: Mapping[str, Any]) -> RenderableType:
         f"{result['seconds']['federated']:.0f} s federated ({result['seconds']['per_round']:.2f} s "
         f"a round), {result['seconds']['total']:.0f} s in all",
     )
+    for sentence in audit_sentences(result["privacy"].get("audit")):
+        facts.add_row("audit", sentence)
     facts.add_row("model", result["model"])
+    facts.add_row("card", result["card"])
     facts.add_row(
         "ledger", f"{result['ledger']['leaves']} entries, root {result['ledger']['root'][:16]}..."
     )
@@ -181,7 +186,7 @@ def manager_page(results: Sequence[Mapping[str, Any]], verdict: str) -> Renderab
             + ".\n",
             f"What left each member: {size(result['bytes_sent_per_member'])} of {_sums(result)}; "
             "only sums over members who signed them were ever opened.\n",
-            f"{result['privacy']['note']}\n",
+            "\n".join(sentences(result["privacy"])) + "\n",
         )
         parts += [text, member_table(result), Text("")]
     parts.append(Text(verdict, style="bold green"))

@@ -13,8 +13,9 @@ from typing import Any, Final, Literal, get_args
 
 from privacy.canonical import canonical_json, parse_canonical
 from privacy.errors import ProtocolError
+from privacy.plan import PrivacyPlan
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 Protection = Literal["masked", "sealed", "ckks", "clear"]
 PROTECTIONS: Final[tuple[Protection, ...]] = get_args(Protection)
 SIGNING_DOMAIN: Final = "manifest"
@@ -35,6 +36,7 @@ class Manifest:
         protection: How sums are protected.
         group_size: Fewest members of a group, where updates are summed in groups and joined by
             their median; 0 for one sum over all.
+        privacy: The noise that covers its sums; None for a run without.
         node_settings: Parsed by the node.
         coordinator_settings: Parsed by the coordinator.
     """
@@ -48,6 +50,7 @@ class Manifest:
     minimum_cohort: int
     protection: Protection
     group_size: int
+    privacy: PrivacyPlan | None
     node_settings: Mapping[str, Any]
     coordinator_settings: Mapping[str, Any]
 
@@ -55,6 +58,7 @@ class Manifest:
         """Canonical bytes: equal manifests have equal bytes."""
         body = {field.name: getattr(self, field.name) for field in fields(self)}
         plain = {k: dict(v) if isinstance(v, Mapping) else v for k, v in body.items()}
+        plain["privacy"] = None if self.privacy is None else self.privacy.to_json()
         return canonical_json({"format": FORMAT, **plain})
 
     def digest(self) -> bytes:
@@ -94,7 +98,8 @@ class Manifest:
             or not all(isinstance(key, str) for key in value["directory"].values())
         ):
             raise ProtocolError("The run manifest has a value of the wrong type.")
-        return cls(**value)
+        plan = value["privacy"]
+        return cls(**{**value, "privacy": None if plan is None else PrivacyPlan.from_json(plan)})
 
     def directory_keys(self) -> dict[str, bytes]:
         """Member -> raw public key.

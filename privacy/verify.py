@@ -11,6 +11,7 @@ from privacy.errors import NotVerifiedError
 from privacy.ledger.chain import LedgerHead, head_of, replay
 from privacy.ledger.entry import Entry, parse_line
 from privacy.ledger.grammar import Run, follow
+from privacy.spent import Spent, spent
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Verdict:
         unfinished: Runs that neither finished nor stopped, in the order of their start.
         without_receipt: Runs that broke off between a sum and its receipt; what that sum cost
             is not on record, and a person has to ask.
+        privacy: What the receipts cost, for each contract, unit and cohort of units.
     """
 
     leaves: int
@@ -37,6 +39,7 @@ class Verdict:
     signatures: int
     unfinished: tuple[str, ...]
     without_receipt: tuple[str, ...]
+    privacy: tuple[Spent, ...]
 
 
 def verify_ledger(data: bytes, *, heads: Sequence[LedgerHead] = ()) -> Verdict:
@@ -60,6 +63,8 @@ def verify_ledger(data: bytes, *, heads: Sequence[LedgerHead] = ()) -> Verdict:
            accepted the same sums and came to the same model.
         7. Heads: each head that somebody remembered is found at its size. A chain alone cannot
            show that its end was cut off.
+        8. Privacy: each receipt is what the run's manifest makes it (with step 5), and every
+           epsilon is computed again from receipts; none is read.
 
     Args:
         data: The ledger's bytes.
@@ -111,6 +116,9 @@ def verify_ledger(data: bytes, *, heads: Sequence[LedgerHead] = ()) -> Verdict:
     for head in heads:
         _find(head, entries)
 
+    # Step 8. Privacy: every epsilon is computed again from receipts.
+    costs = spent(runs.values())
+
     end = head_of(entries[-1] if entries else None)
     return Verdict(
         leaves=end.leaves,
@@ -121,6 +129,7 @@ def verify_ledger(data: bytes, *, heads: Sequence[LedgerHead] = ()) -> Verdict:
         signatures=sum(run.signatures for run in runs.values()),
         unfinished=tuple(name for name, run in runs.items() if not run.ended),
         without_receipt=tuple(name for name, run in runs.items() if run.pending is not None),
+        privacy=costs,
     )
 
 

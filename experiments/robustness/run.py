@@ -274,6 +274,7 @@ def federate(task: Task, data: DataSet, rows: Mapping[str, MemberRows], home: Pa
         directory={member: key.public.hex() for member, key in keys.items()},
         minimum_cohort=config.minimum_cohort,
         protection=config.protection.sum,
+        privacy=None,
         group_size=config.group_size,
         node_settings=config.node_settings(seed=task.seed, fold=None),
         coordinator_settings=config.coordinator_settings(),

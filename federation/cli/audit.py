@@ -26,3 +26,6 @@ def verify(
         print_json(verdict.to_json())
     else:
         print_rich(verdict.sentence())
+        costs = verdict.costs()
+        if costs is not None:
+            print_rich(costs)

@@ -29,13 +29,31 @@ def plan(
     config: Config,
     data: Data = None,
     seed: Seed = 0,
+    epsilon: Annotated[
+        float | None, typer.Option("--epsilon", help="Find the noise for it, whatever is asked.")
+    ] = None,
+    multiplier: Annotated[
+        float | None, typer.Option("--multiplier", help="Find the epsilon of such noise.")
+    ] = None,
+    only_privacy: Annotated[
+        bool, typer.Option("--privacy", help="Only noise and epsilon; no row is read.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what a run would cost and who would refuse, before anything runs."""
-    from federation.config import data_root, load_project
-    from federation.plan import plan_run, plan_table
+    from federation.config import data_root, load_project, with_wish
+    from federation.home import open_home
+    from federation.plan import plan_privacy, plan_run, plan_table, privacy_lines
 
-    report = plan_run(load_project(config), data_root(data), seed=seed)
+    project = with_wish(load_project(config), epsilon=epsilon, multiplier=multiplier)
+    if only_privacy:
+        privacy = plan_privacy(project)
+        if as_json:
+            print_json({"name": project.config.name, "privacy": privacy})
+        else:
+            print_rich("\n".join(privacy_lines(privacy)))
+        return
+    report = plan_run(project, data_root(data), open_home(), seed=seed)
     if as_json:
         print_json(report)
     else:

@@ -31,7 +31,8 @@ class LocalNode:
 
     Attributes:
         member: Its name.
-        home: Its own folder, with its identity.
+        home: Its own folder, with its identity and perhaps its policy.
+        federation: The home, whose policy stands for nodes without their own.
         contract: The contract's file.
         data_root: Where the contract's paths begin.
         launcher: Public key of who may start runs.
@@ -42,6 +43,7 @@ class LocalNode:
 
     member: str
     home: Path
+    federation: Path
     contract: Path
     data_root: Path
     launcher: bytes
@@ -84,12 +86,13 @@ def join() -> tuple[str, ...]:
     from clients.app import client_app
     from clients.contract import load_contract
     from clients.node import Node, NodeSettings
-    from clients.policy import NodePolicy
+    from federation.node_policy import read_policy
     from privacy.identity import Identity
 
     members = frozenset(node.member for node in _HELD.values())
     for address, local in _HELD.items():
         _log_to(local.home, local.member)
+        policy = read_policy(local.federation, local.home)
         settings = NodeSettings(
             member=local.member,
             identity=Identity.load(local.home / "identity.pem"),
@@ -98,7 +101,7 @@ def join() -> tuple[str, ...]:
             tells_data_errors=True,  # the coordinator is this machine's own user
             contract=load_contract(local.contract),
             rows=_reader(local, members),
-            policy=NodePolicy(sums=(*NodePolicy().sums, *local.allowed)),
+            policy=policy.model_copy(update={"sums": (*policy.sums, *local.allowed)}),
             home=local.home,
             device=local.device,
         )

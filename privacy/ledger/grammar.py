@@ -16,6 +16,8 @@ from privacy.errors import NotVerifiedError, ProtocolError
 from privacy.identity import verify_signature
 from privacy.ledger.entry import EVALUATIONS, ROWS, STATISTICS, UPDATE, Entry
 from privacy.manifest import Manifest
+from privacy.plan import SMALLEST_VECTOR, receipt_of
+from privacy.receipt import Receipt
 from privacy.sum_context import (
     ACCEPTED_DOMAIN,
     SURVIVORS_DOMAIN,
@@ -45,7 +47,7 @@ class Run:
         minimum: Fewest members of a sum.
         group_size: Fewest members who are asked for an update's sum; 0 for all.
         protection: Of every sum.
-        unit: Whom its receipts are about.
+        agreed: The manifest, which says what every receipt must be.
         roster: Digest, after the keys were agreed.
         fingerprint: Of the group key.
         history: Over all accepted sums.
@@ -62,7 +64,9 @@ class Run:
         done: Steps that were accepted.
         rows: What rows sums were about -> over whom they were.
         groups: Who was ever asked together for an update.
+        values: Weights of the network.
         receipts: Receipts so far.
+        spent: Each release's members and receipt.
         signatures: Signatures that were checked.
     """
 
@@ -71,7 +75,7 @@ class Run:
     minimum: int
     group_size: int
     protection: object
-    unit: str
+    agreed: Manifest
     roster: str = ""
     fingerprint: str = ""
     history: bytes = b""
@@ -88,7 +92,9 @@ class Run:
     done: set[tuple[str, int]] = field(default_factory=set)
     rows: dict[str, _Members] = field(default_factory=dict)
     groups: set[_Members] = field(default_factory=set)
+    values: int = 0
     receipts: int = 0
+    spent: list[tuple[_Members, Receipt]] = field(default_factory=list)
     signatures: int = 0
 
 
@@ -98,6 +104,7 @@ def follow(runs: dict[str, Run], entry: Entry) -> None:
     Raises:
         NotVerifiedError: it may not come here, or a signature in it does not hold.
     """
+    _require(not entry.kind.startswith("budget."), f"{entry.kind} is for a node's own ledger")
     name, body = str(entry.body["run"]), dict(entry.body)
     if entry.kind == "run.started":
         _require(name not in runs, f"run {name} was started before")
@@ -110,7 +117,7 @@ def follow(runs: dict[str, Run], entry: Entry) -> None:
             minimum=max(_number(body["minimum"]), _SMALLEST_SUM),
             group_size=_number(body["group_size"]),
             protection=body["protection"],
-            unit=manifest.unit,
+            agreed=manifest,
         )
         return
     _require(name in runs, f"run {name} was never started")
@@ -173,7 +180,7 @@ def _agree_on_keys(run: Run, body: Mapping[str, Any]) -> None:
 def _agree_on_model(run: Run, body: Mapping[str, Any]) -> None:
     settled = run.stages > 0 and run.step is None
     _require(settled and run.model == _NO_MODEL, "the initial model is agreed on out of place")
-    run.model = body["model"]
+    run.model, run.values = body["model"], body["values"]
 
 
 def _open(run: Run, entry: Entry) -> None:
@@ -190,6 +197,13 @@ def _open(run: Run, entry: Entry) -> None:
     _require(
         list(members) == sorted(set(members)) and list(asked) == sorted(set(asked)),
         "the sum's members are not in order",
+    )
+    plan = run.agreed.privacy
+    _require(
+        step != _WATCH
+        or plan is None
+        or sum(name == _WATCH for name, _ in run.done) < plan.watches,
+        "there are more validations than the run's privacy plan has",
     )
     _require(set(members) <= set(asked), "the sum has members who were not asked")
     _require(set(asked) <= set(run.keys), "the sum asks members that the run has not")
@@ -266,7 +280,28 @@ def _receive(run: Run, body: Mapping[str, Any]) -> None:
     members = [] if opened is None else opened["members"]
     _require(body["members"] == members, "the receipt has other members than its sum")
     _require(body["protection"] == run.protection, "the receipt has another protection")
-    _require(body["unit"] == run.unit, "the receipt is about another unit than the run")
+    values = body["receipt"].get("values")
+    if body["step"] == UPDATE:
+        plan = run.agreed.privacy
+        # the last number of a weighed update is the weight
+        due = run.values + (plan is None or plan.noise == "local")
+        if plan is not None and plan.noise == "distributed":
+            due = max(due, SMALLEST_VECTOR)
+        _require(values == due, "the receipt is of another number of values than the model has")
+    expected = receipt_of(
+        run.agreed.privacy,
+        run=run.agreed.run,
+        unit=run.agreed.unit,
+        step=body["step"],
+        round_index=body["round"],
+        fewest=run.agreed.minimum_cohort,
+        values=values,
+    )
+    _require(
+        body["receipt"] == expected.to_json(),
+        "the receipt is not what the run's manifest says of such a release",
+    )
+    run.spent.append((frozenset(body["members"]), expected))
     run.pending = None
     run.receipts += 1
 

@@ -40,6 +40,7 @@ def nodes(tmp_path: Path) -> list[LocalNode]:
             LocalNode(
                 member=member,
                 home=home,
+                federation=tmp_path,
                 contract=where.contract,
                 data_root=where.root,
                 launcher=bytes(32),

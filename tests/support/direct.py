@@ -200,6 +200,7 @@ def assemble(
         minimum_cohort=project.config.minimum_cohort,
         protection=project.config.protection.sum,
         group_size=project.config.group_size,
+        privacy=project.privacy_plan(),
         node_settings=project.config.node_settings(seed=seed, fold=None),
         coordinator_settings=project.config.coordinator_settings(),
     )

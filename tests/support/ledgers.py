@@ -14,6 +14,8 @@ from privacy.identity import Identity
 from privacy.ledger import Entry, next_entry
 from privacy.ledger.entry import EVALUATIONS, STATISTICS, UPDATE
 from privacy.manifest import Manifest, Protection
+from privacy.plan import PrivacyPlan, receipt_of
+from privacy.receipt import Receipt
 from privacy.sum_context import (
     ACCEPTED_DOMAIN,
     SURVIVORS_DOMAIN,
@@ -48,6 +50,7 @@ def manifest_of(
     minimum: int = 2,
     group_size: int = 0,
     protection: Protection = "masked",
+    privacy: PrivacyPlan | None = None,
 ) -> Manifest:
     """What the members of a run agreed on."""
     return Manifest(
@@ -60,6 +63,7 @@ def manifest_of(
         minimum_cohort=minimum,
         protection=protection,
         group_size=group_size,
+        privacy=privacy,
         node_settings={"training": {"rounds": 2}},
         coordinator_settings={"deadline_s": 60},
     )
@@ -90,11 +94,17 @@ class Script:
         minimum: int = 2,
         group_size: int = 0,
         protection: Protection = "masked",
+        privacy: PrivacyPlan | None = None,
     ) -> None:
         self.run = run
         self.names = tuple(names)
         self.manifest = manifest_of(
-            run, names, minimum=minimum, group_size=group_size, protection=protection
+            run,
+            names,
+            minimum=minimum,
+            group_size=group_size,
+            protection=protection,
+            privacy=privacy,
         )
         self.lines: list[Line] = []
         self.roster, self.keys = digest(run, "roster"), digest(run, "keys")
@@ -201,11 +211,24 @@ class Script:
             changes,
             step=step,
             round=number,
-            unit=self.manifest.unit,
-            mechanism="none",
             protection=self.manifest.protection,
-            values=10,
             members=members,
+            receipt=self.due_receipt(step, number).to_json(),
+        )
+
+    def due_receipt(self, step: str, number: int, values: int | None = None) -> Receipt:
+        """What the manifest says of such a release."""
+        plan = self.manifest.privacy
+        weighed = step == UPDATE and (plan is None or plan.noise == "local")
+        values = 10 + weighed if values is None else values
+        return receipt_of(
+            self.manifest.privacy,
+            run=self.run,
+            unit=self.manifest.unit,
+            step=step or UPDATE,
+            round_index=number,
+            fewest=self.manifest.minimum_cohort,
+            values=values,
         )
 
     def accept(

@@ -3,6 +3,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.ledgers import (
@@ -37,6 +38,11 @@ def verify(script: Script) -> Verdict:
     return verify_ledger(ledger_of(script))
 
 
+def other_receipt(**changes: Any) -> dict[str, object]:  # noqa: ANN401 - any field of a receipt
+    """The receipt that is due for the update of round 1, but for some fields."""
+    return {**ready().due_receipt(UPDATE, 1).to_json(), **changes}
+
+
 def fresh() -> Script:
     return Script().start().agree_on_keys()
 
@@ -55,13 +61,14 @@ def grouped(size: int = 6, minimum: int = 2) -> Script:
 
 def test_the_empty_ledger_holds() -> None:
     verdict = verify_ledger(b"", heads=[LedgerHead(0, EMPTY_ROOT)])
-    assert verdict == Verdict(0, EMPTY_ROOT, 0, 0, 0, 0, (), ())
+    assert verdict == Verdict(0, EMPTY_ROOT, 0, 0, 0, 0, (), (), ())
 
 
 def test_a_whole_run_is_counted() -> None:
     first, second = whole_run(), Script("s").start()
     entries = chained([*first.lines, *second.lines])
-    assert verify_ledger(data_of(entries)) == Verdict(
+    verdict = verify_ledger(data_of(entries))
+    assert replace(verdict, privacy=()) == Verdict(
         leaves=31,
         root=entries[-1].digest,
         runs=2,
@@ -70,7 +77,13 @@ def test_a_whole_run_is_counted() -> None:
         signatures=2 * 8 * 5,
         unfinished=("s",),
         without_receipt=(),
+        privacy=(),
     )
+    # without noise there is no bound
+    assert {(one.cohort, one.epsilon) for one in verdict.privacy} == {
+        ("training", None),
+        ("test", None),
+    }
 
 
 def test_runs_may_follow_each_other_or_be_interleaved() -> None:
@@ -268,8 +281,8 @@ MANIFESTS: list[tuple[str, Callable[[], Script]]] = [
             DOCUMENT + " ",
             DOCUMENT + "\n",
             DOCUMENT[:-1],
-            DOCUMENT.replace('"format":2', '"format":1'),
-            DOCUMENT.replace('"format":2', '"format":true'),
+            DOCUMENT.replace('"format":3', '"format":1'),
+            DOCUMENT.replace('"format":3', '"format":true'),
             DOCUMENT.replace('"minimum_cohort":2', '"minimum_cohort":0'),
             DOCUMENT.replace('"unit":"borrower"', '"unit":1'),
             DOCUMENT.replace('"unit":', '"units":'),
@@ -397,7 +410,18 @@ GRAMMAR: list[tuple[str, Callable[[], Script]]] = [
         lambda: ready().open(UPDATE, 1, members=ALL_BUT_ONE).receipt(members=list(NAMES)),
     ),
     ("receipt has another protection", lambda: ready().open(UPDATE, 1).receipt(protection="clear")),
-    ("receipt is about another unit", lambda: ready().open(UPDATE, 1).receipt(unit="window")),
+    (
+        "receipt is not what the run's manifest says",
+        lambda: ready().open(UPDATE, 1).receipt(receipt=other_receipt(unit="window")),
+    ),
+    (
+        "receipt is not what the run's manifest says",
+        lambda: ready().open(UPDATE, 1).receipt(receipt=other_receipt(purpose="no reason")),
+    ),
+    (
+        "another number of values than the model has",
+        lambda: ready().open(UPDATE, 1).receipt(receipt=other_receipt(values=1)),
+    ),
     # acceptance
     ("was opened has no receipt", lambda: ready().open(UPDATE, 1).accept()),
     ("accepts no sum that was opened", lambda: ready().accept()),

@@ -7,6 +7,7 @@ from privacy.canonical import canonical_json
 from privacy.errors import ProtocolError
 from privacy.identity import Identity, verify_signature
 from privacy.manifest import PROTECTIONS, SIGNING_DOMAIN, Manifest
+from privacy.plan import PrivacyPlan
 from privacy.randomness import system_bytes
 from privacy.secure_sum.schemes import SCHEMES
 
@@ -19,11 +20,32 @@ MANIFEST = Manifest(
     directory={"mill": "02" * 32, "bank": "01" * 32, "Île": "03" * 32},
     minimum_cohort=3,
     protection="masked",
+    privacy=None,
     group_size=4,
     node_settings={"seed": 1, "training": {"rate": 0.5, "layers": [8, 4]}, "fold": None},
     coordinator_settings={"rounds": 5, "watch": True},
 )
 DATA = MANIFEST.to_bytes()
+PLAN = PrivacyPlan(
+    noise="distributed",
+    mechanism="gaussian",
+    unit="borrower",
+    parts="apart",
+    rate=0.05,
+    rows_per_unit=4,
+    clip=1.0,
+    steps=1,
+    watches=0,
+    update_share=0.5,
+    statistics_share=2.0,
+    statistics_clip=3.0,
+    watch_share=1.0,
+    test_share=1.0,
+    evaluation_clip=1.5,
+    colluders=1,
+    delta=1e-5,
+    grid=2.0**-13,
+)
 
 
 def body() -> dict[str, object]:
@@ -59,6 +81,7 @@ def test_every_field_is_bound_by_the_digest() -> None:
         "minimum_cohort": 2,
         "protection": "clear",
         "group_size": 0,
+        "privacy": PLAN.to_json(),
         "node_settings": {},
         "coordinator_settings": {},
     }
@@ -109,7 +132,7 @@ def _wrong_values() -> list[tuple[str, object]]:
 
 @pytest.mark.parametrize(("name", "wrong"), _wrong_values())
 def test_a_value_of_another_type_is_refused(name: str, wrong: object) -> None:
-    with pytest.raises(ProtocolError, match=r"wrong type|format"):
+    with pytest.raises(ProtocolError, match=r"wrong type|format|privacy plan"):
         Manifest.from_bytes(canonical_json({**body(), name: wrong}))
 
 
@@ -118,8 +141,9 @@ def test_a_value_of_another_type_is_refused(name: str, wrong: object) -> None:
     [
         {"format": 0},
         {"format": 1},  # without groups, and without the schemes of today
-        {"format": 3},
-        {"format": 2.0},
+        {"format": 2},  # without noise
+        {"format": 4},
+        {"format": 3.0},
         {"minimum_cohort": 0},
         {"minimum_cohort": -1},
         {"group_size": -1},
@@ -187,3 +211,60 @@ def test_keys_of_the_directory_are_read() -> None:
 def test_a_key_that_is_none_is_refused_with_its_member(key: str) -> None:
     with pytest.raises(ProtocolError, match="bank"):
         replace(MANIFEST, directory={"bank": key}).directory_keys()
+
+
+def test_a_privacy_plan_comes_back_as_it_was() -> None:
+    manifest = replace(MANIFEST, privacy=PLAN)
+    assert Manifest.from_bytes(manifest.to_bytes()) == manifest
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("noise", "none"),
+        ("mechanism", "none"),
+        ("mechanism", "laplace"),
+        ("unit", ""),
+        ("unit", 1),
+        ("parts", "some"),
+        ("rate", 0.0),
+        ("rate", 1.5),
+        ("rate", True),
+        ("rows_per_unit", 0),
+        ("clip", 0.0),
+        ("clip", -1.0),
+        ("clip", "1"),
+        ("steps", 2),  # several steps hide nothing where shares are summed once
+        ("watches", -1),
+        ("update_share", 0.0),
+        ("update_share", 1e9),
+        ("statistics_share", 0.0),
+        ("statistics_clip", 0.0),
+        ("watch_share", 0.0),
+        ("test_share", 0.0),
+        ("evaluation_clip", 0.0),
+        ("colluders", -1),
+        ("colluders", 1.0),
+        ("delta", 0.0),
+        ("delta", 1.0),
+        ("delta", 1),
+        ("grid", 0.3),
+    ],
+)
+def test_a_privacy_plan_outside_its_ranges_is_refused(key: str, value: object) -> None:
+    changed = {**PLAN.to_json(), key: value}
+    with pytest.raises(ProtocolError):
+        Manifest.from_bytes(canonical_json({**body(), "privacy": changed}))
+
+
+def test_a_plan_for_organisations_samples_none_and_a_discrete_one_has_clean_grids() -> None:
+    for changes in (
+        {"unit": "organisation"},
+        {"mechanism": "discrete_gaussian"},
+        {"mechanism": "discrete_gaussian", "noise": "local"},
+    ):
+        with pytest.raises(ProtocolError):
+            PrivacyPlan.from_json({**PLAN.to_json(), **changes})
+    PrivacyPlan.from_json({**PLAN.to_json(), "unit": "organisation", "rate": 1.0})
+    clean = {"mechanism": "discrete_gaussian", "statistics_clip": 4.0, "evaluation_clip": 2.0}
+    PrivacyPlan.from_json({**PLAN.to_json(), **clean})

@@ -1,0 +1,240 @@
+"""What does a stated epsilon cost in quality, and where should the noise be? See README.md.
+
+    python experiments/privacy_utility/run.py [CONFIG ...] [--seeds 0 1 2] [--jobs 2]
+
+Every figure is made by the product's own code: contract, features, private statistics, sampling,
+clipping, noise shares, the members' common step. What is left out is what changes no number: masks,
+encryption, and rounding to a grid that is a thousandth of the noise. `--engine` runs single cells
+through the whole engine instead, to compare.
+
+Writes result.json beside this file: one entry a config, merged with what was there.
+"""
+
+import argparse
+import json
+import os
+import statistics
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from clients import common_model
+from clients.learner import Learner
+from clients.members import MemberRows, read_members
+from clients.model import from_vector, to_vector
+from clients.private_training import clipped_gradients, private_rows, train_privately
+from clients.protect import weighted_change
+from clients.spec import parse_node_spec
+from federation.config import Project, data_root, load_project
+from federation.noise_spec import NoiseSpec
+from privacy.ledger.entry import STATISTICS, UPDATE
+from privacy.mechanism import noised, update_range
+from privacy.plan import ORGANISATION, PrivacyPlan
+from privacy.randomness import system_bytes
+from privacy.tally import HEADLINE, metrics
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+CONFIGS = ("credit_uci_private", "claims_fremtpl2_private", "failure_cmapss_private")
+EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
+MODES = ("distributed", "centre", "local")
+NO_LIMIT = 2.0**60
+# as its config says: fewer steps, with less noise each, up to this epsilon
+SHORT = {"failure_cmapss_private": {"epsilon": 1.0, "rounds": 100, "average_last": 25}}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the grid; epsilon None adds no noise at all."""
+
+    config: str
+    mode: str
+    epsilon: float | None
+    seed: int
+
+
+@lru_cache(maxsize=1)
+def rows_of(config: str, fold: int | None) -> dict[str, MemberRows]:
+    project = load_project(ROOT / "configs" / f"{config}.yaml")
+    return read_members(project.contract, data_root(None), fold=fold)
+
+
+def project_of(cell: Cell) -> Project:
+    """The config with the cell's place of noise and epsilon."""
+    where = HERE / f"{cell.config}_local.yaml"
+    if cell.mode != "local":
+        where = ROOT / "configs" / f"{cell.config}.yaml"
+    project = load_project(where)
+    spec = project.config.privacy.model_dump(exclude_unset=True)
+    spec |= {"epsilon": cell.epsilon or 8.0}
+    updates: dict = {"privacy": NoiseSpec.model_validate(spec)}
+    if cell.mode == "centre":
+        # a trusted centre: its noise is all of it, and nobody colludes with it
+        updates["privacy"] = updates["privacy"].model_copy(update={"colluders": 0})
+        updates["minimum_cohort"] = 1
+    short = SHORT.get(cell.config)
+    if short is not None and cell.epsilon is not None and cell.epsilon <= short["epsilon"]:
+        training = project.config.training.model_copy(update={"rounds": short["rounds"]})
+        if cell.mode != "local":
+            updates |= {"training": training, "average_last": short["average_last"]}
+    config = project.config.model_copy(update=updates)
+    return project.model_copy(update={"config": config})
+
+
+def pooled(rows: dict[str, MemberRows]) -> dict[str, MemberRows]:
+    """All members' rows as one member's; a unit's name may be used by several."""
+
+    def joined(parts: list[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
+        marked = [
+            one.assign(__unit=name + "|" + one["__unit"].astype(str)) if "__unit" in one else one
+            for name, one in parts
+        ]
+        return pd.concat(marked, ignore_index=True)
+
+    train = joined([(name, one.train) for name, one in rows.items()])
+    test = joined([(name, one.test) for name, one in rows.items()])
+    return {"centre": MemberRows("centre", train, test)}
+
+
+def run(cell: Cell) -> dict[str, float]:
+    """Train one model, and test it exactly on all members' test rows."""
+    torch.set_num_threads(1)
+    project = project_of(cell)
+    found = [run_fold(project, cell, fold) for fold in project.folds]
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+
+
+def run_fold(project: Project, cell: Cell, fold: int | None) -> dict[str, float]:
+    rows = rows_of(cell.config, fold)
+    rows = pooled(rows) if cell.mode == "centre" else rows
+    config, contract = project.config, project.contract
+    plan = project.privacy_plan()
+    if plan is None:
+        raise ValueError("the config has no noise")
+    spec = parse_node_spec(config.node_settings(seed=cell.seed, fold=fold))
+    noisy = cell.epsilon is not None
+
+    def covered(values: np.ndarray, step: str, limit: float = NO_LIMIT) -> np.ndarray:
+        if not noisy:
+            return values
+        found = noised(values, plan=plan, step=step, limit=limit, entropy=system_bytes)
+        return found[: values.size]
+
+    work = {name: Learner(contract, spec, "cpu", plan=plan) for name in rows}
+    released: list[np.ndarray] = []
+    for _ in range(next(iter(work.values())).stages):
+        tallies = [
+            covered(work[name].tally_statistics(work[name].scaled(one.train), released), STATISTICS)
+            for name, one in rows.items()
+        ]
+        released.append(np.sum(tallies, axis=0))
+    laid = {}
+    for name, one in rows.items():
+        work[name].start(released)
+        examples = work[name].training_examples(work[name].scaled(one.train), released)
+        laid[name] = private_rows(work[name].network, examples, work[name].target, plan)
+    first = next(iter(work.values()))
+    common = common_model.start(first.vector())
+    units = first.overview(released).units if plan.unit != ORGANISATION else len(rows)
+    for index in range(1, spec.training.rounds + 1):
+        model = common.current
+        if plan.noise == "distributed":
+            total = np.zeros(model.size)
+            for name in rows:
+                from_vector(work[name].network, model)
+                own = -clipped_gradients(
+                    work[name].network, laid[name], work[name].target, plan, system_bytes
+                )
+                total += covered(own, UPDATE, update_range(plan))
+            mean = total / (plan.rate * units)
+            common = common_model.after_round(common, mean, spec, scheduled=True)
+            continue
+        changes = []
+        for name in rows:
+            from_vector(work[name].network, model)
+            quiet = plan if noisy else silent(plan)
+            train_privately(
+                work[name].network,
+                laid[name],
+                work[name].target,
+                quiet,
+                spec.training,
+                round_index=index,
+                expected_units=plan.rate * units / len(rows),
+                entropy=system_bytes,
+            )
+            after = to_vector(work[name].network)
+            changes.append(weighted_change(model, after, 1.0, spec.update)[:-1])
+        common = common_model.after_round(common, np.mean(changes, axis=0), spec)
+    tallies = []
+    for name, one in rows.items():
+        from_vector(work[name].network, common.average)
+        test = work[name].test_examples(work[name].scaled(one.test), released)
+        tallies.append(work[name].tally(test, exact=True))
+    kind = first.kind
+    total = np.sum(tallies, axis=0)
+    found = metrics(kind, total, first.groups, target_unit=first.target_unit)
+    return {"headline": found[HEADLINE[kind][0]], **found}
+
+
+def silent(plan: PrivacyPlan) -> PrivacyPlan:
+    """The same steps without noise."""
+    return replace(plan, update_share=1e-12)
+
+
+def cells(config: str, seeds: list[int]) -> list[Cell]:
+    asked: list[Cell] = []
+    for seed in seeds:
+        for mode in MODES:
+            asked += [Cell(config, mode, epsilon, seed) for epsilon in EPSILONS]
+        asked += [Cell(config, mode, None, seed) for mode in ("distributed", "local")]
+    return asked
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("configs", nargs="*", default=CONFIGS)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    asked = parser.parse_args()
+    path = HERE / "result.json"
+    for config in asked.configs or CONFIGS:
+        grid = cells(config, asked.seeds)
+        with ProcessPoolExecutor(asked.jobs) as pool:
+            values = list(pool.map(run, grid))
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        table: dict[str, dict[str, dict]] = {}
+        for mode in MODES:
+            for epsilon in (*EPSILONS, None):
+                mine = [
+                    value["headline"]
+                    for cell, value in zip(grid, values, strict=True)
+                    if (cell.mode, cell.epsilon) == (mode, epsilon)
+                ]
+                if mine:
+                    spread = statistics.stdev(mine) if len(mine) > 1 else 0.0
+                    entry = {"mean": statistics.mean(mine), "spread": spread, "values": mine}
+                    table.setdefault(mode, {})[str(epsilon or "none")] = entry
+        project = project_of(grid[0])
+        kept[config] = {
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            "unit": project.contract.unit,
+            "delta": project.config.privacy.delta,
+            "colluders": project.config.privacy.colluders,
+            "fewest": project.config.minimum_cohort,
+            "table": table,
+        }
+        path.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+        for mode, row in table.items():
+            shown = ", ".join(f"{epsilon}: {one['mean']:.4f}" for epsilon, one in row.items())
+            print(f"{config} {mode}: {shown}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

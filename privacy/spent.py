@@ -1,0 +1,105 @@
+"""What the runs of a ledger cost the units that they were about, from their receipts alone.
+
+Standard library alone. Renyi accounting at integer orders: an upper bound, a little above what a
+numerical accountant finds; see `privacy.accounting.pld`.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from privacy.accounting.event import event_of, solo_event_of
+from privacy.accounting.rdp import epsilon
+from privacy.ledger.grammar import Run
+from privacy.receipt import Receipt
+
+_DELTA = 1e-5
+
+
+@dataclass(frozen=True)
+class Spent:
+    """One cohort of units of one data set, at the member whose units it cost most.
+
+    Attributes:
+        contract: Digest of the data contract, 64 hexadecimal digits.
+        unit: Whom the figures are about.
+        cohort: "training" or "test".
+        member: Whose units were told of most.
+        releases: Of this member's rows, over all runs.
+        epsilon: Against the coordinator with `colluders` other members; None: without bound, as
+            something was released without noise.
+        solo_epsilon: With all other members together.
+        colluders: The most that any of the runs' plans names.
+        delta: The smallest of the runs' plans.
+    """
+
+    contract: str
+    unit: str
+    cohort: str
+    member: str
+    releases: int
+    epsilon: float | None
+    solo_epsilon: float | None
+    colluders: int
+    delta: float
+
+
+def spent(runs: Iterable[Run]) -> tuple[Spent, ...]:
+    """Compose all receipts, by contract, unit, cohort and member."""
+    found: dict[tuple[str, str, str], dict[str, list[Receipt]]] = {}
+    plans = []
+    for run in runs:
+        if run.agreed.privacy is not None:
+            plans.append(run.agreed.privacy)
+        for members, receipt in run.spent:
+            cohorts = ("training", "test") if receipt.cohort == "all" else (receipt.cohort,)
+            for cohort in cohorts:
+                by_member = found.setdefault((run.agreed.contract, receipt.unit, cohort), {})
+                for member in members:
+                    by_member.setdefault(member, []).append(receipt)
+    colluders = max((plan.colluders for plan in plans), default=0)
+    delta = min((plan.delta for plan in plans), default=_DELTA)
+    return tuple(
+        _worst(key, by_member, colluders=colluders, delta=delta)
+        for key, by_member in sorted(found.items())
+    )
+
+
+def _worst(
+    key: tuple[str, str, str],
+    by_member: dict[str, list[Receipt]],
+    *,
+    colluders: int,
+    delta: float,
+) -> Spent:
+    contract, unit, cohort = key
+    known: dict[tuple[tuple[object, ...], ...], tuple[float, float]] = {}
+    figures: dict[str, tuple[float, float]] = {}
+    for member, receipts in by_member.items():
+        facts = tuple(sorted(_facts(one) for one in receipts))
+        if facts not in known:
+            known[facts] = _epsilons(receipts, colluders, delta)
+        figures[member] = known[facts]
+    member = max(sorted(figures), key=lambda name: figures[name])
+    both = [None if math.isinf(value) else value for value in figures[member]]
+    return Spent(
+        contract=contract,
+        unit=unit,
+        cohort=cohort,
+        member=member,
+        releases=len(by_member[member]),
+        epsilon=both[0],
+        solo_epsilon=both[1],
+        colluders=colluders,
+        delta=delta,
+    )
+
+
+def _facts(one: Receipt) -> tuple[object, ...]:
+    return (one.mechanism, one.share, one.rate, one.steps, one.shares, one.values, one.grid)
+
+
+def _epsilons(receipts: Sequence[Receipt], colluders: int, delta: float) -> tuple[float, float]:
+    coordinator = epsilon([event_of(one, colluders=colluders) for one in receipts], delta)[0]
+    solo = epsilon([solo_event_of(one) for one in receipts], delta)[0]
+    return coordinator, solo
