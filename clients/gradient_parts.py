@@ -10,7 +10,7 @@ own precision and then never rounded again: a norm is the norm of the very vecto
 and a sum over many units holds its bound.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Protocol
@@ -22,8 +22,10 @@ from clients.gradient_rules import Diagonal, Form, Lookup, Outer
 from clients.scratch import Scratch
 
 EPSILON: Final = torch.finfo(torch.float64).eps
-# Numbers of all units' gradients of one layer that may be held at once, 12 bytes each.
+# Numbers of all units' gradients of one layer that may be held at once.
 LARGEST_WRITTEN: Final = 1 << 23
+# Numbers that become float64 at a time: as many as stay in a processor's cache.
+BLOCK: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,16 +127,19 @@ class Written:
     """Gradients written down for every unit.
 
     Attributes:
-        gradients: float64 (units, n).
+        gradients: (units, n), in the network's precision or float64.
+        block: float64 (some units, n); memory where they become float64, a few units at a time.
         runs: All n columns.
     """
 
     gradients: Tensor
+    block: Tensor
     runs: Sequence[Run]
 
     def squares(self) -> Tensor:
         """See `Part`."""
-        return _squares(self.gradients)
+        pieces = [_squares(exact) for _, exact in self._exact()]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def keep(self, kept: Tensor) -> "Written":
         """See `Part`."""
@@ -142,15 +147,31 @@ class Written:
 
     def write(self, scales: Tensor, total: Tensor) -> None:
         """See `Part`."""
-        if len(self.runs) == 1 and self.runs[0].order is None:
-            torch.mv(self.gradients.t(), scales, out=total[self.runs[0].place])
+        plain = len(self.runs) == 1 and self.runs[0].order is None
+        width = self.gradients.shape[1]
+        sums = total[self.runs[0].place] if plain else total.new_empty(width)
+        for units, exact in self._exact():
+            if units.start == 0:
+                torch.mv(exact.t(), scales[units], out=sums)
+            else:
+                sums.addmv_(exact.t(), scales[units])
+        if plain:
             return
-        sums = torch.mv(self.gradients.t(), scales)
         for run in self.runs:
             if run.order is None:
                 total[run.place] = sums[run.columns]
             else:
                 _channels_first(sums[run.columns], run.order, total[run.place])
+
+    def _exact(self) -> Iterator[tuple[slice, Tensor]]:
+        """All units' gradients as float64, a block of units after the other."""
+        count = len(self.gradients)
+        if self.gradients.dtype == torch.float64:
+            yield slice(0, count), self.gradients
+            return
+        for start in range(0, count, len(self.block)):
+            piece = self.gradients[start : start + len(self.block)]
+            yield slice(start, start + len(piece)), self.block[: len(piece)].copy_(piece)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +268,11 @@ def _written(
                 torch.bmm(g.mT, a, out=into.view(units, outputs, inputs))
             else:
                 torch.sum(g * a, 1, out=into)
-    if dtype == torch.float64:
-        return Written(own, runs)
-    return Written(scratch.take(torch.float64, *own.shape).copy_(own), runs)
+    together = min(units, max(1, BLOCK // own.shape[1]))
+    block = scratch.take(torch.float64, together, own.shape[1])
+    if together == units:
+        own = block.copy_(own)
+    return Written(own, block, runs)
 
 
 @lru_cache(maxsize=64)
@@ -308,9 +331,9 @@ def _laid_out(
     first = pieces[0]
     if len(pieces) > 1:
         first = torch.cat([p.reshape(units, -1, width) for p in pieces], dim=1)
-    if first.dtype != dtype or not first.is_contiguous():
-        first = scratch.take(dtype, *first.shape).copy_(first)
-    return first.view(units, -1, width)
+    if first.dtype == dtype and (first.is_contiguous() or first.shape[::2] == (units, width)):
+        return first.reshape(units, -1, width)  # never a copy
+    return scratch.take(dtype, *first.shape).copy_(first).view(units, -1, width)
 
 
 def _channels_first(gradient: Tensor, order: tuple[int, int, int], into: Tensor) -> None:

@@ -170,10 +170,21 @@ def unit_names(frame: pd.DataFrame, contract: DataContract) -> "pd.Series[str]":
     """Each row's unit as text: its unit columns joined by "|"; a unit of its own without any.
 
     Without unit columns the frame's `__row` is the unit's name.
+
+    Raises:
+        DataError: A row names no unit. Whose it is, nobody could say; so nobody's part in what
+            leaves would be bounded.
     """
     columns = contract.unit_columns
     if not columns:
         return frame[ROW].astype(str)
+    for column in columns:
+        empty = int(frame[column.name].isna().sum())
+        if empty:
+            raise DataError(
+                f"{contract.name}: column {column.name} has {empty} empty cells; every row needs "
+                f"its {contract.unit}."
+            )
     names = _as_text(frame[columns[0].name])
     for column in columns[1:]:
         names = names + "|" + _as_text(frame[column.name])

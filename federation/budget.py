@@ -89,12 +89,12 @@ def _table(title: str, rows: Sequence[_Row]) -> Table:
     # A figure that is cut short would be another figure.
     for name in ("spent", "re-\nserved", "cap", "left", "runs\nleft", "tight", "attack\nfinds"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("last run", overflow="fold", min_width=8)
     for statement, cohort in rows:
-        table.add_row(
-            statement.terms.member, *_figures("eps_coord", cohort.coordinator), statement.last_run
-        )
-        table.add_row("", *_figures("eps_solo", cohort.solo), "")
+        table.add_row(statement.terms.member, *_figures("eps_coord", cohort.coordinator))
+        table.add_row("", *_figures("eps_solo", cohort.solo))
+    last = max((statement for statement, _ in rows), key=lambda one: one.last_time_ms)
+    if last.last_run:
+        table.caption = f"last run: {last.last_run}"
     return table
 
 

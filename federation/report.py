@@ -124,12 +124,20 @@ def member_table(result: Mapping[str, Any]) -> Table:
         result["metrics"].get(headline),
         personal["metrics"].get(headline) if personal else None,
     )
+    captions: list[str] = []
+    noise = result["metrics"].get(f"{headline}_noise")
+    if noise is not None:
+        captions.append(
+            f"all members: the noise of a private evaluation moves it by {noise:.2g} (one "
+            "standard deviation); members' own figures are exact and stay with them."
+        )
     if baselines:
         pooled = baselines["pooled"]["metrics"].get(headline)
-        table.caption = (
+        captions.append(
             f"pooled, which nobody may do: {_number(pooled)}. "
             "'alone' over all members: each row is scored by its own member's model."
         )
+    table.caption = " ".join(captions) or None
     return table
 
 

@@ -28,9 +28,14 @@ from clients import common_model
 from clients.learner import Learner
 from clients.members import MemberRows, read_members
 from clients.model import from_vector, to_vector
-from clients.private_training import clipped_gradients, private_rows, train_privately
+from clients.private_training import (
+    PrivateRows,
+    clipped_gradients,
+    private_rows,
+    train_privately,
+)
 from clients.protect import weighted_change
-from clients.spec import parse_node_spec
+from clients.spec import NodeSpec, parse_node_spec
 from federation.config import Project, data_root, load_project
 from federation.noise_spec import NoiseSpec
 from privacy.ledger.entry import STATISTICS, UPDATE
@@ -110,82 +115,96 @@ def run(cell: Cell) -> dict[str, float]:
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
 
 
+@dataclass(frozen=True)
+class Federation:
+    """All members of one run, with what their common step needs."""
+
+    work: dict[str, Learner]
+    laid: dict[str, PrivateRows]
+    plan: PrivacyPlan
+    spec: NodeSpec
+    units: float
+    noisy: bool
+
+    def covered(self, values: np.ndarray, step: str, limit: float = NO_LIMIT) -> np.ndarray:
+        if not self.noisy:
+            return values
+        found = noised(values, plan=self.plan, step=step, limit=limit, entropy=system_bytes)
+        return found[: values.size]
+
+    def together(self, model: np.ndarray) -> np.ndarray:
+        """One step of all: the mean step downhill, of their shares' sum."""
+        total = np.zeros(model.size)
+        for name, learner in self.work.items():
+            from_vector(learner.network, model)
+            own = clipped_gradients(
+                learner.network, self.laid[name], learner.target, self.plan, system_bytes
+            )
+            total += self.covered(-own, UPDATE, update_range(self.plan))
+        return total / (self.plan.rate * self.units)
+
+    def apart(self, model: np.ndarray, index: int) -> np.ndarray:
+        """One round of steps of their own: the members' mean change."""
+        changes = []
+        for name, learner in self.work.items():
+            from_vector(learner.network, model)
+            train_privately(
+                learner.network,
+                self.laid[name],
+                learner.target,
+                self.plan if self.noisy else replace(self.plan, update_share=1e-12),
+                self.spec.training,
+                round_index=index,
+                expected_units=self.plan.rate * self.units / len(self.work),
+                entropy=system_bytes,
+            )
+            after = to_vector(learner.network)
+            changes.append(weighted_change(model, after, 1.0, self.spec.update)[:-1])
+        return np.mean(changes, axis=0)
+
+
 def run_fold(project: Project, cell: Cell, fold: int | None) -> dict[str, float]:
     rows = rows_of(cell.config, fold)
     rows = pooled(rows) if cell.mode == "centre" else rows
-    config, contract = project.config, project.contract
     plan = project.privacy_plan()
     if plan is None:
         raise ValueError("the config has no noise")
-    spec = parse_node_spec(config.node_settings(seed=cell.seed, fold=fold))
+    spec = parse_node_spec(project.config.node_settings(seed=cell.seed, fold=fold))
+    work = {name: Learner(project.contract, spec, "cpu", plan=plan) for name in rows}
+    first = next(iter(work.values()))
     noisy = cell.epsilon is not None
-
-    def covered(values: np.ndarray, step: str, limit: float = NO_LIMIT) -> np.ndarray:
-        if not noisy:
-            return values
-        found = noised(values, plan=plan, step=step, limit=limit, entropy=system_bytes)
-        return found[: values.size]
-
-    work = {name: Learner(contract, spec, "cpu", plan=plan) for name in rows}
+    members = Federation(work, {}, plan, spec, len(rows), noisy)
     released: list[np.ndarray] = []
-    for _ in range(next(iter(work.values())).stages):
+    for _ in range(first.stages):
         tallies = [
-            covered(work[name].tally_statistics(work[name].scaled(one.train), released), STATISTICS)
+            members.covered(
+                work[name].tally_statistics(work[name].scaled(one.train), released), STATISTICS
+            )
             for name, one in rows.items()
         ]
         released.append(np.sum(tallies, axis=0))
-    laid = {}
     for name, one in rows.items():
         work[name].start(released)
         examples = work[name].training_examples(work[name].scaled(one.train), released)
-        laid[name] = private_rows(work[name].network, examples, work[name].target, plan)
-    first = next(iter(work.values()))
+        members.laid[name] = private_rows(work[name].network, examples, work[name].target, plan)
+    if plan.unit != ORGANISATION:
+        members = replace(members, units=first.overview(released).units)
     common = common_model.start(first.vector())
-    units = first.overview(released).units if plan.unit != ORGANISATION else len(rows)
     for index in range(1, spec.training.rounds + 1):
-        model = common.current
         if plan.noise == "distributed":
-            total = np.zeros(model.size)
-            for name in rows:
-                from_vector(work[name].network, model)
-                own = -clipped_gradients(
-                    work[name].network, laid[name], work[name].target, plan, system_bytes
-                )
-                total += covered(own, UPDATE, update_range(plan))
-            mean = total / (plan.rate * units)
+            mean = members.together(common.current)
             common = common_model.after_round(common, mean, spec, scheduled=True)
-            continue
-        changes = []
-        for name in rows:
-            from_vector(work[name].network, model)
-            quiet = plan if noisy else silent(plan)
-            train_privately(
-                work[name].network,
-                laid[name],
-                work[name].target,
-                quiet,
-                spec.training,
-                round_index=index,
-                expected_units=plan.rate * units / len(rows),
-                entropy=system_bytes,
-            )
-            after = to_vector(work[name].network)
-            changes.append(weighted_change(model, after, 1.0, spec.update)[:-1])
-        common = common_model.after_round(common, np.mean(changes, axis=0), spec)
+        else:
+            mean = members.apart(common.current, index)
+            common = common_model.after_round(common, mean, spec)
     tallies = []
     for name, one in rows.items():
         from_vector(work[name].network, common.average)
         test = work[name].test_examples(work[name].scaled(one.test), released)
         tallies.append(work[name].tally(test, exact=True))
-    kind = first.kind
     total = np.sum(tallies, axis=0)
-    found = metrics(kind, total, first.groups, target_unit=first.target_unit)
-    return {"headline": found[HEADLINE[kind][0]], **found}
-
-
-def silent(plan: PrivacyPlan) -> PrivacyPlan:
-    """The same steps without noise."""
-    return replace(plan, update_share=1e-12)
+    found = metrics(first.kind, total, first.groups, target_unit=first.target_unit)
+    return {"headline": found[HEADLINE[first.kind][0]], **found}
 
 
 def cells(config: str, seeds: list[int]) -> list[Cell]:

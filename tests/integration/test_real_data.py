@@ -67,3 +67,21 @@ def test_plants_reach_the_published_range(tmp_path: Path) -> None:
     result = _launch(tmp_path, "failure_ai4i", {"rounds": 20}, watch_every=20)
     assert result["metrics"]["auc"] >= 0.95
     assert sum(fold["rows"] for fold in result["folds"]) == 10_000
+
+
+def test_lenders_gain_although_no_borrower_shows(tmp_path: Path) -> None:
+    result = _launch(tmp_path, "credit_uci_private", {"rounds": 60}, average_last=40)
+    privacy = result["privacy"]
+    assert privacy["unit"] == "borrower"
+    assert 0.98 < privacy["epsilon"] <= 1.0
+    assert privacy["epsilon"] < privacy["solo_epsilon"] < 4.5
+    assert privacy["audit"]["epsilon_lower"] < privacy["audit"]["epsilon_claimed"] < 1.0
+    # a private evaluation of 6,000 borrowers is off by 0.004 (one deviation); members who know
+    # their own rows need no noise, and their model alone had none
+    assert result["metrics"]["auc"] > 0.75
+    alone = result["baselines"]["local_only"]
+    gained = [
+        result["by_member"][member]["auc"] - alone["by_member"][member]["auc"]
+        for member in result["members"]
+    ]
+    assert sum(gain > 0 for gain in gained) >= 9

@@ -112,7 +112,7 @@ def test_each_member_is_shown_with_what_is_spent_and_what_is_left(home: Home) ->
         figures = (found.spent, found.pending, found.cap, found.left, found.epsilon)
         shown_figures = [f"{figure:.2f}" for figure in figures if figure is not None]
         assert [word for word in line.split() if word in shown_figures] == shown_figures
-    assert "20260101-loans" in lines[bank]
+    assert "last run: 20260101-loans" in text
     assert " 8.00 " not in broker
     assert "12.00" in text
     assert "loans: borrower, training" in text
