@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clients.clipped_sum import ClippedSum, scales
-from clients.gradient_parts import Place, parts_of
-from clients.gradient_rules import Call, Form, Rule, rule_of
+from clients.gradient_parts import Place, part_of
+from clients.gradient_rules import Array, Call, Rule, rule_of
 from clients.scratch import Scratch
 from clients.unit_batch import RowLoss, places_of, units_of
 from clients.unit_independence import refuse_mixing
@@ -35,7 +37,7 @@ class BookKept:
         self._network = network
         self._length = max(place.stop for place in places.values())
         self._device = next(iter(places)).device
-        self._scratch = Scratch(self._device)
+        self._scratch = Scratch()
         self._layers: list[tuple[nn.Module, Rule, Place]] = []
         for layer in network.modules():
             own = dict(layer.named_parameters(recurse=False))
@@ -50,33 +52,35 @@ class BookKept:
     ) -> ClippedSum:
         """See `clients.unit_gradient.UnitGradient`."""
         units = units_of(inputs, weights, clip)
-        total = torch.zeros(self._length, dtype=torch.float64, device=self._device)
         if units == 0:
-            return ClippedSum(total=total, norms=total.new_zeros(0))
+            return self._result(np.zeros(self._length), np.zeros(0))
         if self._examined < min(units, 2):
             layers = [layer for layer, _, _ in self._layers]
             refuse_mixing(self._network, layers, inputs, row_loss, units)
             self._examined = min(units, 2)
         calls = self._passes(inputs, row_loss, weights)
         self._scratch.reset()
-        forms: list[tuple[Form, Place]] = []
-        for layer, rule, place in self._layers:
-            own = calls.get(layer)
-            if own is not None:
-                forms.append((rule(layer, own, self._scratch), place))
-        parts = parts_of(forms, units, self._scratch)
-        squares = total.new_zeros(units)
-        for part in parts:
-            squares += part.squares()
-        norms = squares.sqrt_()
-        factors = scales(norms.cpu().numpy(), clip)
-        on_device = torch.from_numpy(factors).to(self._device)
-        if not factors.all():
-            # zero times what is not finite would not be zero
-            parts = [part.keep(on_device > 0) for part in parts]
-        for part in parts:
-            part.write(on_device, total)
-        return ClippedSum(total=total, norms=norms)
+        with np.errstate(all="ignore"):  # what is not finite is found by its norm
+            parts = [
+                part_of(rule(layer, calls[layer], self._scratch), place, units, self._scratch)
+                for layer, rule, place in self._layers
+                if layer in calls
+            ]
+            norms = np.sqrt(sum((part.squares() for part in parts), np.zeros(units)))
+            factors = scales(norms, clip)
+            if not factors.all():
+                # zero times what is not finite would not be zero
+                parts = [part.keep(factors > 0) for part in parts]
+            total = np.zeros(self._length)
+            for part in parts:
+                part.write(factors, total)
+        return self._result(total, norms)
+
+    def _result(self, total: NDArray[np.float64], norms: NDArray[np.float64]) -> ClippedSum:
+        return ClippedSum(
+            total=torch.from_numpy(total).to(self._device),
+            norms=torch.from_numpy(norms).to(self._device),
+        )
 
     def _passes(
         self, inputs: Sequence[Tensor], row_loss: RowLoss, weights: Tensor
@@ -101,5 +105,11 @@ class BookKept:
         calls: dict[nn.Module, list[Call]] = {}
         for (layer, a), g in zip(record, grads, strict=True):
             if g is not None:
-                calls.setdefault(layer, []).append((a, g))
+                calls.setdefault(layer, []).append((_on_host(a), _on_host(g)))
         return calls
+
+
+def _on_host(tensor: Tensor) -> Array:
+    if tensor.dtype in {torch.bfloat16, torch.float16}:
+        tensor = tensor.float()
+    return tensor.cpu().numpy()

@@ -1,22 +1,25 @@
 """Rules of layers: how a layer's inputs and the gradient of its outputs make its weights' gradient.
 
-A layer's outputs carry all that the loss says about its weights. Each rule here brings one kind of
-layer into one of three forms; what is done with them, `clients/gradient_parts.py` knows. There are
-rules for linear layers, convolutions in time, embeddings, layer and group normalisation, and none
-for recurrent layers.
+A layer's outputs carry all that the loss says about its weights. Each rule brings one kind of layer
+into one of three forms; `clients.gradient_parts` knows what is done with them. There are rules for
+linear layers, convolutions in time, embeddings, layer and group normalisation, and none for
+recurrent layers.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from torch import Tensor, nn
-from torch.nn import functional
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+from torch import nn
 
 from clients.scratch import Scratch
 
-Call: TypeAlias = tuple[Tensor, Tensor]
+Array: TypeAlias = NDArray[Any]
+
+Call: TypeAlias = tuple[Array, Array]
 """A layer's input and the gradient of its output, rows first."""
 
 
@@ -26,7 +29,7 @@ class Outer:
 
     Attributes:
         calls: (a, g), for each call of the layer: a (rows, ...) with `inputs` numbers for each
-            position, g (rows, ..., outputs).
+            position, g (rows, ...) with `outputs`.
         inputs: As many as a row of the weight has.
         outputs: Rows of the weight.
         order: (outputs, kernel, channels), where a has the kernel's places before the channels
@@ -44,7 +47,7 @@ class Diagonal:
     """The weight's gradient is the sum over positions of g * a, number by number; the bias's of g.
 
     Attributes:
-        calls: (a, g), both (rows, ...) with `width` numbers for each position.
+        calls: (a, g), both with `width` numbers for each position, row by row.
         width: Numbers in the weight.
     """
 
@@ -82,18 +85,18 @@ def rule_of(layer: nn.Module) -> Rule | None:
 
 def _linear(layer: nn.Linear, calls: Sequence[Call], _: Scratch) -> Outer:
     """Any leading dimensions: all but the first are positions of a row."""
-    outputs, inputs = layer.weight.shape
-    return Outer(calls, inputs, outputs)
+    return Outer(calls, layer.in_features, layer.out_features)
 
 
 def _convolution(layer: nn.Conv1d, calls: Sequence[Call], scratch: Scratch) -> Outer:
     """A linear layer over patches."""
-    outputs, channels, kernel = layer.weight.shape
-    pairs = [(_patches(layer, a, scratch), g.mT) for a, g in calls]
-    return Outer(pairs, kernel * channels, outputs, (outputs, kernel, channels))
+    (kernel,) = layer.kernel_size
+    order = (layer.out_channels, kernel, layer.in_channels)
+    pairs = [(_patches(layer, a, scratch), g.transpose(0, 2, 1)) for a, g in calls]
+    return Outer(pairs, kernel * layer.in_channels, layer.out_channels, order)
 
 
-def _patches(layer: nn.Conv1d, rows: Tensor, scratch: Scratch) -> Tensor:
+def _patches(layer: nn.Conv1d, rows: Array, scratch: Scratch) -> Array:
     """(rows, channels, steps) to a view (rows, outputs in time, kernel, channels).
 
     Time comes before channels, so that a patch is one run of memory.
@@ -105,11 +108,18 @@ def _patches(layer: nn.Conv1d, rows: Tensor, scratch: Scratch) -> Tensor:
         before, after = reach // 2, reach - reach // 2
     else:
         before = after = 0 if isinstance(layer.padding, str) else layer.padding[0]
-    padded = scratch.take(rows.dtype, count, before + steps + after, channels)
+    length = before + steps + after
+    padded = scratch.take(rows.dtype, count, length, channels)
     padded[:, :before] = 0.0
     padded[:, before + steps :] = 0.0
-    padded[:, before : before + steps] = rows.mT
-    return padded.unfold(1, reach + 1, stride)[..., ::dilation].mT
+    padded[:, before : before + steps] = rows.transpose(0, 2, 1)
+    by_row, by_step, by_channel = padded.strides
+    return as_strided(
+        padded,
+        (count, (length - reach - 1) // stride + 1, kernel, channels),
+        (by_row, stride * by_step, dilation * by_step, by_channel),
+        writeable=False,
+    )
 
 
 def _embedding(layer: nn.Embedding, calls: Sequence[Call], _: Scratch) -> Lookup:
@@ -118,19 +128,28 @@ def _embedding(layer: nn.Embedding, calls: Sequence[Call], _: Scratch) -> Lookup
 
 def _layer_norm(layer: nn.LayerNorm, calls: Sequence[Call], _: Scratch) -> Diagonal:
     """Weight and bias act on each normalised number alone."""
-    shape = layer.normalized_shape
-    pairs = [(functional.layer_norm(a, shape, eps=layer.eps), g) for a, g in calls]
-    return Diagonal(pairs, math.prod(shape))
+    width = int(np.prod(layer.normalized_shape))
+    pairs = [(_normal(a.reshape(-1, width), layer.eps), g) for a, g in calls]
+    return Diagonal(pairs, width)
 
 
 def _group_norm(layer: nn.GroupNorm, calls: Sequence[Call], _: Scratch) -> Diagonal:
     """Weight and bias act on a channel's normalised numbers."""
     pairs = []
     for a, g in calls:
-        normal = functional.group_norm(a, layer.num_groups, eps=layer.eps)
-        rows = g.shape[:2]
-        pairs.append((normal.reshape(*rows, -1).mT, g.reshape(*rows, -1).mT))
+        rows, channels = a.shape[:2]
+        normal = _normal(a.reshape(rows, layer.num_groups, -1), layer.eps)
+        by_channel = (x.reshape(rows, channels, -1).transpose(0, 2, 1) for x in (normal, g))
+        pairs.append((next(by_channel), next(by_channel)))
     return Diagonal(pairs, layer.num_channels)
+
+
+def _normal(values: Array, eps: float) -> NDArray[np.float64]:
+    """Numbers along the last axis less their mean, over their deviation."""
+    exact = values.astype(np.float64)
+    exact -= exact.mean(-1, keepdims=True)
+    exact /= np.sqrt(np.square(exact).mean(-1, keepdims=True) + eps)
+    return exact
 
 
 _RULES: Final[dict[type[nn.Module], Rule]] = {

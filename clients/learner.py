@@ -249,23 +249,6 @@ class Learner:
         return to_vector(self.network)
 
 
-def sensitivities(contract: DataContract, spec: NodeSpec) -> tuple[float, float]:
-    """L2 norms by which one unit can change a member's statistics, and its evaluations.
-
-    Both follow from the contract's ranges and the run's settings alone, not from rows.
-
-    Raises:
-        InputError: The contract lacks a bound that noise needs, or the settings need statistics
-            that noise would drown.
-    """
-    features: TableFeatures | WindowFeatures = (
-        TableFeatures(contract, spec, private="unit")
-        if spec.features.window is None
-        else WindowFeatures(contract, spec, spec.features.window, private="unit")
-    )
-    return features.sensitivity, private_sensitivity(tally_kind(contract))
-
-
 def split_validation(rows: pd.DataFrame, spec: NodeSpec) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Training and validation rows; a unit is wholly in one of them."""
     if spec.validation_share == 0:

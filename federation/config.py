@@ -263,7 +263,7 @@ class Project(Frozen):
         config = self.config
         if config.privacy.noise == "none":
             return None
-        from clients.learner import sensitivities
+        from clients.sensitivity import sensitivities
 
         fold = self.folds[0]
         spec = parse_node_spec(config.node_settings(seed=0, fold=fold))

@@ -36,6 +36,7 @@ from clients.private_training import (
 )
 from clients.protect import weighted_change
 from clients.spec import NodeSpec, parse_node_spec
+from clients.targets import tally_kind
 from federation.config import Project, data_root, load_project
 from federation.noise_spec import NoiseSpec
 from privacy.ledger.entry import STATISTICS, UPDATE
@@ -216,13 +217,46 @@ def cells(config: str, seeds: list[int]) -> list[Cell]:
     return asked
 
 
+def plot(kept: dict) -> None:
+    """Quality against epsilon, one panel a data set; the line is the same without noise."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, len(kept), figsize=(4.2 * len(kept), 3.6))
+    for panel, (config, entry) in zip(np.atleast_1d(panels), sorted(kept.items()), strict=True):
+        for mode, row in entry["table"].items():
+            points = [(float(epsilon), one) for epsilon, one in row.items() if epsilon != "none"]
+            panel.errorbar(
+                [epsilon for epsilon, _ in points],
+                [one["mean"] for _, one in points],
+                [one["spread"] for _, one in points],
+                marker="o",
+                capsize=3,
+                label=mode,
+            )
+        panel.axhline(entry["table"]["distributed"]["none"]["mean"], color="grey", linestyle=":")
+        panel.set_xscale("log", base=2)
+        panel.set_xlabel(f"epsilon of a {entry['unit']}, delta {entry['delta']:g}")
+        panel.set_title(f"{config.removesuffix('_private')}\n{entry['headline']}")
+        panel.grid(alpha=0.3)
+    panels.flat[0].legend()
+    figure.tight_layout()
+    figure.savefig(HERE / "plot.png", dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("configs", nargs="*", default=CONFIGS)
+    parser.add_argument("--plot", action="store_true", help="Only draw what is in result.json.")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     asked = parser.parse_args()
     path = HERE / "result.json"
+    if asked.plot:
+        plot(json.loads(path.read_text()))
+        return
     for config in asked.configs or CONFIGS:
         grid = cells(config, asked.seeds)
         with ProcessPoolExecutor(asked.jobs) as pool:
@@ -244,12 +278,14 @@ def main() -> None:
         kept[config] = {
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
             "unit": project.contract.unit,
+            "headline": HEADLINE[tally_kind(project.contract)][0],
             "delta": project.config.privacy.delta,
             "colluders": project.config.privacy.colluders,
             "fewest": project.config.minimum_cohort,
             "table": table,
         }
         path.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+        plot(kept)
         for mode, row in table.items():
             shown = ", ".join(f"{epsilon}: {one['mean']:.4f}" for epsilon, one in row.items())
             print(f"{config} {mode}: {shown}", flush=True)
