@@ -1,6 +1,8 @@
 """Clipped sums from one forward and one backward pass, for layers that have a rule."""
 
+import math
 from collections.abc import Sequence
+from typing import Final, TypeAlias
 
 import numpy as np
 import torch
@@ -8,11 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clients.clipped_sum import ClippedSum, scales
-from clients.gradient_parts import Place, part_of
+from clients.gradient_parts import Place, numbers_held, part_of
 from clients.gradient_rules import Array, Call, Rule, rule_of
 from clients.scratch import Scratch
 from clients.unit_batch import RowLoss, places_of, units_of
 from clients.unit_independence import refuse_mixing
+
+Calls: TypeAlias = dict[nn.Module, list[Call]]
+Floats: TypeAlias = NDArray[np.float64]
+
+# Numbers that parts may take at a time, so that they stay in a processor's caches.
+NEAR: Final = 1 << 20
 
 
 def has_rules(network: nn.Module) -> bool:
@@ -45,6 +53,7 @@ class BookKept:
             weight, bias = (places.get(own[n]) if n in own else None for n in ("weight", "bias"))
             if rule is not None and not weight is bias is None:
                 self._layers.append((layer, rule, Place(weight, bias)))
+        self._sizes: dict[int, int] = {}  # units at a time, by rows of each
         self._examined = 0
 
     def clipped_sum(
@@ -59,32 +68,58 @@ class BookKept:
             refuse_mixing(self._network, layers, inputs, row_loss, units)
             self._examined = min(units, 2)
         calls = self._passes(inputs, row_loss, weights)
+        size, rows = self._units_at_a_time(calls, weights), weights.shape[1]
+        if size == units:
+            return self._result(*self._clipped(calls, units, clip))
+        total, norms = np.zeros(self._length), np.zeros(units)
+        for start in range(0, units, size):
+            stop = min(start + size, units)
+            own = slice(start * rows, stop * rows)
+            of_block = {layer: [(a[own], g[own]) for a, g in calls[layer]] for layer in calls}
+            more, norms[start:stop] = self._clipped(of_block, stop - start, clip)
+            total += more
+        return self._result(total, norms)
+
+    def _clipped(self, calls: Calls, units: int, clip: float) -> tuple[Floats, Floats]:
+        """The sum of some units' clipped gradients, and their norms."""
         self._scratch.reset()
+        total = np.zeros(self._length)
         with np.errstate(all="ignore"):  # what is not finite is found by its norm
             parts = [
                 part_of(rule(layer, calls[layer], self._scratch), place, units, self._scratch)
                 for layer, rule, place in self._layers
                 if layer in calls
             ]
-            norms = np.sqrt(sum((part.squares() for part in parts), np.zeros(units)))
+            norms: Floats = np.sqrt(sum((part.squares() for part in parts), np.zeros(units)))
             factors = scales(norms, clip)
             if not factors.all():
                 # zero times what is not finite would not be zero
                 parts = [part.keep(factors > 0) for part in parts]
-            total = np.zeros(self._length)
             for part in parts:
                 part.write(factors, total)
-        return self._result(total, norms)
+        return total, norms
 
-    def _result(self, total: NDArray[np.float64], norms: NDArray[np.float64]) -> ClippedSum:
+    def _units_at_a_time(self, calls: Calls, weights: Tensor) -> int:
+        """So many units that their parts are near the processor, in blocks of like size."""
+        units, rows = weights.shape
+        if rows not in self._sizes:
+            held = 1
+            self._scratch.reset()
+            for layer, rule, _ in self._layers:
+                first = [(a[:rows], g[:rows]) for a, g in calls.get(layer, [])]
+                if first:
+                    held += numbers_held(rule(layer, first, self._scratch), 1)
+            self._sizes[rows] = max(1, NEAR // held)
+        blocks = math.ceil(units / self._sizes[rows])
+        return math.ceil(units / blocks)
+
+    def _result(self, total: Floats, norms: Floats) -> ClippedSum:
         return ClippedSum(
             total=torch.from_numpy(total).to(self._device),
             norms=torch.from_numpy(norms).to(self._device),
         )
 
-    def _passes(
-        self, inputs: Sequence[Tensor], row_loss: RowLoss, weights: Tensor
-    ) -> dict[nn.Module, list[Call]]:
+    def _passes(self, inputs: Sequence[Tensor], row_loss: RowLoss, weights: Tensor) -> Calls:
         """Each layer's inputs, and the gradients of its outputs."""
         record: list[tuple[nn.Module, Tensor]] = []
         outs: list[Tensor] = []
@@ -102,7 +137,7 @@ class BookKept:
                 hook.remove()
         direction = weights.reshape(-1).to(losses.dtype)
         grads = torch.autograd.grad(losses, outs, direction, allow_unused=True)
-        calls: dict[nn.Module, list[Call]] = {}
+        calls: Calls = {}
         for (layer, a), g in zip(record, grads, strict=True):
             if g is not None:
                 calls.setdefault(layer, []).append((_on_host(a), _on_host(g)))

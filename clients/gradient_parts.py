@@ -26,8 +26,6 @@ Order: TypeAlias = tuple[int, int, int] | None
 
 EXACT: Final = np.dtype(np.float64)
 EPSILON: Final = float(np.finfo(np.float64).eps)
-# Numbers of one layer's gradients, of all units, that may be held at once.
-LARGEST_WRITTEN: Final = 1 << 23
 # Numbers that become float64 at a time: as many as stay in a processor's cache.
 BLOCK: Final = 1 << 16
 
@@ -211,7 +209,7 @@ def part_of(form: Form, place: Place, units: int, scratch: Scratch) -> Part:
     """
     if isinstance(form, Lookup):
         return _rows(form, place, units)
-    if isinstance(form, Outer) and _better_unwritten(form, units):
+    if isinstance(form, Outer) and not _worth_writing(form, units):
         a, g = (
             _laid_out([call[i] for call in form.calls], width, units, EXACT, scratch)
             for i, width in ((0, form.inputs), (1, form.outputs))
@@ -220,14 +218,25 @@ def part_of(form: Form, place: Place, units: int, scratch: Scratch) -> Part:
     return _written(form, place, units, scratch)
 
 
-def _better_unwritten(outer: Outer, units: int) -> bool:
-    """Whether products between positions cost less than gradients do; found by timing one CPU."""
-    inputs, outputs = outer.inputs, outer.outputs
-    positions = sum(g.size for _, g in outer.calls) // (units * outputs)
-    if units * inputs * outputs > LARGEST_WRITTEN and positions**2 < inputs * outputs:
-        return True
+def numbers_held(form: Form, units: int) -> int:
+    """About how many numbers one unit's share of a part takes in memory."""
+    seen = sum(a.size + g.size for a, g in form.calls) // units
+    if isinstance(form, Outer):
+        positions = _positions(form, units)
+        written = 2 * form.inputs * form.outputs if _worth_writing(form, units) else 0
+        return positions * (form.inputs + form.outputs) + written
+    return seen
+
+
+def _positions(outer: Outer, units: int) -> int:
+    return sum(g.size for _, g in outer.calls) // (units * outer.outputs)
+
+
+def _worth_writing(outer: Outer, units: int) -> bool:
+    """Whether gradients cost less than products between positions; found by timing one CPU."""
+    inputs, outputs, positions = outer.inputs, outer.outputs, _positions(outer, units)
     pairs = positions**2 * (inputs + outputs) / (4 * inputs * outputs)
-    return positions == 1 or positions / 18 + pairs < 1
+    return positions > 1 and positions / 18 + pairs >= 1
 
 
 def _written(form: Outer | Diagonal, place: Place, units: int, scratch: Scratch) -> Written:

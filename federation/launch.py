@@ -488,11 +488,18 @@ class _Launch:
 
 
 def _mean(many: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of each metric over folds, where all have it."""
+    """Mean of each metric over folds, where all have it; the noise of a mean is less."""
     if not many:
         return {}
     names = [name for name in many[0] if all(name in one for one in many)]
-    return {name: float(np.mean([one[name] for one in many])) for name in names}
+    return {
+        name: float(
+            np.linalg.norm([one[name] for one in many]) / len(many)
+            if name.endswith("_noise")
+            else np.mean([one[name] for one in many])
+        )
+        for name in names
+    }
 
 
 def _head(ledger: LedgerStore) -> dict[str, Any]:

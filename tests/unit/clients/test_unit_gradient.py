@@ -8,7 +8,7 @@ from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clients import gradient_parts
+from clients import book_kept_gradient, gradient_parts
 from clients.book_kept_gradient import BookKept, has_rules
 from clients.clipped_sum import LONGEST
 from clients.hooked_gradient import Hooked
@@ -324,25 +324,28 @@ def test_both_forms_of_a_layer_agree(monkeypatch: pytest.MonkeyPatch, positions:
     network(x)
     network.append(nn.Flatten(0))
     found = {}
-    for unwritten in (True, False):
-        monkeypatch.setattr(
-            gradient_parts, "_better_unwritten", lambda *_, choice=unwritten: choice
-        )
-        found[unwritten] = _sum(BookKept(network), x, 4, clip=0.01)
+    for choice in (True, False):
+        monkeypatch.setattr(gradient_parts, "_worth_writing", lambda *_, choice=choice: choice)
+        found[choice] = _sum(BookKept(network), x, 4, clip=0.01)
     for one, other in zip(found[True], found[False], strict=True):
         assert torch.allclose(one, other, rtol=1e-9, atol=1e-14)
 
 
-def test_gradients_that_would_take_too_much_memory_are_not_written(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("near", [1, 300, 700])
+@pytest.mark.parametrize("block", [1, 100])
+def test_units_are_the_same_some_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, near: int, block: int
 ) -> None:
-    network = nn.Sequential(nn.Linear(20, 20), nn.Flatten(1), nn.Linear(160, 1), nn.Flatten(0))
-    x = torch.randn(4, 8, 20)
-    before = _sum(BookKept(network), x, 4)
-    monkeypatch.setattr(gradient_parts, "LARGEST_WRITTEN", 0)
-    monkeypatch.setattr(gradient_parts, "_written", None)
-    after = _sum(BookKept(network), x, 4)
-    assert torch.allclose(before[0], after[0], rtol=1e-5, atol=1e-7)
+    torch.manual_seed(4)
+    network = nn.Sequential(
+        nn.Embedding(4, 3), nn.Conv1d(6, 4, 2), nn.Flatten(), nn.Linear(8, 1), nn.Flatten(0)
+    )
+    x = torch.randint(0, 4, (14, 6))
+    at_once = _sum(BookKept(network), x, 7, clip=0.5)
+    monkeypatch.setattr(book_kept_gradient, "NEAR", near)
+    monkeypatch.setattr(gradient_parts, "BLOCK", block)
+    for one, other in zip(at_once, _sum(BookKept(network), x, 7, clip=0.5), strict=True):
+        assert torch.allclose(one, other, rtol=1e-12, atol=1e-14)
 
 
 def test_what_does_not_fit_together_is_an_error() -> None:
