@@ -590,6 +590,7 @@ def _record(work: _Run, opened: _Step) -> None:
                     work.manifest.privacy,
                     run=work.manifest.run,
                     unit=work.manifest.unit,
+                    protection=work.manifest.protection,
                     step=opened.name,
                     round_index=opened.round,
                     fewest=work.manifest.minimum_cohort,

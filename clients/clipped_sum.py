@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Above the rounding errors of a norm that is summed in float64 over millions of weights.
+# Above what float64 usually errs in a norm, far below the 1e-6 that a unit may exceed the clip.
 MARGIN: Final = 2.0**-36
 # A longer gradient is a fault of the row or of the model, and nothing to learn from.
 LONGEST: Final = float(np.finfo(np.float32).max)
@@ -22,8 +22,8 @@ class ClippedSum:
 
     Attributes:
         total: float64 (d,). In the order of `network.parameters()`, frozen ones left out.
-        norms: float64 (units,). L2 norms before clipping, rounded up; nan, or above `LONGEST`,
-            for a unit that counted as zero.
+        norms: float64 (units,). L2 norms before clipping; nan, or above `LONGEST`, for a unit
+            that counted as zero.
     """
 
     total: Tensor

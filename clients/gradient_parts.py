@@ -11,7 +11,7 @@ and a sum over many units holds its bound. NumPy does it, as its many small step
 torch's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias
 
@@ -26,8 +26,8 @@ Order: TypeAlias = tuple[int, int, int] | None
 
 EXACT: Final = np.dtype(np.float64)
 EPSILON: Final = float(np.finfo(np.float64).eps)
-# Numbers that become float64 at a time: as many as stay in a processor's cache.
-BLOCK: Final = 1 << 16
+# Where products between positions cost as much as gradients; found by timing one processor.
+EQUAL_COST: Final = 1.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,10 @@ class Part(Protocol):
     """What one layer adds to every unit's gradient."""
 
     def squares(self) -> Floats:
-        """(units,): squared L2 norms, rounded up; nan or inf where not all is finite."""
+        """(units,): squared L2 norms, not below the true ones but for float64's last digits.
+
+        Where not all of a unit's numbers are finite, neither is its norm.
+        """
         ...
 
     def keep(self, kept: NDArray[np.bool_]) -> "Part":
@@ -84,8 +87,8 @@ class Products:
         of_g = np.matmul(g, g.transpose(0, 2, 1))
         found: Floats = np.vecdot(of_a.reshape(units, -1), of_g.reshape(units, -1))
         # The products can cancel. Their sum's error is below eps/2 * (widths + positions^2 + 4)
-        # times (sum_s |a_s| |g_s|)^2, which is at most `positions` times the diagonal's sum (inner
-        # products: Higham 2002, section 3.1). More than that is added: rounded up.
+        # times (sum_s |a_s| |g_s|)^2 (inner products: Higham 2002, section 3.1), which is at most
+        # `positions` times the diagonal's sum. More than that is added, towards more privacy.
         margin = EPSILON * (inputs + g.shape[2] + positions**2 + 8) * positions
         found += margin * np.einsum("uss,uss->u", of_a, of_g)
         return found
@@ -114,33 +117,26 @@ class Written:
     """A layer's gradients, written down for every unit.
 
     Attributes:
-        weight: (units, n), in the network's precision; None where not trained.
+        weight: (units, n); None where not trained.
         bias: (units, outputs); None where not trained.
-        block: (some units, n): where a few units' gradients at a time become float64.
         order: See `Outer`.
         place: The layer's.
     """
 
-    weight: Array | None
+    weight: Floats | None
     bias: Floats | None
-    block: Floats
     order: Order
     place: Place
 
     def squares(self) -> Floats:
         """See `Part`."""
-        found = np.zeros(0) if self.bias is None else _squares(self.bias)
-        if self.weight is None:
-            return found
-        of_weight = [_squares(exact) for _, exact in self._blocks(self.weight)]
-        joined = of_weight[0] if len(of_weight) == 1 else np.concatenate(of_weight)
-        return joined if self.bias is None else joined + found
+        found = [_squares(e) for e in (self.weight, self.bias) if e is not None]
+        return found[0] if len(found) == 1 else found[0] + found[1]
 
     def keep(self, kept: NDArray[np.bool_]) -> "Written":
         """See `Part`."""
         weight, bias = (
-            None if e is None else np.where(kept[:, None], e, e.dtype.type(0))
-            for e in (self.weight, self.bias)
+            None if e is None else np.where(kept[:, None], e, 0.0) for e in (self.weight, self.bias)
         )
         return replace(self, weight=weight, bias=bias)
 
@@ -148,21 +144,12 @@ class Written:
         """See `Part`."""
         if self.bias is not None:
             np.dot(scales, self.bias, out=total[self.place.bias])
-        if self.weight is not None:
-            sums = total[self.place.weight]
-            for units, exact in self._blocks(self.weight):
-                sums += scales[units] @ exact
-            if self.order is not None:
-                _channels_first(sums.copy(), self.order, sums)
-
-    def _blocks(self, weight: Array) -> Iterator[tuple[slice, Floats]]:
-        """All units' gradients as float64, some units after the others."""
-        size = len(self.block)
-        for start in range(0, len(weight), size):
-            piece = weight[start : start + size]
-            exact = self.block[: len(piece)]
-            np.copyto(exact, piece)
-            yield slice(start, start + size), exact
+        if self.weight is None:
+            return
+        if self.order is None:
+            np.dot(scales, self.weight, out=total[self.place.weight])
+        else:
+            _channels_first(np.dot(scales, self.weight), self.order, total[self.place.weight])
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,10 +220,10 @@ def _positions(outer: Outer, units: int) -> int:
 
 
 def _worth_writing(outer: Outer, units: int) -> bool:
-    """Whether gradients cost less than products between positions; found by timing one CPU."""
+    """Whether to write gradients costs less than products between positions."""
     inputs, outputs, positions = outer.inputs, outer.outputs, _positions(outer, units)
     pairs = positions**2 * (inputs + outputs) / (4 * inputs * outputs)
-    return positions > 1 and positions / 18 + pairs >= 1
+    return positions > 1 and positions / 18 + pairs >= EQUAL_COST
 
 
 def _written(form: Outer | Diagonal, place: Place, units: int, scratch: Scratch) -> Written:
@@ -248,17 +235,17 @@ def _written(form: Outer | Diagonal, place: Place, units: int, scratch: Scratch)
     dtype = form.calls[0][1].dtype
     g = _laid_out([g for _, g in form.calls], outputs, units, dtype, scratch)
     bias = None if place.bias is None else np.add.reduce(g, axis=1, dtype=EXACT)
-    weight, width = None, 1
+    weight = None
     if place.weight is not None:
-        width = place.weight.stop - place.weight.start
-        weight = scratch.take(dtype, units, width)
         a = _laid_out([a for a, _ in form.calls], inputs, units, dtype, scratch)
+        rounded = scratch.take(dtype, units, place.weight.stop - place.weight.start)
         if isinstance(form, Outer):
-            np.matmul(g.transpose(0, 2, 1), a, out=weight.reshape(units, outputs, inputs))
+            np.matmul(g.transpose(0, 2, 1), a, out=rounded.reshape(units, outputs, inputs))
         else:
-            np.einsum("usn,usn->un", a, g, out=weight)
-    block = scratch.take(EXACT, min(units, max(1, BLOCK // width)), width)
-    return Written(weight, bias, block, order, place)
+            np.einsum("usn,usn->un", a, g, out=rounded)
+        weight = scratch.take(EXACT, *rounded.shape)
+        np.copyto(weight, rounded)
+    return Written(weight, bias, order, place)
 
 
 def _rows(lookup: Lookup, place: Place, units: int) -> Rows:

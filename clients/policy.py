@@ -136,12 +136,7 @@ def refusals(manifest: Manifest, policy: NodePolicy, contract: DataContract) -> 
             f"The run protects {manifest.unit!r} where the contract names {contract.unit!r}; "
             "plan again."
         )
-    plan = manifest.privacy
-    if plan is not None and plan.unit not in {contract.unit, ORGANISATION}:
-        reasons.append(
-            f"The run's noise is for {plan.unit!r} where the contract names {contract.unit!r}; "
-            "plan again."
-        )
+    reasons += _noise_refusals(manifest, contract)
     if manifest.node_settings.get("task") != manifest.task:
         reasons.append("The run's manifest names two different tasks; plan again.")
     public = all(column.data_class == "L1" for column in contract.columns)
@@ -154,6 +149,27 @@ def refusals(manifest: Manifest, policy: NodePolicy, contract: DataContract) -> 
         reasons.append(
             f"The run opens sums of groups of {manifest.group_size} members; this node insists on "
             f"at least {policy.minimum_cohort}: set protection.group_size."
+        )
+    return reasons
+
+
+def _noise_refusals(manifest: Manifest, contract: DataContract) -> list[str]:
+    reasons: list[str] = []
+    plan = manifest.privacy
+    if plan is None:
+        return reasons
+    if plan.unit not in {contract.unit, ORGANISATION}:
+        reasons.append(
+            f"The run's noise is for {plan.unit!r} where the contract names {contract.unit!r}; "
+            "plan again."
+        )
+    if manifest.group_size:
+        reasons.append("A run with noise sums all members together; set protection.robust: none.")
+    folds = contract.split is not None and contract.split.kind == "folds"
+    if folds and plan.parts == "apart":
+        reasons.append(
+            "The run counts training and test units apart, and the contract's folds exchange them; "
+            "plan again."
         )
     return reasons
 

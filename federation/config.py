@@ -276,6 +276,7 @@ class Project(Frozen):
             stages=config.features.stages,
             rounds=rounds,
             watches=-(-rounds // every) if every else 0,
+            protection=config.protection.sum,
             fewest=config.minimum_cohort,
             statistics_sensitivity=statistics,
             evaluation_sensitivity=evaluation,

@@ -31,7 +31,7 @@ from privacy.errors import CohortError, InputError, TacitError
 from privacy.identity import Identity
 from privacy.ledger.store import LedgerStore
 from privacy.manifest import SIGNING_DOMAIN, Manifest, Protection
-from privacy.plan import PrivacyPlan
+from privacy.plan import PrivacyPlan, shares_of
 from privacy.randomness import system_bytes
 from privacy.secure_sum.schemes import scheme_of
 from privacy.tally import HEADLINE, metrics
@@ -295,8 +295,11 @@ class _Launch:
         if self.plan is None:
             return None
         self.display.step("auditing the noise")
-        steps = self.project.config.training.rounds * self.plan.steps
-        fewest = self.project.config.minimum_cohort
+        config = self.project.config
+        steps = config.training.rounds * self.plan.steps
+        fewest = shares_of(
+            self.plan, protection=config.protection.sum, fewest=config.minimum_cohort
+        )
         canaries = canaries_within(AUDIT_S, self.plan, steps=steps, fewest=fewest)
         return audit(self.plan, steps=steps, fewest=fewest, entropy=system_bytes, canaries=canaries)
 

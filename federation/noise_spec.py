@@ -12,7 +12,7 @@ from privacy.accounting.calibrate import smallest_multiplier
 from privacy.accounting.event import Event
 from privacy.accounting.pld import Report, reported
 from privacy.errors import InputError
-from privacy.plan import ORGANISATION, Parts, PrivacyPlan
+from privacy.plan import HIDING, ORGANISATION, Parts, PrivacyPlan
 
 Part = Annotated[float, Field(gt=0, lt=1)]
 _SMALL_FEDERATION = 300
@@ -96,6 +96,7 @@ def make_plan(
     stages: int,
     rounds: int,
     watches: int,
+    protection: str,
     fewest: int,
     statistics_sensitivity: float,
     evaluation_sensitivity: float,
@@ -112,6 +113,7 @@ def make_plan(
         stages: Sums of statistics.
         rounds: Rounds of training.
         watches: Validations.
+        protection: Of its sums: where they hide no single vector, every share has to be enough.
         fewest: Fewest members of an opened sum.
         statistics_sensitivity: L2 norm by which one unit can change the statistics.
         evaluation_sensitivity: The same of an evaluation.
@@ -129,7 +131,8 @@ def make_plan(
             f"privacy.colluders: with {spec.colluders} of at least {fewest} members nobody else is "
             "left; lower it, or raise minimum_cohort."
         )
-    honest = fewest - spec.colluders if spec.noise == "distributed" else 1
+    shared = spec.noise == "distributed" and protection in HIDING
+    honest = fewest - spec.colluders if shared else 1
     wish = spec.epsilon if spec.solo_epsilon is None else spec.solo_epsilon
     discrete = spec.sampler == "discrete"
     taken = rounds * spec.steps

@@ -148,7 +148,8 @@ def audit(
     Args:
         plan: Of the run.
         steps: Steps of a member in the whole run: rounds times the plan's steps.
-        fewest: Fewest members of an opened sum; `local` noise does not depend on it.
+        fewest: Members whose noise an opened sum surely has (`privacy.plan.shares_of`); `local`
+            noise does not depend on it.
         entropy: Of coins, sampling, noise and rounding.
         canaries: See `canaries_within` for how many fit a time.
         confidence: Of the lower bounds.
@@ -219,6 +220,7 @@ def _event(plan: PrivacyPlan, *, steps: int, fewest: int, values: int) -> Event:
         plan,
         run="audit",
         unit=plan.unit,
+        protection="masked",  # what else it is, is in `fewest`
         step=UPDATE,
         round_index=1,
         fewest=fewest,

@@ -16,6 +16,7 @@ from privacy.receipt import Cohort, Kind, Mechanism, Receipt
 Noise = Literal["distributed", "local"]
 Parts = Literal["apart", "together"]
 ORGANISATION: Final = "organisation"
+HIDING: Final = frozenset({"masked", "sealed"})
 SMALLEST_VECTOR: Final = 64
 """Numbers of a vector with a share of noise, at least; shorter ones are filled up with noise.
 
@@ -129,7 +130,7 @@ _CHECKS: Final[Mapping[str, Callable[[object], bool]]] = {
     "evaluation_clip": _number(0.0, _CLIP_MAX),
     "colluders": _count(0),
     "delta": lambda value: type(value) is float and 0.0 < value < 1.0,
-    "grid": _number(0.0, 1.0),
+    "grid": _number(2.0**-26, 1.0),
 }
 
 
@@ -168,11 +169,23 @@ def _share(plan: PrivacyPlan, step: str) -> float:
     return plan.watch_share if step == _WATCH else plan.test_share
 
 
+def shares_of(plan: PrivacyPlan, *, protection: str, fewest: int) -> int:
+    """How many members' noise covers a unit in what is seen of a sum.
+
+    Of all who are in it, where noise is distributed and single vectors stay hidden. Where the
+    coordinator may read each member's vector (`clear`), alone or with one member (`ckks`), a
+    unit has its own member's share and no other.
+    """
+    hidden = protection in HIDING
+    return fewest if plan.noise == "distributed" and hidden else 1
+
+
 def receipt_of(
     plan: PrivacyPlan | None,
     *,
     run: str,
     unit: str,
+    protection: str,
     step: str,
     round_index: int,
     fewest: int,
@@ -184,6 +197,7 @@ def receipt_of(
         plan: None for a run without noise.
         run: Its name.
         unit: The contract's.
+        protection: Of its sums.
         step: As in the ledger.
         round_index: As in the ledger.
         fewest: Fewest members in the opened sum.
@@ -223,7 +237,7 @@ def receipt_of(
         sampling="poisson" if sampled else "none",
         rate=float(plan.rate) if sampled else 1.0,
         steps=plan.steps if step == UPDATE else 1,
-        shares=fewest if plan.noise == "distributed" else 1,
+        shares=shares_of(plan, protection=protection, fewest=fewest),
         values=values,
         grid=float(plan.grid) if plan.mechanism == "discrete_gaussian" else 0.0,
         purpose=purpose,
@@ -231,7 +245,14 @@ def receipt_of(
 
 
 def planned_receipts(
-    plan: PrivacyPlan | None, *, run: str, unit: str, fewest: int, stages: int, rounds: int
+    plan: PrivacyPlan | None,
+    *,
+    run: str,
+    unit: str,
+    protection: str,
+    fewest: int,
+    stages: int,
+    rounds: int,
 ) -> list[Receipt]:
     """The receipts of a whole run before it runs; validations as often as they may come.
 
@@ -247,6 +268,7 @@ def planned_receipts(
             plan,
             run=run,
             unit=unit,
+            protection=protection,
             step=step,
             round_index=index,
             fewest=fewest,

@@ -10,8 +10,10 @@ over to other machines, times do not.
 import argparse
 import copy
 import json
+import os
 import random
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -50,10 +52,12 @@ CLIP = 1.0
 RATE = 1e-6  # the weights must not wander off while they are timed
 STEPS = 5
 SLOW_S = 0.02  # a slower step is timed in every tenth round
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # read at the start of NumPy
 GOALS = {("MLP", "record"): 1.6, ("MLP", "device"): 1.4, ("CNN", "record"): 1.8}
 
 PLAIN = "plain SGD"
 OURS = "ours"
+NOISELESS = "ours, no noise"
 OURS_SECURE = "ours, real noise"
 HOOKS = "Opacus hooks"
 GHOST = "Opacus ghost"
@@ -94,13 +98,17 @@ def plain(network: Network, batch: Batch) -> Step:
     return step
 
 
-def noise_of_torch(length: int) -> Tensor:
-    """Not for use: its generator can be predicted. It is what Opacus takes."""
-    return torch.randn(length)
+def without_noise(total: Tensor) -> Tensor:
+    return total
 
 
-def noise_of_system(length: int) -> Tensor:
-    return torch.from_numpy(gaussian(length, CLIP, system_bytes))
+def with_noise_of_torch(total: Tensor) -> Tensor:
+    """Not for use: torch's generator can be predicted. It is what Opacus takes."""
+    return total.to(torch.float32).add_(torch.randn(len(total)), alpha=CLIP)
+
+
+def with_real_noise(total: Tensor) -> Tensor:
+    return total.add_(torch.from_numpy(gaussian(len(total), CLIP, system_bytes)))
 
 
 def clipped(
@@ -117,8 +125,8 @@ def clipped(
 
     def step() -> None:
         total = gradient.clipped_sum(batch.inputs, row_loss, weights, clip=CLIP).total
-        total.add_(noise(len(total))).div_(len(weights))
-        for p, piece in zip(trained, total.to(torch.float32).split(sizes), strict=True):
+        found = noise(total).to(torch.float32).div_(len(weights))
+        for p, piece in zip(trained, found.split(sizes), strict=True):
             p.grad = piece.view_as(p)
         optimiser.step()
 
@@ -189,17 +197,18 @@ def ways(network: Network, batch: Batch, per_unit: int) -> dict[str, Step]:
     def own() -> Network:
         return copy.deepcopy(network).train()
 
-    first, second, third = own(), own(), own()
+    first, second, third, fourth = own(), own(), own(), own()
     found = {
         PLAIN: plain(own(), batch),
-        OURS: clipped(unit_gradient(first), first, batch, per_unit, noise_of_torch),
-        OURS_SECURE: clipped(unit_gradient(second), second, batch, per_unit, noise_of_system),
+        NOISELESS: clipped(unit_gradient(fourth), fourth, batch, per_unit, without_noise),
+        OURS: clipped(unit_gradient(first), first, batch, per_unit, with_noise_of_torch),
+        OURS_SECURE: clipped(unit_gradient(second), second, batch, per_unit, with_real_noise),
     }
     if per_unit == 1:
         found[HOOKS] = opacus_hooks(own(), batch)
         found[GHOST] = opacus_ghost(own(), batch)
     else:  # Opacus has no units; our use of its hooks adds its rows up
-        found[HOOKS] = clipped(Hooked(third), third, batch, per_unit, noise_of_torch)
+        found[HOOKS] = clipped(Hooked(third), third, batch, per_unit, with_noise_of_torch)
     found[LOOP] = loop(own(), batch, per_unit)
     return found
 
@@ -226,7 +235,9 @@ def compare(steps: dict[str, Step], rounds: int) -> dict[str, dict[str, float]]:
         drawn_order = order.sample(names, len(names))
         turns.append({name: seconds(steps[name]) for name in drawn_order})
         if turn % 2 == 0:
-            rows.append({name: in_a_row(steps[name], name in slow) for name in names})
+            rows.append(
+                {name: in_a_row(steps[name], 1 if name in slow else STEPS) for name in names}
+            )
     return {
         name: {
             "us": round(statistics.median(of[name] for of in turns if name in of) * 1e6, 1),
@@ -237,11 +248,10 @@ def compare(steps: dict[str, Step], rounds: int) -> dict[str, dict[str, float]]:
     }
 
 
-def in_a_row(step: Step, slow: bool) -> float:
-    if slow:
-        return seconds(step)
-    step()
-    return statistics.median(seconds(step) for _ in range(STEPS))
+def in_a_row(step: Step, count: int) -> float:
+    if count > 1:
+        step()
+    return statistics.median(seconds(step) for _ in range(count))
 
 
 def ratio(name: str, rounds: list[dict[str, float]]) -> float:
@@ -269,7 +279,7 @@ def measure(rounds: int) -> list[dict]:
 
 
 def print_table(rows: list[dict]) -> None:
-    names = [OURS, OURS_SECURE, HOOKS, GHOST, LOOP]
+    names = [NOISELESS, OURS, OURS_SECURE, HOOKS, GHOST, LOOP]
     print("| network | rows | units | plain, us | goal | " + " | ".join(names) + " |")
     print("|" + "---|" * (5 + len(names)))
     for row in rows:
@@ -283,6 +293,9 @@ def print_table(rows: list[dict]) -> None:
 
 
 def main() -> None:
+    if any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):
+        again = [sys.executable, *sys.argv]
+        os.execve(sys.executable, again, {**os.environ, **ONE_THREAD})  # noqa: S606
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="a few rounds")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

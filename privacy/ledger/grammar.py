@@ -292,6 +292,7 @@ def _receive(run: Run, body: Mapping[str, Any]) -> None:
         run.agreed.privacy,
         run=run.agreed.run,
         unit=run.agreed.unit,
+        protection=run.agreed.protection,
         step=body["step"],
         round_index=body["round"],
         fewest=run.agreed.minimum_cohort,

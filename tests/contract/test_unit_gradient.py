@@ -19,6 +19,9 @@ from clients.unit_gradient import UnitGradient
 Inputs = tuple[Tensor, ...]
 Build = Callable[[nn.Module], UnitGradient]
 
+# torch says that an even kernel costs a copy
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same'")
+
 BOTH = [pytest.param(BookKept, id="book-kept"), pytest.param(Hooked, id="hooked")]
 UNITS = 5
 
@@ -142,6 +145,10 @@ CASES = {
             nn.Linear(16, 1),
         ),
         lambda rows: (torch.randn(rows, 3, 11),),
+    ),
+    "an even kernel": Case(
+        _sequence(nn.Conv1d(2, 3, 4, padding="same"), nn.Flatten(), nn.Linear(21, 1)),
+        lambda rows: (torch.randn(rows, 2, 7),),
     ),
     "linear along time": Case(
         _sequence(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2), nn.Flatten(), nn.Linear(12, 1)),

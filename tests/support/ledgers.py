@@ -225,6 +225,7 @@ class Script:
             self.manifest.privacy,
             run=self.run,
             unit=self.manifest.unit,
+            protection=self.manifest.protection,
             step=step or UPDATE,
             round_index=number,
             fewest=self.manifest.minimum_cohort,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from opacus.grad_sample import GradSampleModule
@@ -12,6 +13,7 @@ from clients import book_kept_gradient, gradient_parts
 from clients.book_kept_gradient import BookKept, has_rules
 from clients.clipped_sum import LONGEST
 from clients.hooked_gradient import Hooked
+from clients.scratch import Scratch
 from clients.unit_gradient import UnitGradient, unit_gradient
 from privacy.errors import RefusedError
 
@@ -215,12 +217,37 @@ def test_mixing_is_found_at_the_first_batch_of_two_units() -> None:
         _sum(gradient, torch.randn(4, 3), 2)
 
 
-def test_rows_that_are_no_numbers_are_no_sign_of_mixing() -> None:
+@pytest.mark.parametrize("make", [BookKept, Hooked])
+def test_rows_that_are_no_numbers_are_no_sign_of_mixing(
+    make: Callable[[nn.Module], UnitGradient],
+) -> None:
+    network = nn.Sequential(nn.Linear(3, 1), nn.Flatten(0))
+    nn.init.constant_(network[0].get_parameter("weight"), 2.0)
     x = torch.randn(4, 3)
     x[0], x[3] = float("nan"), 3e38
-    total, norms = _sum(unit_gradient(_mlp()), x, 4)
+    total, norms = _sum(make(network), x, 4)
     assert total.isfinite().all()
     assert not norms[0] <= LONGEST
+    assert not norms[3] <= LONGEST
+
+
+@pytest.mark.parametrize("make", [BookKept, Hooked])
+def test_a_layer_that_does_nothing_for_the_loss_has_no_gradient(
+    make: Callable[[nn.Module], UnitGradient],
+) -> None:
+    class Unused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dropped, self.absent, self.used = (nn.Linear(3, 1) for _ in range(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.dropped(x)
+            out: Tensor = self.used(x).flatten()
+            return out
+
+    total, _ = _sum(make(Unused()), torch.randn(4, 3), 2)
+    assert not total[:8].any()
+    assert total[8:].all()
 
 
 def test_opacus_is_not_believed_where_its_gradients_are_not_torchs(
@@ -332,10 +359,7 @@ def test_both_forms_of_a_layer_agree(monkeypatch: pytest.MonkeyPatch, positions:
 
 
 @pytest.mark.parametrize("near", [1, 300, 700])
-@pytest.mark.parametrize("block", [1, 100])
-def test_units_are_the_same_some_at_a_time(
-    monkeypatch: pytest.MonkeyPatch, near: int, block: int
-) -> None:
+def test_units_are_the_same_some_at_a_time(monkeypatch: pytest.MonkeyPatch, near: int) -> None:
     torch.manual_seed(4)
     network = nn.Sequential(
         nn.Embedding(4, 3), nn.Conv1d(6, 4, 2), nn.Flatten(), nn.Linear(8, 1), nn.Flatten(0)
@@ -343,9 +367,27 @@ def test_units_are_the_same_some_at_a_time(
     x = torch.randint(0, 4, (14, 6))
     at_once = _sum(BookKept(network), x, 7, clip=0.5)
     monkeypatch.setattr(book_kept_gradient, "NEAR", near)
-    monkeypatch.setattr(gradient_parts, "BLOCK", block)
     for one, other in zip(at_once, _sum(BookKept(network), x, 7, clip=0.5), strict=True):
         assert torch.allclose(one, other, rtol=1e-12, atol=1e-14)
+
+
+def test_memory_does_not_grow_with_the_steps() -> None:
+    scratch = Scratch()
+    single = np.dtype(np.float32)
+    first = scratch.take(single, 3, 4)
+    assert scratch.take(single, 3, 4) is not first
+    scratch.reset()
+    assert scratch.take(single, 3, 4) is first
+    scratch.reset()
+    assert np.shares_memory(scratch.take(single, 5), first)
+    scratch.reset()
+    assert scratch.take(np.dtype(np.float64), 20).shape == (20,)
+    gradient = BookKept(_mlp())
+    held = set()
+    for units in (4, 2, 6, 4):
+        _sum(gradient, torch.randn(12, 3), units)
+        held.add(len(gradient._scratch._memory))
+    assert len(held) == 1
 
 
 def test_what_does_not_fit_together_is_an_error() -> None:

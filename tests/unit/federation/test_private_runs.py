@@ -20,6 +20,7 @@ from federation.config import load_project
 from federation.spending import account, costs
 from privacy.errors import CohortError, InputError, ProtocolError, RefusedError
 from privacy.ledger.entry import UPDATE, parse_line
+from privacy.manifest import Protection
 from privacy.messages import Parcel, Request, Sealed, TrainRequest, unpack_reply
 from privacy.noise import gaussian
 from privacy.plan import planned_receipts
@@ -119,6 +120,7 @@ def test_what_was_planned_is_what_was_released(tmp_path: Path) -> None:
         direct.manifest.privacy,
         run="test-run",
         unit="customer",
+        protection="masked",
         fewest=3,
         stages=1,
         rounds=ROUNDS,
@@ -142,7 +144,9 @@ def test_every_wish_is_kept(tmp_path: Path) -> None:
         direct = federation(tmp_path / name, noise)
         plan = direct.manifest.privacy
         assert plan is not None
-        paid = planned_receipts(plan, run="r", unit="customer", fewest=3, stages=1, rounds=ROUNDS)
+        paid = planned_receipts(
+            plan, run="r", unit="customer", protection="masked", fewest=3, stages=1, rounds=ROUNDS
+        )
         found = account(plan, {"north": paid}, unit="customer", note="")
         if name == "solo":
             assert 5.9 < found["solo_epsilon"] <= 6.0
@@ -376,3 +380,28 @@ def test_a_wish_that_no_noise_can_keep_is_said_to_be_one(tmp_path: Path) -> None
     where = tables.write(tmp_path, config_changes=config_of({**DISTRIBUTED, "epsilon": 1e-6}))
     with pytest.raises((InputError, RefusedError, ProtocolError)):
         load_project(where.config).privacy_plan()
+
+
+@pytest.mark.parametrize("protection", ["clear", "ckks"])
+def test_where_single_vectors_can_be_read_every_share_is_enough_by_itself(
+    tmp_path: Path, protection: Protection
+) -> None:
+    policy = NodePolicy(sums=("masked", "sealed", "ckks", "clear"))
+    masked = federation(tmp_path / "masked", DISTRIBUTED).manifest.privacy
+    direct = federation(
+        tmp_path / "open", DISTRIBUTED, policy=policy, protection={"sum": protection}
+    )
+    plan = direct.manifest.privacy
+    assert plan is not None
+    assert masked is not None
+    assert plan.update_share == pytest.approx(masked.update_share * math.sqrt(2), rel=1e-3)
+    direct.run()
+    for one in verify_ledger(direct.notes.ledger()).privacy:
+        assert one.epsilon == one.solo_epsilon
+
+
+def test_noise_with_groups_is_refused_by_nodes_too(tmp_path: Path) -> None:
+    direct = federation(tmp_path, DISTRIBUTED)
+    direct.manifest = replace(direct.manifest, group_size=3)
+    with pytest.raises(RefusedError, match="sums all members together"):
+        direct.run()
