@@ -61,8 +61,8 @@ class BookKept:
     ) -> ClippedSum:
         """See `clients.unit_gradient.UnitGradient`."""
         units = units_of(inputs, weights, clip)
-        if units == 0:
-            return self._result(np.zeros(self._length), np.zeros(0))
+        if weights.numel() == 0:
+            return self._result(np.zeros(self._length), np.zeros(units))
         if self._examined < min(units, 2):
             layers = [layer for layer, _, _ in self._layers]
             refuse_mixing(self._network, layers, inputs, row_loss, units)

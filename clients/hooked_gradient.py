@@ -55,8 +55,8 @@ class Hooked:
         length = max(place.stop for place in self._places.values())
         device = next(iter(self._places)).device
         total = torch.zeros(length, dtype=torch.float64, device=device)
-        if units == 0:
-            return ClippedSum(total=total, norms=total.new_zeros(0))
+        if weights.numel() == 0:
+            return ClippedSum(total=total, norms=total.new_zeros(units))
         if not all(layer.training for layer in self._layers):
             raise ValueError("call network.train() first: layers in evaluation mode are not seen")
         examine = self._examined < min(units, 2)

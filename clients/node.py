@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -264,6 +264,7 @@ class Node:
             rows=MemberRows(rows.member, work.scaled(rows.train), work.scaled(rows.test)),
             learner=work,
             budget=budget,
+            units_budget=self._units_budget(manifest),
         )
         return Joined(member=settings.member, offer=offer.to_bytes())
 
@@ -300,6 +301,13 @@ class Node:
                 now_ms=lambda: time.time_ns() // 1_000_000,
             )
         return self._budgets[unit]
+
+    def _units_budget(self, manifest: Manifest) -> Budget | None:
+        """The budget of the contract's unit, where the run protects whole organisations."""
+        plan = manifest.privacy
+        if plan is None or plan.unit == self._settings.contract.unit:
+            return None
+        return self._budget(replace(manifest, privacy=None))
 
     def _remember(self, run: bytes) -> None:
         folder = self._settings.home / "joined"
@@ -459,7 +467,13 @@ class Node:
                 entropy=self._entropy,
             )
         receipt = _receipt(session.manifest, step.name, step.round, step.length)
-        session.budget.reserve(session.manifest.run, step.name, step.round, receipt)
+        run = session.manifest.run
+        session.budget.reserve(run, step.name, step.round, receipt)
+        if session.units_budget is not None:
+            # what it tells of single units is not bounded, and a later cap has to know
+            plain = replace(session.manifest, privacy=None)
+            exact = _receipt(plain, step.name, step.round, step.length)
+            session.units_budget.reserve(f"{run} (units)", step.name, step.round, exact)
         return values
 
     def _seal(self, session: Session, step: Step, values: Floats) -> tuple[Sealed, bytes]:
@@ -684,6 +698,9 @@ class Node:
         if session.spec.validation_share > 0:
             # a small member may have no validation unit; then it adds nothing to the tally
             session.watching = work.watch_examples(watching, session.released)
+        elif session.manifest.privacy is not None:
+            # a window over the rows would hold others once a unit is gone
+            session.watching = session.training
         else:
             count = min(WATCH_ROWS, len(session.training))
             session.watching = session.training.take(np.arange(count))
@@ -831,7 +848,8 @@ def _require_apart(contract: DataContract, rows: MemberRows) -> None:
     Raises:
         RefusedError: One has: what training and testing tell of it adds up, and is counted apart.
     """
-    if contract.split is None or "__unit" not in rows.train:
+    by_files = all(source.part != "all" for source in contract.sources)
+    if (by_files and not contract.by_role("part")) or "__unit" not in rows.train:
         return
     if not set(rows.train["__unit"]).isdisjoint(rows.test["__unit"]):
         raise RefusedError(

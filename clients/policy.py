@@ -9,9 +9,10 @@ from clients.frozen import Frozen
 from clients.spec import Task
 from privacy.accounting.rdp import best_order, capacity
 from privacy.budget import BudgetTerms
-from privacy.errors import RefusedError, TacitError
+from privacy.errors import CohortError, RefusedError, TacitError
 from privacy.manifest import Manifest, Protection
 from privacy.plan import ORGANISATION
+from privacy.secure_sum.graph import require_holding
 
 HIGHEST_FLOOR = 3
 ANY = "*"
@@ -136,7 +137,7 @@ def refusals(manifest: Manifest, policy: NodePolicy, contract: DataContract) -> 
             f"The run protects {manifest.unit!r} where the contract names {contract.unit!r}; "
             "plan again."
         )
-    reasons += _noise_refusals(manifest, contract)
+    reasons += _noise_refusals(manifest, policy, contract)
     if manifest.node_settings.get("task") != manifest.task:
         reasons.append("The run's manifest names two different tasks; plan again.")
     public = all(column.data_class == "L1" for column in contract.columns)
@@ -153,11 +154,16 @@ def refusals(manifest: Manifest, policy: NodePolicy, contract: DataContract) -> 
     return reasons
 
 
-def _noise_refusals(manifest: Manifest, contract: DataContract) -> list[str]:
+def _noise_refusals(manifest: Manifest, policy: NodePolicy, contract: DataContract) -> list[str]:
     reasons: list[str] = []
     plan = manifest.privacy
     if plan is None:
         return reasons
+    try:
+        most = max(plan.colluders, policy.colluders)
+        require_holding(len(manifest.directory), manifest.minimum_cohort, most)
+    except CohortError as refusal:
+        reasons.append(str(refusal))
     if plan.unit not in {contract.unit, ORGANISATION}:
         reasons.append(
             f"The run's noise is for {plan.unit!r} where the contract names {contract.unit!r}; "

@@ -6,7 +6,9 @@ over a bounded number of its own rows, held to the clip; the sum gets Gaussian n
 added or removed moves the sum by at most the clip, whatever its rows hold.
 """
 
+import copy
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from privacy.randomness import Entropy
 from privacy.sampling import bounded_rows, poisson
 
 Floats = NDArray[np.float64]
+LARGEST_WEIGHT: Final = 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +34,8 @@ class PrivateRows:
     """A member's training rows, laid out unit by unit.
 
     Attributes:
-        gradient: Of the network that they train.
+        exact: A float64 copy of the network that they train.
+        gradient: Of that copy.
         inputs: What the network takes, on its device.
         label: Scaled labels, shape (n,).
         exposure: Shape (n,).
@@ -40,6 +44,7 @@ class PrivateRows:
         counts: Shape (units,). How many it has, at least one.
     """
 
+    exact: Network
     gradient: UnitGradient
     inputs: tuple[Tensor, Tensor, Tensor]
     label: Tensor
@@ -58,8 +63,10 @@ def private_rows(
     order = np.argsort(unit, kind="stable")
     _, starts, counts = np.unique(unit[order], return_index=True, return_counts=True)
     label, exposure = labels(examples, target, device)
+    exact = copy.deepcopy(network).double()
     return PrivateRows(
-        gradient=unit_gradient(network),
+        exact=exact,
+        gradient=unit_gradient(exact),
         inputs=tensors(network, examples, device),
         label=label,
         exposure=exposure,
@@ -74,9 +81,20 @@ def clipped_gradients(
 ) -> Floats:
     """Sum the sampled units' clipped gradients. No noise is in it: it must not leave as it is.
 
+    Both passes are in float64: in float32 a model that somebody steered to where large numbers
+    cancel would let the size of a batch, and so one unit, change the others' gradients. For the
+    same reason weights beyond `LARGEST_WEIGHT` give zeros; they are the common model's, so this
+    tells nothing of the rows.
+
     Returns:
         Shape (d,), in the order of `parameters()`. Zeros where no unit was sampled.
     """
+    with torch.no_grad():
+        for exact, weight in zip(rows.exact.parameters(), network.parameters(), strict=True):
+            exact.copy_(weight)
+        largest = max(float(weight.abs().max()) for weight in rows.exact.parameters())
+    if not largest <= LARGEST_WEIGHT:
+        return np.zeros(sum(weight.numel() for weight in rows.exact.parameters()))
     chosen = poisson(rows.starts.size, plan.rate, entropy)
     places, weights = bounded_rows(
         rows.starts[chosen], rows.counts[chosen], plan.rows_per_unit, entropy
@@ -85,10 +103,10 @@ def clipped_gradients(
     index = torch.from_numpy(rows.order[places].reshape(-1)).to(device)
     label, exposure = rows.label[index], rows.exposure[index]
     dense, codes, series = (part.index_select(0, index) for part in rows.inputs)
-    network.train()
+    rows.exact.train()
     found = rows.gradient.clipped_sum(
-        (dense, codes, series),
-        lambda out: row_losses(out, label, exposure, target),
+        (dense.double(), codes, series.double()),
+        lambda out: row_losses(out, label.double(), exposure.double(), target),
         torch.from_numpy(weights).to(device),
         clip=plan.clip,
     )

@@ -23,7 +23,7 @@ from privacy.errors import CohortError, ProtocolError
 from privacy.fixed_point import FixedPoint
 from privacy.ledger.entry import EVALUATIONS, ROWS, STATISTICS, UPDATE
 from privacy.manifest import Manifest
-from privacy.mechanism import sum_layout, update_precision, update_range
+from privacy.mechanism import gradient_layout, sum_layout
 from privacy.messages import Reply, Request, vector_digest
 from privacy.plan import SMALLEST_VECTOR
 from privacy.secure_sum.cohort import Cohort
@@ -103,6 +103,7 @@ class Session:
         rows: The member's rows.
         learner: The network and its features.
         budget: What its releases are charged to, before they leave.
+        units_budget: The same of the contract's unit, where the run protects organisations.
         roster: After the members' keys were shown.
         setup: After the group key was opened.
         released: The opened statistics, stage by stage.
@@ -135,6 +136,7 @@ class Session:
     rows: MemberRows
     learner: Learner
     budget: Budget
+    units_budget: Budget | None = None
     roster: Roster | None = None
     setup: Setup | None = None
     released: list[Floats] = field(default_factory=list)
@@ -221,14 +223,15 @@ class Session:
             raise ProtocolError("Rounds are trained one after the other, as many as agreed.")
         model, groups = self.model, self.agreed.groups
         most = max(len(group.members) for group in groups)
-        plan, update = self.manifest.privacy, self.spec.update
-        clip, precision = update.clip, update.precision
+        plan, update, scheme = self.manifest.privacy, self.spec.update, self.agreed.scheme
         if plan is not None and self._distributed:
-            clip, precision = update_range(plan), update_precision(plan)
+            layout = gradient_layout(plan, most, scheme)
+        else:
+            layout = scheme.update_layout(most, update.clip, update.precision)
         return self._step(
             UPDATE,
             round_index,
-            layout=self.agreed.scheme.update_layout(most, clip, precision),
+            layout=layout,
             # the last number is the member's weight; sums of gradients have none
             values=model.current.size + (not self._distributed),
             model=vector_digest(model.current),

@@ -185,9 +185,18 @@ def unit_names(frame: pd.DataFrame, contract: DataContract) -> "pd.Series[str]":
                 f"{contract.name}: column {column.name} has {empty} empty cells; every row needs "
                 f"its {contract.unit}."
             )
-    names = _as_text(frame[columns[0].name])
-    for column in columns[1:]:
-        names = names + "|" + _as_text(frame[column.name])
+    if len(columns) == 1:
+        return _as_text(frame[columns[0].name])
+    # what joins must not stand in a part: two units' names would be one
+    parts = [
+        _as_text(frame[column.name])
+        .str.replace("\\", "\\\\", regex=False)
+        .str.replace("|", "\\|", regex=False)
+        for column in columns
+    ]
+    names = parts[0]
+    for part in parts[1:]:
+        names = names + "|" + part
     return names
 
 

@@ -27,7 +27,7 @@ def units_of(inputs: Sequence[Tensor], weights: Tensor, clip: float) -> int:
     rows = units * of_each
     if any(x.shape[0] != rows for x in inputs):
         raise ValueError(f"need {rows} rows in every input, not {[x.shape[0] for x in inputs]}")
-    return units if rows else 0
+    return units
 
 
 def places_of(network: nn.Module) -> dict[nn.Parameter, slice]:

@@ -26,9 +26,10 @@ from federation.noise_spec import NoiseSpec, make_plan
 from privacy.errors import CohortError, InputError, RefusedError
 from privacy.fixed_point import FixedPoint
 from privacy.manifest import Protection
-from privacy.mechanism import update_precision, update_range
+from privacy.mechanism import gradient_layout
 from privacy.plan import PrivacyPlan
 from privacy.secure_sum.cohort import SMALLEST_GROUPED
+from privacy.secure_sum.graph import require_holding
 from privacy.secure_sum.schemes import scheme_of
 
 DATA_VARIABLE = "TACIT_DATA"
@@ -249,10 +250,11 @@ class Project(Frozen):
         # members come in groups of this size or a few more
         most = members if not config.group_size else -(-members // (members // config.group_size))
         scheme = scheme_of(config.protection.sum)
-        clip, precision = config.update.clip, config.update.precision
+        if plan is not None and plan.colluders > 0:
+            require_holding(members, config.minimum_cohort, plan.colluders)
         if plan is not None and plan.noise == "distributed":
-            clip, precision = update_range(plan), update_precision(plan)
-        return scheme.update_layout(most, clip, precision)
+            return gradient_layout(plan, most, scheme)
+        return scheme.update_layout(most, config.update.clip, config.update.precision)
 
     def privacy_plan(self) -> PrivacyPlan | None:
         """The noise of this run; None without.

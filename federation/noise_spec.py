@@ -136,6 +136,8 @@ def make_plan(
     wish = spec.epsilon if spec.solo_epsilon is None else spec.solo_epsilon
     discrete = spec.sampler == "discrete"
     taken = rounds * spec.steps
+    if spec.unit == ORGANISATION:
+        parts = "together"
     together = parts == "together"
 
     def updates(multiplier: float) -> Event:

@@ -81,6 +81,21 @@ def _cost(cohort: Cohort, receipts: Sequence[Receipt], colluders: int, delta: fl
     )
 
 
+def _worst(found: Sequence[Cost]) -> Cost:
+    """The greatest of each figure by itself: it may be another cohort's, or another member's."""
+    rates = [one.true_positive_rate for one in found]
+    dearest = max(found, key=lambda one: one.epsilon)
+    return replace(
+        dearest,
+        solo_epsilon=max(one.solo_epsilon for one in found),
+        rdp_epsilon=max(one.rdp_epsilon for one in found),
+        solo_rdp_epsilon=max(one.solo_rdp_epsilon for one in found),
+        true_positive_rate=None
+        if None in rates
+        else max(rate for rate in rates if rate is not None),
+    )
+
+
 def account(
     plan: PrivacyPlan | None, paid: Mapping[str, Sequence[Receipt]], *, unit: str, note: str
 ) -> dict[str, Any]:
@@ -112,8 +127,11 @@ def account(
         if key not in found:
             found[key] = costs(receipts, colluders=plan.colluders, delta=plan.delta)
         by_member[member] = found[key]
-    dearest = max(found.values(), key=lambda one: one[0].epsilon)
-    worst = dearest[0]
+    worst = _worst([cost for each in found.values() for cost in each])
+    cohorts = {
+        cohort: _worst([cost for each in found.values() for cost in each if cost.cohort == cohort])
+        for cohort in COHORTS
+    }
     updates = {one for key in found for one in key if one.kind == "update"}
     views = [event_of(one, colluders=plan.colluders) for one in updates]
     return {
@@ -128,11 +146,11 @@ def account(
         "rate": plan.rate,
         "clip": plan.clip,
         "rows_per_unit": plan.rows_per_unit,
-        "cohorts": {cost.cohort: cost.to_json() for cost in dearest},
+        "cohorts": {cohort: cost.to_json() for cohort, cost in cohorts.items()},
         "per_node": {
             member: {
-                "epsilon": _finite(mine[0].epsilon),
-                "solo_epsilon": _finite(mine[0].solo_epsilon),
+                "epsilon": _finite(_worst(mine).epsilon),
+                "solo_epsilon": _finite(_worst(mine).solo_epsilon),
             }
             for member, mine in by_member.items()
         },
@@ -168,7 +186,7 @@ def sentences(privacy: Mapping[str, Any]) -> list[str]:
     first = (
         f"one {unit} more or less: epsilon {_shown(privacy['epsilon'])} against {who}, "
         f"{_shown(privacy['solo_epsilon'])} if all other members collude (delta {delta:g}, "
-        f"{privacy['method'].upper()}; by the Renyi filter's measure "
+        f"{privacy['method'].upper()}; by Renyi accounting "
         f"{_shown(privacy['rdp_epsilon'])} and {_shown(privacy['solo_rdp_epsilon'])})"
     )
     lines = [first]

@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 from privacy.accounting.event import Event, event_of
 from privacy.accounting.pld import has_loss, loss, reported
 from privacy.errors import RefusedError
-from privacy.fixed_point import FixedPoint, packed
+from privacy.fixed_point import FixedPoint
 from privacy.ledger.entry import UPDATE
-from privacy.mechanism import noised, update_precision, update_range
+from privacy.mechanism import gradient_layout, noised
 from privacy.noise import gaussian
 from privacy.plan import PrivacyPlan, receipt_of
 from privacy.randomness import Entropy
 from privacy.sampling import poisson
+from privacy.secure_sum.schemes import scheme_of
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -244,7 +245,7 @@ def _steps(
     """
     written = layout
     if written is None and plan.noise == "distributed":
-        written = packed(fewest, update_range(plan), update_precision(plan))
+        written = gradient_layout(plan, fewest, scheme_of("masked"))
     for _ in range(steps):
         drawn = np.zeros(present.size, dtype=np.bool_)
         drawn[poisson(present.size, plan.rate, entropy)] = True

@@ -13,16 +13,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.fixed_point import FixedPoint
+from privacy.errors import InputError
+from privacy.fixed_point import FixedPoint, packed
 from privacy.noise import TAIL, discrete_gaussian, gaussian
 from privacy.plan import SMALLEST_VECTOR, PrivacyPlan, deviation, sensitivity
 from privacy.randomness import Entropy
+from privacy.secure_sum.schemes import Scheme
 
 Floats = NDArray[np.float64]
 _UNITS_MAX: Final = 2.0**22  # of one member; more count as so many
-_FINEST: Final = 2.0**-11
+_SHARE_STEPS: Final = 1000.0  # of the grid in one deviation, at least: docs, section 6
 _ROOM_CLIPS: Final = 1024.0  # what a member's gradients may add up to in one coordinate
-_COARSEST: Final = 2.0**-6  # step of rounding in units of the clip: below the noise by far
 
 
 def update_range(plan: PrivacyPlan) -> float:
@@ -33,8 +34,26 @@ def update_range(plan: PrivacyPlan) -> float:
 
 def update_precision(plan: PrivacyPlan) -> float:
     """Largest step of rounding for sums of gradients, in units of `update_range`."""
-    finest = plan.grid if plan.mechanism == "discrete_gaussian" else _COARSEST
-    return min(finest, _COARSEST) * plan.clip / update_range(plan)
+    return _grid(plan, plan.update_share) * plan.clip / update_range(plan)
+
+
+def gradient_layout(plan: PrivacyPlan, parties: int, scheme: Scheme) -> FixedPoint:
+    """How a member's sum of gradients is written, in a run with distributed noise.
+
+    Raises:
+        InputError: The scheme has no packing on whose grid so small a share of noise is still
+            far above the rounding.
+    """
+    limit, precision = update_range(plan), update_precision(plan)
+    try:
+        return packed(parties, limit, precision, scheme.packings(parties))
+    except InputError:
+        if scheme.encrypted:
+            raise InputError(
+                f"{scheme.name} sums of {parties} members cannot be rounded as finely as so small "
+                "a share of noise needs; use protection.sum: masked, or a smaller epsilon."
+            ) from None
+    return _one_field(parties, limit, 1 / precision)
 
 
 def sum_layout(plan: PrivacyPlan, step: str, parties: int) -> FixedPoint:
@@ -43,14 +62,26 @@ def sum_layout(plan: PrivacyPlan, step: str, parties: int) -> FixedPoint:
     Room for so many units as a member may have, and a grid far below the noise, but no finer than
     need be: what float64 leaves of the difference to real numbers grows with the ratio of both.
     """
-    finest = min(plan.grid, _FINEST) if plan.mechanism == "discrete_gaussian" else _FINEST
-    steps = _UNITS_MAX / finest
-    return FixedPoint(
-        parties=parties,
-        fields=1,
-        field_bits=math.ceil(math.log2(2 * steps)) + parties.bit_length(),
-        clip=_UNITS_MAX * sensitivity(plan, step),
-    )
+    unit = sensitivity(plan, step)
+    steps = _UNITS_MAX / _grid(plan, deviation(plan, step) / unit)
+    return _one_field(parties, _UNITS_MAX * unit, steps)
+
+
+def _grid(plan: PrivacyPlan, share: float) -> float:
+    """The coarsest step of rounding, in units of the sensitivity: below a share by a thousand."""
+    finest = 2.0 ** math.floor(math.log2(min(share, 1.0) / _SHARE_STEPS))
+    return min(finest, plan.grid) if plan.mechanism == "discrete_gaussian" else finest
+
+
+def _one_field(parties: int, limit: float, steps: float) -> FixedPoint:
+    bits = math.ceil(math.log2(2 * steps)) + parties.bit_length()
+    try:
+        return FixedPoint(parties=parties, fields=1, field_bits=bits, clip=limit)
+    except ValueError:
+        raise InputError(
+            f"no number format holds {parties} members' sums and so small a share of noise; use a "
+            "smaller epsilon."
+        ) from None
 
 
 def noised(

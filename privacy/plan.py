@@ -26,6 +26,7 @@ the vector, if there are enough numbers: docs/noise-and-rounding.md, section 5.
 _WATCH, _TEST, _ = EVALUATIONS
 _MANY_VALUES: Final = 26_000
 _SHARE_MAX: Final = 1e6
+_SMALLEST: Final = 1e-6
 _CLIP_MAX: Final = 1e12
 _COUNT_MAX: Final = 100_000
 
@@ -117,17 +118,17 @@ _CHECKS: Final[Mapping[str, Callable[[object], bool]]] = {
     "mechanism": lambda value: value in {"gaussian", "discrete_gaussian"},
     "unit": lambda value: isinstance(value, str) and bool(value),
     "parts": lambda value: value in get_args(Parts),
-    "rate": _number(0.0, 1.0),
+    "rate": _number(_SMALLEST, 1.0),
     "rows_per_unit": _count(1),
-    "clip": _number(0.0, _CLIP_MAX),
+    "clip": _number(_SMALLEST, _CLIP_MAX),
     "steps": _count(1),
     "watches": _count(0),
-    "update_share": _number(0.0, _SHARE_MAX),
-    "statistics_share": _number(0.0, _SHARE_MAX),
-    "statistics_clip": _number(0.0, _CLIP_MAX),
-    "watch_share": _number(0.0, _SHARE_MAX),
-    "test_share": _number(0.0, _SHARE_MAX),
-    "evaluation_clip": _number(0.0, _CLIP_MAX),
+    "update_share": _number(_SMALLEST, _SHARE_MAX),
+    "statistics_share": _number(_SMALLEST, _SHARE_MAX),
+    "statistics_clip": _number(_SMALLEST, _CLIP_MAX),
+    "watch_share": _number(_SMALLEST, _SHARE_MAX),
+    "test_share": _number(_SMALLEST, _SHARE_MAX),
+    "evaluation_clip": _number(_SMALLEST, _CLIP_MAX),
     "colluders": _count(0),
     "delta": lambda value: type(value) is float and 0.0 < value < 1.0,
     "grid": _number(2.0**-26, 1.0),
@@ -206,7 +207,8 @@ def receipt_of(
     kind: Kind = "evaluation"
     if step in {STATISTICS, UPDATE}:
         kind = "update" if step == UPDATE else "statistics"
-    apart = plan is None or plan.parts == "apart"
+    # an organisation has both parts
+    apart = plan is None or (plan.parts == "apart" and plan.unit != ORGANISATION)
     part: Cohort = "training" if step in {STATISTICS, UPDATE, _WATCH} else "test"
     cohort: Cohort = part if apart else "all"
     purpose = f"run {run}, {step} of round {round_index}"

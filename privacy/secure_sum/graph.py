@@ -34,6 +34,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from privacy.canonical import framed
+from privacy.errors import CohortError
 from privacy.keystream import keystream_words
 
 COMPLETE_UP_TO = 32
@@ -73,6 +74,37 @@ def threshold(holders: int) -> int:
     if holders < 1:
         raise ValueError(f"need {holders=} >= 1")
     return 2 * holders // 3 + 1
+
+
+def most_colluders(members: int) -> int:
+    """Return how many members, with the coordinator, the promise of one sum holds against.
+
+    Up to `COMPLETE_UP_TO` members it is proved for fewer than 2t - n (docs/adr/0008); above, it
+    is argued for a tenth.
+    """
+    if members <= COMPLETE_UP_TO:
+        return 2 * threshold(members) - members - 1
+    return members * CORRUPT[0] // CORRUPT[1]
+
+
+def require_holding(members: int, minimum: int, colluders: int) -> None:
+    """Return if no sum over fewer honest members than `minimum` - `colluders` can be opened.
+
+    With more colluders than `most_colluders`, two sets can be signed for, and then the smallest
+    that opens has as many honest members as a threshold leaves, however large the minimum is.
+
+    Raises:
+        CohortError: One can.
+    """
+    if colluders <= most_colluders(members):
+        return
+    if members <= COMPLETE_UP_TO and minimum <= threshold(members):
+        return
+    raise CohortError(
+        f"Against {colluders} colluders among {members} members no minimum_cohort of {minimum} can "
+        f"be kept; lower the colluders to {most_colluders(members)}, or minimum_cohort to "
+        f"{threshold(members)}."
+    )
 
 
 @lru_cache(maxsize=256)

@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from support import tables
 from support.direct import Direct, assemble
 
 import privacy.mechanism
 from clients.learner import Learner
-from clients.policy import BudgetPolicy, NodePolicy
+from clients.policy import BudgetPolicy, NodePolicy, refusals
+from clients.private_training import clipped_gradients, private_rows
+from clients.session import Session, Step
 from clients.spec import parse_node_spec
 from federation.config import load_project
 from federation.spending import account, costs
@@ -24,6 +27,7 @@ from privacy.manifest import Protection
 from privacy.messages import Parcel, Request, Sealed, TrainRequest, unpack_reply
 from privacy.noise import gaussian
 from privacy.plan import planned_receipts
+from privacy.randomness import system_bytes
 from privacy.verify import verify_ledger
 
 DISTRIBUTED: dict[str, Any] = {"noise": "distributed", "epsilon": 8.0, "rate": 0.25}
@@ -405,3 +409,103 @@ def test_noise_with_groups_is_refused_by_nodes_too(tmp_path: Path) -> None:
     direct.manifest = replace(direct.manifest, group_size=3)
     with pytest.raises(RefusedError, match="sums all members together"):
         direct.run()
+
+
+def test_a_validation_of_training_rows_is_of_all_of_them(tmp_path: Path) -> None:
+    """A window over the rows would hold other units' rows once one is gone."""
+    direct = federation(tmp_path, DISTRIBUTED, watch_every=ROUNDS)
+    node = next(iter(direct.nodes.values()))
+    plain: Callable[..., np.ndarray] = node._covered
+    whole: list[bool] = []
+
+    def covered(session: Session, step: Step, values: np.ndarray) -> np.ndarray:
+        if step.name == "evaluate watch":
+            whole.append(session.watching is session.training)
+        return plain(session, step, values)
+
+    node._covered = covered  # type: ignore[method-assign]
+    direct.run()
+    assert whole == [True]
+
+
+def test_the_greatest_of_each_figure_is_reported_whichever_cohort_it_is_of(
+    tmp_path: Path,
+) -> None:
+    direct = federation(tmp_path, DISTRIBUTED)
+    plan = direct.manifest.privacy
+    assert plan is not None
+    paid = planned_receipts(
+        plan, run="r", unit="customer", protection="masked", fewest=3, stages=1, rounds=ROUNDS
+    )
+    found = account(plan, {"north": paid}, unit="customer", note="")
+    for name in ("epsilon", "solo_epsilon", "rdp_epsilon", "solo_rdp_epsilon"):
+        assert found[name] == max(one[name] for one in found["cohorts"].values())
+    assert found["per_node"]["north"]["solo_epsilon"] == found["solo_epsilon"]
+
+
+def test_parts_are_counted_together_where_a_launcher_says_otherwise(tmp_path: Path) -> None:
+    where = tables.write(
+        tmp_path,
+        rows=tables.table("binary", rows=1500),
+        contract_changes={"split": {"kind": "folds", "seed": 1, "folds": 3}},
+        config_changes=config_of(DISTRIBUTED),
+    )
+    folds = load_project(where.config)
+    planned = folds.privacy_plan()
+    assert planned is not None
+    assert planned.parts == "together"
+    manifest = federation(tmp_path / "other", DISTRIBUTED).manifest
+    assert manifest.privacy is not None
+    assert manifest.privacy.parts == "apart"
+    reasons = refusals(manifest, NodePolicy(), folds.contract)
+    assert any("the contract's folds exchange them" in reason for reason in reasons)
+
+
+def test_an_organisation_is_in_both_parts_and_its_units_are_charged_without_bound(
+    tmp_path: Path,
+) -> None:
+    whole = {"noise": "distributed", "multiplier": 5.0, "unit": "organisation", "rate": 1.0}
+    direct = federation(tmp_path, whole)
+    direct.run()
+    lines = (tmp_path / "nodes" / "north" / "budget.jsonl").read_bytes().splitlines(True)
+    receipts = [
+        dict(entry.body)["receipt"]
+        for entry in map(parse_line, lines)
+        if entry.kind == "budget.reserved"
+    ]
+    assert {(one["unit"], one["mechanism"]) for one in receipts} == {  # type: ignore[index]
+        ("organisation", "gaussian"),
+        ("customer", "none"),
+    }
+    assert {one["cohort"] for one in receipts if one["unit"] == "organisation"} == {"all"}  # type: ignore[index]
+
+
+def test_more_colluders_than_the_protocol_holds_against_are_refused(tmp_path: Path) -> None:
+    rows = tables.table("binary", rows=1500)
+    rows["member"] = [f"m{i % 10}" for i in range(len(rows))]
+    noise = {**DISTRIBUTED, "colluders": 5}
+    where = tables.write(tmp_path, rows=rows, config_changes=config_of(noise, minimum_cohort=8))
+    with pytest.raises(RefusedError, match="Against 5 colluders among 10 members"):
+        assemble(where.config, tmp_path).run()
+    project = load_project(where.config)
+    with pytest.raises(CohortError, match="lower the colluders to 3"):
+        project.layout(10, project.privacy_plan())
+
+
+def test_a_model_that_was_steered_far_away_gets_no_gradient(tmp_path: Path) -> None:
+    direct = federation(tmp_path, DISTRIBUTED)
+    direct.run()
+    node = next(iter(direct.nodes.values()))
+    rows = node._settings.rows(None)
+    spec = parse_node_spec(dict(direct.manifest.node_settings))
+    plan = direct.manifest.privacy
+    assert plan is not None
+    work = Learner(direct.project.contract, spec, "cpu", plan=plan)
+    released = [np.array([900.0, 400.0, 400.0, 900.0] + [10.0] * 64)]
+    work.start(released)
+    examples = work.training_examples(work.scaled(rows.train), released)
+    laid = private_rows(work.network, examples, work.target, plan)
+    assert np.any(clipped_gradients(work.network, laid, work.target, plan, system_bytes))
+    with torch.no_grad():
+        work.network.head.weight.fill_(101.0)
+    assert not np.any(clipped_gradients(work.network, laid, work.target, plan, system_bytes))
