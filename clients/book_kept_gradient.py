@@ -15,6 +15,7 @@ from clients.gradient_rules import Array, Call, Rule, rule_of
 from clients.scratch import Scratch
 from clients.unit_batch import RowLoss, places_of, units_of
 from clients.unit_independence import refuse_mixing
+from privacy.errors import RefusedError
 
 Calls: TypeAlias = dict[nn.Module, list[Call]]
 Floats: TypeAlias = NDArray[np.float64]
@@ -125,6 +126,8 @@ class BookKept:
         outs: list[Tensor] = []
 
         def note(layer: nn.Module, arguments: tuple[Tensor, ...], out: Tensor) -> None:
+            if not arguments:
+                raise RefusedError("A layer is called by keyword; give its input without a name.")
             record.append((layer, arguments[0].detach()))
             outs.append(out)
 

@@ -13,7 +13,7 @@ from federation.spending import sentences
 FORMAT = 1
 NOT_COVERED = (
     "choosing features or settings by looking at the same rows outside of tacit",
-    "ranges and levels of the data contract, which count as public",
+    "ranges and levels of the data contract, and how it parts rows, which count as public",
     "units that several members hold: they are covered once for each member",
     "side channels of a member's machine, such as how long it takes",
 )

@@ -3,8 +3,8 @@
     python experiments/private_step/run.py [--quick] [--json] [--out FOLDER]
 
 CPU time of one process on one thread. A private step is the clipped sum, noise for every weight and
-the step of SGD; a plain one is forward, backward and the step. Ratios carry over to other machines,
-times do not.
+the step of torch's SGD; a plain one is forward, backward and the same step. Ratios carry over to
+other machines, times do not.
 """
 
 import argparse
@@ -98,36 +98,42 @@ def plain(network: Network, batch: Batch) -> Step:
     return step
 
 
-def without_noise(total: Tensor) -> Tensor:
-    return total
+def nothing(_: Tensor) -> None:
+    """No noise, to show what it costs."""
 
 
-def with_noise_of_torch(total: Tensor) -> Tensor:
+def noise_of_torch(gradient: Tensor) -> None:
     """Not for use: torch's generator can be predicted. It is what Opacus takes."""
-    return total.to(torch.float32).add_(torch.randn(len(total)), alpha=CLIP)
+    gradient.add_(torch.randn(len(gradient)), alpha=CLIP)
 
 
-def with_real_noise(total: Tensor) -> Tensor:
-    return total.add_(torch.from_numpy(gaussian(len(total), CLIP, system_bytes)))
+def real_noise(gradient: Tensor) -> None:
+    gradient.add_(torch.from_numpy(gaussian(len(gradient), CLIP, system_bytes)))
 
 
 def clipped(
-    gradient: UnitGradient, network: Network, batch: Batch, per_unit: int, noise: Callable
+    gradient: UnitGradient,
+    network: Network,
+    batch: Batch,
+    per_unit: int,
+    add_noise: Callable[[Tensor], None],
 ) -> Step:
-    """A private step by `UnitGradient`."""
+    """A private step by `UnitGradient`, with the optimiser of the plain one."""
+    optimiser = torch.optim.SGD(network.parameters(), lr=RATE)
     weights = torch.full((batch.rows() // per_unit, per_unit), 1 / per_unit)
     trained = list(network.parameters())
-    sizes = [p.numel() for p in trained]
+    flat = torch.zeros(sum(p.numel() for p in trained))
+    for p, piece in zip(trained, flat.split([p.numel() for p in trained]), strict=True):
+        p.grad = piece.view_as(p)
 
     def row_loss(out: Tensor) -> Tensor:
         return (out - batch.label).square()
 
     def step() -> None:
-        total = gradient.clipped_sum(batch.inputs, row_loss, weights, clip=CLIP).total
-        found = noise(total).to(torch.float32).split(sizes)
-        with torch.no_grad():
-            for p, piece in zip(trained, found, strict=True):
-                p.sub_(piece.view_as(p), alpha=RATE / len(weights))
+        flat.copy_(gradient.clipped_sum(batch.inputs, row_loss, weights, clip=CLIP).total)
+        add_noise(flat)
+        flat.div_(len(weights))
+        optimiser.step()
 
     return step
 
@@ -199,15 +205,15 @@ def ways(network: Network, batch: Batch, per_unit: int) -> dict[str, Step]:
     first, second, third, fourth = own(), own(), own(), own()
     found = {
         PLAIN: plain(own(), batch),
-        NOISELESS: clipped(unit_gradient(fourth), fourth, batch, per_unit, without_noise),
-        OURS: clipped(unit_gradient(first), first, batch, per_unit, with_noise_of_torch),
-        OURS_SECURE: clipped(unit_gradient(second), second, batch, per_unit, with_real_noise),
+        NOISELESS: clipped(unit_gradient(fourth), fourth, batch, per_unit, nothing),
+        OURS: clipped(unit_gradient(first), first, batch, per_unit, noise_of_torch),
+        OURS_SECURE: clipped(unit_gradient(second), second, batch, per_unit, real_noise),
     }
     if per_unit == 1:
         found[HOOKS] = opacus_hooks(own(), batch)
         found[GHOST] = opacus_ghost(own(), batch)
     else:  # Opacus has no units; our use of its hooks adds its rows up
-        found[HOOKS] = clipped(Hooked(third), third, batch, per_unit, with_noise_of_torch)
+        found[HOOKS] = clipped(Hooked(third), third, batch, per_unit, noise_of_torch)
     found[LOOP] = loop(own(), batch, per_unit)
     return found
 

@@ -209,6 +209,13 @@ def test_a_loss_that_mixes_units_is_refused() -> None:
         )
 
 
+def test_a_layer_called_by_keyword_is_refused() -> None:
+    network = _Of(lambda layer, x: layer(input=x).sum(1))
+    with pytest.raises(RefusedError, match="by keyword"):
+        _sum(BookKept(network), torch.randn(4, 3), 4)
+    assert not network.layer._forward_hooks
+
+
 def test_mixing_is_found_at_the_first_batch_of_two_units() -> None:
     network, _ = MIXING["a mean over the batch"]
     gradient = unit_gradient(network)
