@@ -138,6 +138,7 @@ def plan_for(
         stages=1,
         rounds=1 if local else rounds,
         watches=0,
+        protection="masked",
         fewest=members,
         statistics_sensitivity=2.0,
         evaluation_sensitivity=1.0,

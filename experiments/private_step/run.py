@@ -28,10 +28,10 @@ from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 from torch import Tensor, nn
 
 from clients.examples import InputShape
-from clients.hooked_gradient import Hooked
 from clients.model import Network, build
 from clients.spec import ModelSpec
 from clients.unit_gradient import UnitGradient, unit_gradient
+from clients.unit_gradient.hooked import Hooked
 from privacy.noise import gaussian
 from privacy.randomness import system_bytes
 

@@ -54,6 +54,7 @@ def plan_of(rate: float, *, clip: float) -> PrivacyPlan:
         stages=1,
         rounds=400,
         watches=0,
+        protection="masked",
         fewest=MEMBERS,
         statistics_sensitivity=1.0,
         evaluation_sensitivity=1.0,

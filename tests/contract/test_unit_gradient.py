@@ -9,12 +9,12 @@ import torch
 from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
 
-from clients.book_kept_gradient import BookKept, has_rules
 from clients.examples import InputShape
-from clients.hooked_gradient import Hooked
 from clients.model import build
 from clients.spec import ModelSpec
 from clients.unit_gradient import UnitGradient
+from clients.unit_gradient.book_kept import BookKept, has_rules
+from clients.unit_gradient.hooked import Hooked
 
 Inputs = tuple[Tensor, ...]
 Build = Callable[[nn.Module], UnitGradient]

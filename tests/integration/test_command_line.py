@@ -63,6 +63,7 @@ def test_a_runs_folder_holds_what_it_should(launched: tuple[Path, dict[str, obje
     assert {
         "config.yaml", "contract.yaml", "manifest.json", "manifest.sig", "rounds.jsonl",
         "result.json", "state.json", "model.safetensors", "curve.png", "run.log",
+        "card.md", "card.json",
     } == names  # fmt: skip
     model = load_model(folder / "model.safetensors")
     assert model.dtype == np.float32

@@ -74,7 +74,7 @@ def test_lenders_gain_although_no_borrower_shows(tmp_path: Path) -> None:
     privacy = result["privacy"]
     assert privacy["unit"] == "borrower"
     assert 0.98 < privacy["epsilon"] <= 1.0
-    assert privacy["epsilon"] < privacy["solo_epsilon"] < 4.5
+    assert privacy["epsilon"] < privacy["solo_epsilon"] < 6
     assert privacy["audit"]["epsilon_lower"] < privacy["audit"]["epsilon_claimed"] < 1.0
     # a private evaluation of 6,000 borrowers is off by 0.004 (one deviation); members who know
     # their own rows need no noise, and their model alone had none

@@ -11,10 +11,10 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from clients.book_kept_gradient import BookKept
-from clients.clipped_sum import LONGEST, scales
-from clients.hooked_gradient import Hooked
 from clients.unit_gradient import UnitGradient
+from clients.unit_gradient.book_kept import BookKept
+from clients.unit_gradient.clipped_sum import LONGEST, scales
+from clients.unit_gradient.hooked import Hooked
 
 Floats = NDArray[np.float32]
 Step = Callable[[Tensor, Tensor, Tensor, float], Tensor]

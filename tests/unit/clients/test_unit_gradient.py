@@ -9,12 +9,11 @@ from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clients import book_kept_gradient, gradient_parts
-from clients.book_kept_gradient import BookKept, has_rules
-from clients.clipped_sum import LONGEST
-from clients.hooked_gradient import Hooked
-from clients.scratch import Scratch
-from clients.unit_gradient import UnitGradient, unit_gradient
+from clients.unit_gradient import UnitGradient, book_kept, parts, unit_gradient
+from clients.unit_gradient.book_kept import BookKept, has_rules
+from clients.unit_gradient.clipped_sum import LONGEST
+from clients.unit_gradient.hooked import Hooked
+from clients.unit_gradient.workspace import Scratch
 from privacy.errors import RefusedError
 
 ODD = [0.0, 1e30, -3e38, float("inf"), float("-inf"), float("nan")]
@@ -359,7 +358,7 @@ def test_both_forms_of_a_layer_agree(monkeypatch: pytest.MonkeyPatch, positions:
     network.append(nn.Flatten(0))
     found = {}
     for choice in (True, False):
-        monkeypatch.setattr(gradient_parts, "_worth_writing", lambda *_, choice=choice: choice)
+        monkeypatch.setattr(parts, "_worth_writing", lambda *_, choice=choice: choice)
         found[choice] = _sum(BookKept(network), x, 4, clip=0.01)
     for one, other in zip(found[True], found[False], strict=True):
         assert torch.allclose(one, other, rtol=1e-9, atol=1e-14)
@@ -373,7 +372,7 @@ def test_units_are_the_same_some_at_a_time(monkeypatch: pytest.MonkeyPatch, near
     )
     x = torch.randint(0, 4, (14, 6))
     at_once = _sum(BookKept(network), x, 7, clip=0.5)
-    monkeypatch.setattr(book_kept_gradient, "NEAR", near)
+    monkeypatch.setattr(book_kept, "NEAR", near)
     for one, other in zip(at_once, _sum(BookKept(network), x, 7, clip=0.5), strict=True):
         assert torch.allclose(one, other, rtol=1e-12, atol=1e-14)
 

@@ -181,10 +181,10 @@ def test_the_opened_statistics_have_the_noise_that_the_receipt_says(tmp_path: Pa
 
 
 def test_the_twin_without_noise_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def third(count: int, deviation: float, entropy: Callable[[int], bytes]) -> np.ndarray:
-        return gaussian(count, deviation / 3, entropy)
+    def tenth(count: int, deviation: float, entropy: Callable[[int], bytes]) -> np.ndarray:
+        return gaussian(count, deviation / 10, entropy)
 
-    monkeypatch.setattr(privacy.mechanism, "gaussian", third)
+    monkeypatch.setattr(privacy.mechanism, "gaussian", tenth)
     found = noise_in_statistics(federation(tmp_path, DISTRIBUTED))
     assert abs(np.mean(np.square(found)) - 1) > 5 * math.sqrt(2 / found.size)
 

@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from clients.clipped_sum import ClippedSum, scales
-from clients.gradient_parts import Place, numbers_held, part_of
-from clients.gradient_rules import Array, Call, Rule, rule_of
-from clients.scratch import Scratch
-from clients.unit_batch import RowLoss, places_of, units_of
-from clients.unit_independence import refuse_mixing
+from clients.unit_gradient.batch import RowLoss, places_of, units_of
+from clients.unit_gradient.clipped_sum import ClippedSum, scales
+from clients.unit_gradient.independence import refuse_mixing
+from clients.unit_gradient.parts import Place, numbers_held, part_of
+from clients.unit_gradient.rules import Array, Call, Rule, rule_of
+from clients.unit_gradient.workspace import Scratch
 from privacy.errors import RefusedError
 
 Calls: TypeAlias = dict[nn.Module, list[Call]]

@@ -8,9 +8,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from clients.clipped_sum import ClippedSum, scales
-from clients.unit_batch import RowLoss, places_of, units_of
-from clients.unit_independence import refuse_mixing
+from clients.unit_gradient.batch import RowLoss, places_of, units_of
+from clients.unit_gradient.clipped_sum import ClippedSum, scales
+from clients.unit_gradient.independence import refuse_mixing
 from privacy.errors import InputError, RefusedError
 
 NOT_BY_ROW: Final = (
@@ -132,7 +132,7 @@ def _hooks(network: nn.Module) -> Iterator[tuple[nn.Module, ...]]:
             "This network needs opacus; install it with: pip install 'tacit-fl[node]'."
         ) from None
     try:
-        # buffers are judged by what they do, in clients.unit_independence
+        # buffers are judged by what they do, in clients.unit_gradient.independence
         hooked = GradSampleModule(network, batch_first=True, loss_reduction="sum", strict=False)
         watched = hooked.iterate_submodules(network)
         yield tuple(layer for layer in watched if type(layer) not in {DPGRU, DPLSTM, DPRNN})

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from clients.unit_batch import RowLoss
+from clients.unit_gradient.batch import RowLoss
 from privacy.errors import RefusedError
 
 

@@ -5,11 +5,11 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from clients.book_kept_gradient import BookKept, has_rules
-from clients.clipped_sum import ClippedSum
-from clients.hooked_gradient import Hooked
-from clients.unit_batch import RowLoss
-from clients.unit_independence import refuse_layers
+from clients.unit_gradient.batch import RowLoss
+from clients.unit_gradient.book_kept import BookKept, has_rules
+from clients.unit_gradient.clipped_sum import ClippedSum
+from clients.unit_gradient.hooked import Hooked
+from clients.unit_gradient.independence import refuse_layers
 
 
 class UnitGradient(Protocol):
@@ -26,8 +26,8 @@ class UnitGradient(Protocol):
         gradients as they are; torch may round those differently, in the seventh digit, where a
         batch has another size.)
 
-        The first batches are also examined: see `clients.unit_independence.refuse_mixing`. `.grad`
-        is not touched, and nothing stays at the network, also after an error.
+        The first batches are also examined: see `clients.unit_gradient.independence`. `.grad` is
+        not touched, and nothing stays at the network, also after an error.
 
         Args:
             inputs: What `network(*inputs)` takes; each with rows first, unit by unit.
@@ -50,8 +50,8 @@ def unit_gradient(network: nn.Module) -> UnitGradient:
     """The quickest way to clipped sums that is right for `network`.
 
     One backward pass (`BookKept`) where each trained parameter is held by one layer that has a rule
-    (see `clients.gradient_rules`), else Opacus's hooks (`Hooked`). Which parameters are trained,
-    and on which device, is settled here.
+    (see `clients.unit_gradient.rules`), else Opacus's hooks (`Hooked`). Which parameters are
+    trained, and on which device, is settled here.
 
     Raises:
         RefusedError: A layer mixes units, or neither way has its gradients. One sentence says

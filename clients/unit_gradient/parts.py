@@ -18,8 +18,8 @@ from typing import Final, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.gradient_rules import Array, Diagonal, Form, Lookup, Outer
-from clients.scratch import Scratch
+from clients.unit_gradient.rules import Array, Diagonal, Form, Lookup, Outer
+from clients.unit_gradient.workspace import Scratch
 
 Floats: TypeAlias = NDArray[np.float64]
 Order: TypeAlias = tuple[int, int, int] | None

@@ -1,8 +1,8 @@
 """Rules of layers: how a layer's inputs and the gradient of its outputs make its weights' gradient.
 
 A layer's outputs carry all that the loss says about its weights. Each rule brings one kind of layer
-into one of three forms; `clients.gradient_parts` knows what is done with them. There are rules for
-linear layers, convolutions in time, embeddings, layer and group normalisation, and none for
+into one of three forms; `clients.unit_gradient.parts` knows what is done with them. There are rules
+for linear layers, convolutions in time, embeddings, layer and group normalisation, and none for
 recurrent layers.
 """
 
@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 from torch import nn
 
-from clients.scratch import Scratch
+from clients.unit_gradient.workspace import Scratch
 
 Array: TypeAlias = NDArray[Any]
 
