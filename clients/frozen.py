@@ -193,7 +193,7 @@ def _sentence(model: type[BaseModel], failure: ValidationError, value: object, w
         "string_type": "expected text; put quotes around it",
         "int_type": "expected a whole number",
         "int_from_float": "expected a whole number",
-        "float_type": "expected a number",
+        "float_type": "expected a number; YAML reads 1e-5 as text, so write 1.0e-5",
         "bool_type": "expected true or false",
         "tuple_type": "expected a list",
         "dict_type": "expected keys and values below it",

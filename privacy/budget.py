@@ -32,7 +32,7 @@ from filelock import FileLock, Timeout
 from privacy.accounting.event import Event, event_of, merged, solo_event_of
 from privacy.accounting.filter import Terms, admit, room
 from privacy.accounting.pld import Report, reported
-from privacy.accounting.rdp import added, best_order, capacity, epsilon_at, renyi
+from privacy.accounting.rdp import added, best_order, capacity, epsilon, epsilon_at, renyi
 from privacy.errors import InputError, NotVerifiedError, RefusedError, TacitError
 from privacy.ledger.chain import head_of
 from privacy.ledger.entry import Body, Entry, parse_line
@@ -90,7 +90,8 @@ class Spending:
 
     Attributes:
         order: Renyi order of the filter.
-        spent: Epsilon at that order of all that was reserved; 0 of nothing, inf without noise.
+        spent: Epsilon of all that was reserved, at that order, or at the best one where there is
+            no cap; 0 of nothing, inf without noise.
         pending: The part of `spent` that was reserved and not committed. It is spent all the same.
         cap: None where there is none.
         left: Epsilon at that order that more releases may add; None without a cap.
@@ -676,6 +677,17 @@ def _statement(account: _Account, now_ms: int, *, tightest: bool) -> BudgetState
     )
 
 
+def _spent(counts: Counter[Event], loss: float, order: int, delta: float, *, capped: bool) -> float:
+    if not counts:
+        return 0.0
+    if capped:
+        return epsilon_at(loss, order, delta)
+    # no order is enforced, so the best one says most
+    return epsilon([replace(one, steps=one.steps * count) for one, count in counts.items()], delta)[
+        0
+    ]
+
+
 def _spending(
     account: _Account, reading: _Reading, cohort: Cohort, since_ms: int, *, tightest: bool
 ) -> Spending:
@@ -703,7 +715,7 @@ def _spending(
     report = _reported(counts, delta) if tightest else None
     return Spending(
         order=order,
-        spent=epsilon_at(loss, order, delta) if counts else 0.0,
+        spent=_spent(counts, loss, order, delta, capped=cap is not None),
         pending=pending,
         cap=cap,
         left=left,
