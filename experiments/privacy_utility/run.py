@@ -231,7 +231,8 @@ def plot(kept: dict) -> None:
 
     figure, panels = plt.subplots(1, len(kept), figsize=(4.2 * len(kept), 3.6))
     for panel, (config, entry) in zip(np.atleast_1d(panels), sorted(kept.items()), strict=True):
-        for mode, row in entry["table"].items():
+        for colour, mode in enumerate(MODES):
+            row = entry["table"].get(mode, {})
             points = [(float(epsilon), one) for epsilon, one in row.items() if epsilon != "none"]
             panel.errorbar(
                 [epsilon for epsilon, _ in points],
@@ -240,6 +241,7 @@ def plot(kept: dict) -> None:
                 marker="o",
                 capsize=3,
                 label=mode,
+                color=f"C{colour}",
             )
         panel.axhline(entry["table"]["distributed"]["none"]["mean"], color="grey", linestyle=":")
         panel.set_xscale("log", base=2)
