@@ -4,8 +4,7 @@
 
 Every figure is made by the product's own code: contract, features, private statistics, sampling,
 clipping, noise shares, the members' common step. What is left out is what changes no number: masks,
-encryption, and rounding to a grid that is a thousandth of the noise. `--engine` runs single cells
-through the whole engine instead, to compare.
+encryption, and rounding to a grid that is a thousandth of the noise.
 
 Writes result.json beside this file: one entry a config, merged with what was there.
 """
