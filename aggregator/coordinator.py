@@ -48,7 +48,6 @@ from privacy.messages import (
     TrainRequest,
     Voted,
 )
-from privacy.plan import receipt_of
 from privacy.secure_sum import Answer as Shares
 from privacy.secure_sum import Release, SealedVector, Vote
 from privacy.secure_sum.cohort import Cohort, groups_of
@@ -586,15 +585,8 @@ def _record(work: _Run, opened: _Step) -> None:
                 **about,
                 "protection": work.manifest.protection,
                 "members": members,
-                "receipt": receipt_of(
-                    work.manifest.privacy,
-                    run=work.manifest.run,
-                    unit=work.manifest.unit,
-                    protection=work.manifest.protection,
-                    step=opened.name,
-                    round_index=opened.round,
-                    fewest=work.manifest.minimum_cohort,
-                    values=opened.values,
+                "receipt": work.manifest.receipt(
+                    opened.name, opened.round, opened.values
                 ).to_json(),
             },
         )

@@ -71,9 +71,8 @@ from privacy.messages import (
     pack,
     vector_digest,
 )
-from privacy.plan import ORGANISATION, PrivacyPlan, deviation, planned_receipts, receipt_of
+from privacy.plan import ORGANISATION, PrivacyPlan, deviation, is_distributed, noise_at_sealing
 from privacy.randomness import Entropy, system_bytes
-from privacy.receipt import Receipt
 from privacy.secure_sum import Vote
 from privacy.secure_sum.cohort import SMALLEST_GROUPED, Cohort, groups_of
 from privacy.secure_sum.group_key import (
@@ -233,15 +232,7 @@ class Node:
         if manifest.privacy is not None:
             _require_covered(work, spec, manifest.privacy)
         budget = self._budget(manifest)
-        planned = planned_receipts(
-            manifest.privacy,
-            run=manifest.run,
-            unit=manifest.unit,
-            protection=manifest.protection,
-            fewest=manifest.minimum_cohort,
-            stages=work.stages,
-            rounds=spec.training.rounds,
-        )
+        planned = manifest.planned_receipts(stages=work.stages, rounds=spec.training.rounds)
         budget.check(planned)
         # (5) it is new here, also after a restart: one run, one set of keys, one answer a sum
         self._remember(run)
@@ -457,8 +448,7 @@ class Node:
     def _covered(self, session: Session, step: Step, values: Floats) -> Floats:
         """Add what the plan asks, and write down what it costs before anything leaves."""
         plan = session.manifest.privacy
-        if plan is not None and not (step.name == UPDATE and plan.noise == "local"):
-            # the steps of local training have their noise already
+        if plan is not None and noise_at_sealing(plan, step.name):
             values = noised(
                 values,
                 plan=plan,
@@ -466,13 +456,13 @@ class Node:
                 limit=step.layout.clip,
                 entropy=self._entropy,
             )
-        receipt = _receipt(session.manifest, step.name, step.round, step.length)
+        receipt = session.manifest.receipt(step.name, step.round, step.length)
         run = session.manifest.run
         session.budget.reserve(run, step.name, step.round, receipt)
         if session.units_budget is not None:
             # what it tells of single units is not bounded, and a later cap has to know
             plain = replace(session.manifest, privacy=None)
-            exact = _receipt(plain, step.name, step.round, step.length)
+            exact = plain.receipt(step.name, step.round, step.length)
             session.units_budget.reserve(f"{run} (units)", step.name, step.round, exact)
         return values
 
@@ -653,7 +643,7 @@ class Node:
 
     def _stepped(self, session: Session, step: Step, sums: list[tuple[Floats, int]]) -> CommonModel:
         spec, plan = session.spec, session.manifest.privacy
-        if plan is not None and plan.noise == "distributed":
+        if plan is not None and is_distributed(plan):
             mean = sums[0][0] / self._expected_units(session, plan)
             return common_model.after_round(session.model, mean, spec, scheduled=True)
         mean = common_model.mean_change(sums, spec, step.layout, len(step.cohorts))
@@ -665,7 +655,7 @@ class Node:
         units = float(members)
         if plan.unit != ORGANISATION:
             units = max(session.learner.overview(session.released).units, float(members))
-        return plan.rate * (units if plan.noise == "distributed" else units / members)
+        return plan.rate * (units if is_distributed(plan) else units / members)
 
     def _write_down(self, session: Session, record: Mapping[str, object]) -> None:
         """Keep what was opened, for this member's own people; it is in no other's hands."""
@@ -745,7 +735,7 @@ class Node:
             session.private = private_rows(
                 work.network, _examples(session.training), work.target, plan
             )
-        if plan.noise == "distributed":
+        if is_distributed(plan):
             # downhill, as a change of the model is
             return -clipped_gradients(
                 work.network, session.private, work.target, plan, self._entropy
@@ -874,19 +864,6 @@ def _require_covered(work: Learner, spec: NodeSpec, plan: PrivacyPlan) -> None:
                 f"The plan's noise on {name} is for a sensitivity of {told:g}, and here it is "
                 f"{own:g}; plan again with this version of tacit."
             )
-
-
-def _receipt(manifest: Manifest, step: str, round_index: int, values: int) -> Receipt:
-    return receipt_of(
-        manifest.privacy,
-        run=manifest.run,
-        unit=manifest.unit,
-        protection=manifest.protection,
-        step=step,
-        round_index=round_index,
-        fewest=manifest.minimum_cohort,
-        values=values,
-    )
 
 
 def _write(path: Path, data: bytes) -> None:

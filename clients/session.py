@@ -25,7 +25,7 @@ from privacy.ledger.entry import EVALUATIONS, ROWS, STATISTICS, UPDATE
 from privacy.manifest import Manifest
 from privacy.mechanism import gradient_layout, sum_layout
 from privacy.messages import Reply, Request, vector_digest
-from privacy.plan import SMALLEST_VECTOR
+from privacy.plan import is_distributed, update_values, vector_length
 from privacy.secure_sum.cohort import Cohort
 from privacy.secure_sum.group_key import GroupKey
 from privacy.secure_sum.keys import ExchangeKey, Roster
@@ -224,7 +224,7 @@ class Session:
         model, groups = self.model, self.agreed.groups
         most = max(len(group.members) for group in groups)
         plan, update, scheme = self.manifest.privacy, self.spec.update, self.agreed.scheme
-        if plan is not None and self._distributed:
+        if plan is not None and is_distributed(plan):
             layout = gradient_layout(plan, most, scheme)
         else:
             layout = scheme.update_layout(most, update.clip, update.precision)
@@ -232,8 +232,7 @@ class Session:
             UPDATE,
             round_index,
             layout=layout,
-            # the last number is the member's weight; sums of gradients have none
-            values=model.current.size + (not self._distributed),
+            values=update_values(plan, model.current.size),
             model=vector_digest(model.current),
             cohorts=groups,
         )
@@ -276,9 +275,7 @@ class Session:
         model: bytes,
         cohorts: tuple[Cohort, ...],
     ) -> Step:
-        length = values
-        if self.manifest.privacy is not None and (name != UPDATE or self._distributed):
-            length = max(values, SMALLEST_VECTOR)
+        length = vector_length(self.manifest.privacy, name, values)
         contexts = tuple(
             SumContext(
                 run=self.run,
@@ -308,12 +305,6 @@ class Session:
     def _sum_layout(self, step: str, plain: FixedPoint) -> FixedPoint:
         plan = self.manifest.privacy
         return plain if plan is None else sum_layout(plan, step, self._members)
-
-    @property
-    def _distributed(self) -> bool:
-        """Whether updates are sums of gradients with shares of noise."""
-        plan = self.manifest.privacy
-        return plan is not None and plan.noise == "distributed"
 
     @property
     def _members(self) -> int:

@@ -27,7 +27,7 @@ from privacy.errors import CohortError, InputError, RefusedError
 from privacy.fixed_point import FixedPoint
 from privacy.manifest import Protection
 from privacy.mechanism import gradient_layout
-from privacy.plan import PrivacyPlan
+from privacy.plan import PrivacyPlan, is_distributed
 from privacy.secure_sum.cohort import SMALLEST_GROUPED
 from privacy.secure_sum.graph import require_holding
 from privacy.secure_sum.schemes import scheme_of
@@ -252,7 +252,7 @@ class Project(Frozen):
         scheme = scheme_of(config.protection.sum)
         if plan is not None and plan.colluders > 0:
             require_holding(members, config.minimum_cohort, plan.colluders)
-        if plan is not None and plan.noise == "distributed":
+        if plan is not None and is_distributed(plan):
             return gradient_layout(plan, most, scheme)
         return scheme.update_layout(most, config.update.clip, config.update.precision)
 

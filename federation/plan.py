@@ -18,10 +18,10 @@ from federation.spending import account, sentences
 from privacy import fixed_point
 from privacy.errors import CohortError
 from privacy.fixed_point import FixedPoint
-from privacy.ledger.entry import STATISTICS
+from privacy.ledger.entry import STATISTICS, UPDATE
 from privacy.manifest import Manifest
 from privacy.mechanism import sum_layout
-from privacy.plan import SMALLEST_VECTOR, PrivacyPlan, planned_receipts
+from privacy.plan import PrivacyPlan, planned_receipts, update_values, vector_length
 from privacy.randomness import system_bytes
 from privacy.secure_sum.carrier import Wrap
 from privacy.secure_sum.schemes import scheme_of
@@ -112,7 +112,8 @@ def plan_run(project: Project, data_root: Path, home: Home, *, seed: int) -> dic
     scheme = scheme_of(config.protection.sum)
     layout = _layout(project, parties, noise)
     wrap = scheme.create(parties).wrap
-    up = _sent_bytes(wrap, layout, _filled(work.length + 1, noise))
+    sent_values = vector_length(noise, UPDATE, update_values(noise, work.length))
+    up = _sent_bytes(wrap, layout, sent_values)
     groups = max(1, len(members) // config.group_size) if config.group_size else 1
     manifest = Manifest(
         run="plan",
@@ -128,15 +129,8 @@ def plan_run(project: Project, data_root: Path, home: Home, *, seed: int) -> dic
         node_settings=settings,
         coordinator_settings=config.coordinator_settings(),
     )
-    planned = planned_receipts(
-        noise,
-        run="plan",
-        unit=contract.unit,
-        protection=config.protection.sum,
-        fewest=config.minimum_cohort,
-        stages=work.stages,
-        rounds=config.training.rounds,
-    ) * len(project.folds)
+    planned = manifest.planned_receipts(stages=work.stages, rounds=config.training.rounds)
+    planned *= len(project.folds)
     reasons: dict[str, list[str]] = {}
     for member, one in rows.items():
         own = split_validation(work.scaled(one.train), spec)[0]
@@ -154,7 +148,7 @@ def plan_run(project: Project, data_root: Path, home: Home, *, seed: int) -> dic
     wide = fixed_point.wide(parties) if noise is None else sum_layout(noise, STATISTICS, parties)
     others = [released_one.size for released_one in released] + [tally_values] * evaluations
     other_bytes = len(project.folds) * sum(
-        _sent_bytes(wrap, wide, _filled(count, noise)) for count in others
+        _sent_bytes(wrap, wide, vector_length(noise, STATISTICS, count)) for count in others
     )
     rounds = config.training.rounds * len(project.folds)
     return {
@@ -225,10 +219,6 @@ def _layout(project: Project, members: int, noise: PrivacyPlan | None) -> FixedP
         # the plan says who would refuse; what they would have sent is near enough
         update = project.config.update
         return fixed_point.packed(members, update.clip, update.precision)
-
-
-def _filled(values: int, noise: PrivacyPlan | None) -> int:
-    return values if noise is None else max(values, SMALLEST_VECTOR)
 
 
 def _sent_bytes(wrap: Wrap, layout: FixedPoint, values: int) -> int:

@@ -28,7 +28,7 @@ from privacy.fixed_point import FixedPoint
 from privacy.ledger.entry import UPDATE
 from privacy.mechanism import gradient_layout, noised
 from privacy.noise import gaussian
-from privacy.plan import PrivacyPlan, receipt_of
+from privacy.plan import PrivacyPlan, is_distributed, receipt_of
 from privacy.randomness import Entropy
 from privacy.sampling import poisson
 from privacy.secure_sum.schemes import scheme_of
@@ -213,7 +213,7 @@ def canaries_within(seconds: float, plan: PrivacyPlan, *, steps: int, fewest: in
 
 def _honest(plan: PrivacyPlan, fewest: int) -> int:
     """Members whose noise the plan's adversary does not know; as `event_of` counts them."""
-    return max(1, fewest - plan.colluders) if plan.noise == "distributed" else 1
+    return max(1, fewest - plan.colluders) if is_distributed(plan) else 1
 
 
 def _event(plan: PrivacyPlan, *, steps: int, fewest: int, values: int) -> Event:
@@ -244,13 +244,13 @@ def _steps(
     The noise of those who collude is known to the adversary; it is left out, as if subtracted.
     """
     written = layout
-    if written is None and plan.noise == "distributed":
+    if written is None and is_distributed(plan):
         written = gradient_layout(plan, fewest, scheme_of("masked"))
     for _ in range(steps):
         drawn = np.zeros(present.size, dtype=np.bool_)
         drawn[poisson(present.size, plan.rate, entropy)] = True
         own = np.where(drawn & present, plan.clip, 0.0)
-        if plan.noise == "distributed" and written is not None:
+        if is_distributed(plan) and written is not None:
             opened = _opened(plan, own, _honest(plan, fewest), entropy=entropy, layout=written)
         else:
             # as clients.private_training adds it to a step of its own

@@ -13,7 +13,8 @@ from typing import Any, Final, Literal, get_args
 
 from privacy.canonical import canonical_json, parse_canonical
 from privacy.errors import ProtocolError
-from privacy.plan import PrivacyPlan
+from privacy.plan import PrivacyPlan, planned_receipts, receipt_of
+from privacy.receipt import Receipt
 
 FORMAT: Final = 3
 Protection = Literal["masked", "sealed", "ckks", "clear"]
@@ -64,6 +65,31 @@ class Manifest:
     def digest(self) -> bytes:
         """SHA-256 over the canonical bytes, domain-separated."""
         return hashlib.sha256(b"tacit/manifest/v1\0" + self.to_bytes()).digest()
+
+    def receipt(self, step: str, round_index: int, values: int) -> Receipt:
+        """The receipt of one of the run's releases; see `privacy.plan.receipt_of`."""
+        return receipt_of(
+            self.privacy,
+            run=self.run,
+            unit=self.unit,
+            protection=self.protection,
+            step=step,
+            round_index=round_index,
+            fewest=self.minimum_cohort,
+            values=values,
+        )
+
+    def planned_receipts(self, *, stages: int, rounds: int) -> list[Receipt]:
+        """The receipts of the whole run before it runs; see `privacy.plan.planned_receipts`."""
+        return planned_receipts(
+            self.privacy,
+            run=self.run,
+            unit=self.unit,
+            protection=self.protection,
+            fewest=self.minimum_cohort,
+            stages=stages,
+            rounds=rounds,
+        )
 
     @property
     def members(self) -> tuple[str, ...]:

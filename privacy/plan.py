@@ -170,6 +170,32 @@ def _share(plan: PrivacyPlan, step: str) -> float:
     return plan.watch_share if step == _WATCH else plan.test_share
 
 
+def is_distributed(plan: PrivacyPlan | None) -> bool:
+    """Whether updates are sums of gradients, to which each member adds a share of noise."""
+    return plan is not None and plan.noise == "distributed"
+
+
+def noise_at_sealing(plan: PrivacyPlan | None, step: str) -> bool:
+    """Whether noise is added to a member's vector of that step just before it is sealed.
+
+    The steps of local training have theirs already.
+    """
+    return plan is not None and (step != UPDATE or is_distributed(plan))
+
+
+def update_values(plan: PrivacyPlan | None, weights: int) -> int:
+    """Numbers of an update that mean something.
+
+    The network's weights and, unless it is a sum of gradients, the member's own weight as the last.
+    """
+    return weights + (not is_distributed(plan))
+
+
+def vector_length(plan: PrivacyPlan | None, step: str, values: int) -> int:
+    """Numbers of a vector as it is sealed: filled up with noise where it would be short of it."""
+    return max(values, SMALLEST_VECTOR) if noise_at_sealing(plan, step) else values
+
+
 def shares_of(plan: PrivacyPlan, *, protection: str, fewest: int) -> int:
     """How many members' noise covers a unit in what is seen of a sum.
 
@@ -177,8 +203,7 @@ def shares_of(plan: PrivacyPlan, *, protection: str, fewest: int) -> int:
     coordinator may read each member's vector (`clear`), alone or with one member (`ckks`), a
     unit has its own member's share and no other.
     """
-    hidden = protection in HIDING
-    return fewest if plan.noise == "distributed" and hidden else 1
+    return fewest if is_distributed(plan) and protection in HIDING else 1
 
 
 def receipt_of(

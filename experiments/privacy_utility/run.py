@@ -40,7 +40,7 @@ from federation.config import Project, data_root, load_project
 from federation.noise_spec import NoiseSpec
 from privacy.ledger.entry import STATISTICS, UPDATE
 from privacy.mechanism import noised, update_range
-from privacy.plan import ORGANISATION, PrivacyPlan
+from privacy.plan import ORGANISATION, PrivacyPlan, is_distributed
 from privacy.randomness import system_bytes
 from privacy.tally import HEADLINE, metrics
 
@@ -196,7 +196,7 @@ def run_fold(project: Project, cell: Cell, fold: int | None) -> dict[str, float]
         members = replace(members, units=first.overview(released).units)
     common = common_model.start(first.vector())
     for index in range(1, spec.training.rounds + 1):
-        if plan.noise == "distributed":
+        if is_distributed(plan):
             mean = members.together(common.current)
             common = common_model.after_round(common, mean, spec, scheduled=True)
         else:

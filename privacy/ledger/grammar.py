@@ -16,7 +16,7 @@ from privacy.errors import NotVerifiedError, ProtocolError
 from privacy.identity import verify_signature
 from privacy.ledger.entry import EVALUATIONS, ROWS, STATISTICS, UPDATE, Entry
 from privacy.manifest import Manifest
-from privacy.plan import SMALLEST_VECTOR, receipt_of
+from privacy.plan import update_values, vector_length
 from privacy.receipt import Receipt
 from privacy.sum_context import (
     ACCEPTED_DOMAIN,
@@ -283,21 +283,9 @@ def _receive(run: Run, body: Mapping[str, Any]) -> None:
     values = body["receipt"].get("values")
     if body["step"] == UPDATE:
         plan = run.agreed.privacy
-        # the last number of a weighed update is the weight
-        due = run.values + (plan is None or plan.noise == "local")
-        if plan is not None and plan.noise == "distributed":
-            due = max(due, SMALLEST_VECTOR)
+        due = vector_length(plan, UPDATE, update_values(plan, run.values))
         _require(values == due, "the receipt is of another number of values than the model has")
-    expected = receipt_of(
-        run.agreed.privacy,
-        run=run.agreed.run,
-        unit=run.agreed.unit,
-        protection=run.agreed.protection,
-        step=body["step"],
-        round_index=body["round"],
-        fewest=run.agreed.minimum_cohort,
-        values=values,
-    )
+    expected = run.agreed.receipt(body["step"], body["round"], values)
     _require(
         body["receipt"] == expected.to_json(),
         "the receipt is not what the run's manifest says of such a release",

@@ -14,7 +14,7 @@ from privacy.identity import Identity
 from privacy.ledger import Entry, next_entry
 from privacy.ledger.entry import EVALUATIONS, STATISTICS, UPDATE
 from privacy.manifest import Manifest, Protection
-from privacy.plan import PrivacyPlan, receipt_of
+from privacy.plan import PrivacyPlan
 from privacy.receipt import Receipt
 from privacy.sum_context import (
     ACCEPTED_DOMAIN,
@@ -221,16 +221,7 @@ class Script:
         plan = self.manifest.privacy
         weighed = step == UPDATE and (plan is None or plan.noise == "local")
         values = 10 + weighed if values is None else values
-        return receipt_of(
-            self.manifest.privacy,
-            run=self.run,
-            unit=self.manifest.unit,
-            protection=self.manifest.protection,
-            step=step or UPDATE,
-            round_index=number,
-            fewest=self.manifest.minimum_cohort,
-            values=values,
-        )
+        return self.manifest.receipt(step or UPDATE, number, values)
 
     def accept(
         self,
