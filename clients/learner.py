@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from clients.contract import Count, DataContract
 from clients.examples import Examples
+from clients.features import features_of
 from clients.model import Network, build, start_at_the_base_rate, to_vector
 from clients.spec import NodeSpec
 from clients.statistics import Overview
-from clients.table_features import TableFeatures
 from clients.targets import tally_kind, target_unit
 from clients.train import Target, choose_device, score, target_of
 from clients.window_features import WindowFeatures
@@ -54,11 +54,7 @@ class Learner:
         private: Literal["none", "unit", "organisation"] = "none"
         if plan is not None:
             private = "organisation" if plan.unit == ORGANISATION else "unit"
-        self._features: TableFeatures | WindowFeatures = (
-            TableFeatures(contract, spec, private=private)
-            if spec.features.window is None
-            else WindowFeatures(contract, spec, spec.features.window, private=private)
-        )
+        self._features = features_of(contract, spec, private=private)
         self._network: Network | None = None
         self._target: Target | None = None
 

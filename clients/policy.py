@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from clients.contract import DataContract
 from clients.frozen import Frozen
@@ -17,14 +17,6 @@ from privacy.secure_sum.graph import require_holding
 HIGHEST_FLOOR = 3
 ANY = "*"
 _UNCAPPED_ORDER = 8
-
-
-def _no_text(value: object) -> object:
-    if isinstance(value, str):
-        raise ValueError(  # noqa: TRY004  # what pydantic turns into a sentence
-            "expected a number; YAML reads 1e-5 as text, so write 1.0e-5"
-        )
-    return value
 
 
 class BudgetPolicy(Frozen):
@@ -45,7 +37,7 @@ class BudgetPolicy(Frozen):
     dataset: Annotated[str, Field(min_length=1)] = ANY
     unit: Annotated[str, Field(min_length=1)] = ANY
     epsilon: Annotated[float, Field(gt=0)] | None = None
-    delta: Annotated[float, BeforeValidator(_no_text), Field(gt=0, lt=1e-3)] = 1e-5
+    delta: Annotated[float, Field(gt=0, lt=1e-3)] = 1e-5
     period_days: Annotated[float, Field(gt=0)] | None = None
     solo_epsilon: Annotated[float, Field(gt=0)] | None = None
     order: Annotated[int, Field(ge=2, le=512)] | None = None

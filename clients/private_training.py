@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from clients.examples import Examples
 from clients.model import Network, tensors
 from clients.spec import TrainingSpec
-from clients.train import Target, labels, learning_rate, row_losses
+from clients.train import Target, labels, learning_rate, optimiser_of, row_losses
 from clients.unit_gradient import UnitGradient, unit_gradient
 from privacy.noise import gaussian
 from privacy.plan import ORGANISATION, PrivacyPlan
@@ -101,12 +101,12 @@ def clipped_gradients(
     )
     device = rows.label.device
     index = torch.from_numpy(rows.order[places].reshape(-1)).to(device)
-    label, exposure = rows.label[index], rows.exposure[index]
+    label, exposure = rows.label[index].double(), rows.exposure[index].double()
     dense, codes, series = (part.index_select(0, index) for part in rows.inputs)
     rows.exact.train()
     found = rows.gradient.clipped_sum(
         (dense.double(), codes, series.double()),
-        lambda out: row_losses(out, label.double(), exposure.double(), target),
+        lambda out: row_losses(out, label, exposure, target),
         torch.from_numpy(weights).to(device),
         clip=plan.clip,
     )
@@ -138,19 +138,13 @@ def train_privately(
         entropy: Of sampling and noise.
     """
     rate = learning_rate(training, round_index)
-    optimiser = _optimiser(network, training, rate)
+    optimiser = optimiser_of(list(network.parameters()), training, rate)
     for _ in range(plan.steps):
         total = clipped_gradients(network, rows, target, plan, entropy)
         total += gaussian(total.size, plan.update_share * plan.clip, entropy)
         _set_gradient(network, total / expected_units)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-
-
-def _optimiser(network: Network, training: TrainingSpec, rate: float) -> torch.optim.Optimizer:
-    if training.optimiser == "sgd":
-        return torch.optim.SGD(network.parameters(), lr=rate, momentum=training.momentum)
-    return torch.optim.Adam(network.parameters(), lr=rate)
 
 
 def _set_gradient(network: nn.Module, gradient: Floats) -> None:

@@ -1,10 +1,9 @@
 """How much one unit can change what a member contributes, by contract and settings alone."""
 
 from clients.contract import DataContract
+from clients.features import features_of
 from clients.spec import NodeSpec
-from clients.table_features import TableFeatures
 from clients.targets import tally_kind
-from clients.window_features import WindowFeatures
 from privacy.private_tally import private_sensitivity
 
 
@@ -17,9 +16,5 @@ def sensitivities(contract: DataContract, spec: NodeSpec) -> tuple[float, float]
         InputError: The contract lacks a bound that noise needs, or the settings need statistics
             that noise would drown.
     """
-    features: TableFeatures | WindowFeatures = (
-        TableFeatures(contract, spec, private="unit")
-        if spec.features.window is None
-        else WindowFeatures(contract, spec, spec.features.window, private="unit")
-    )
+    features = features_of(contract, spec, private="unit")
     return features.sensitivity, private_sensitivity(tally_kind(contract))

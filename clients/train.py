@@ -96,7 +96,7 @@ def train(
         Mean training loss of the last pass.
     """
     rate = learning_rate(training, round_index)
-    optimiser = _optimiser(list(network.parameters()), training, rate)
+    optimiser = optimiser_of(list(network.parameters()), training, rate)
     anchor = [p.detach().clone() for p in network.parameters()] if training.proximal else []
     return _passes(
         network,
@@ -247,9 +247,10 @@ def _pull(network: Network, anchor: list[Tensor], proximal: float) -> None:
             weight.grad.add_(weight.detach() - start, alpha=proximal)
 
 
-def _optimiser(
+def optimiser_of(
     weights: list[nn.Parameter], training: TrainingSpec, rate: float
 ) -> torch.optim.Optimizer:
+    """A fresh optimiser of the run's kind."""
     if training.optimiser == "sgd":
         return torch.optim.SGD(
             weights, lr=rate, momentum=training.momentum, weight_decay=training.weight_decay

@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from federation.home import Home, read_json
+from federation.spending import epsilon_text
 from privacy.errors import InputError, NotVerifiedError, TacitError
 from privacy.ledger import LedgerHead
 from privacy.ledger.store import LedgerStore
@@ -55,8 +56,8 @@ class Audit:
                 f"{one.contract[:12]}..",
                 one.cohort,
                 str(one.releases),
-                _shown(one.epsilon),
-                _shown(one.solo_epsilon),
+                epsilon_text(one.epsilon),
+                epsilon_text(one.solo_epsilon),
             )
         first = self.verdict.privacy[0]
         table.caption = (
@@ -97,10 +98,6 @@ def verify_home(home: Home) -> Audit:
     # a last line that a crash tore off was never acknowledged, so it is no entry
     data = LedgerStore(home.ledger).read()
     return Audit(verify_ledger(data, heads=heads), len(heads))
-
-
-def _shown(value: float | None) -> str:
-    return "without bound" if value is None else f"{value:.2f}"
 
 
 def _head(kept: dict[str, Any], path: Path) -> LedgerHead:

@@ -19,15 +19,12 @@ NOT_COVERED = (
 )
 
 
-def make_card(
-    result: Mapping[str, Any], *, contract: Mapping[str, str], audit: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def make_card(result: Mapping[str, Any], *, contract: Mapping[str, str]) -> dict[str, Any]:
     """Put a card together.
 
     Args:
-        result: The run's.
+        result: The run's; its `privacy` holds the audit of a run with noise.
         contract: Name, title and digest of the data contract.
-        audit: What an empirical audit of the run's noise found; None for a run without noise.
     """
     return {
         "format": FORMAT,
@@ -41,7 +38,7 @@ def make_card(
         "metrics": dict(result["metrics"]),
         "protection": result["protection"],
         "privacy": dict(result["privacy"]),
-        "audit": None if audit is None else dict(audit),
+        "audit": result["privacy"].get("audit"),
         "not_covered": list(NOT_COVERED),
         "ledger": dict(result["ledger"]),
     }

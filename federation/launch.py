@@ -307,7 +307,7 @@ class _Launch:
         """Write the model's card."""
         contract = self.project.contract
         about = {"name": contract.name, "title": contract.title, "digest": contract.digest}
-        card = make_card(outcome, contract=about, audit=outcome["privacy"].get("audit"))
+        card = make_card(outcome, contract=about)
         return keep_card(card, self.folder.path)
 
     def stop(self, reason: str) -> None:
@@ -401,14 +401,20 @@ class _Launch:
     def _privacy(self, runs: Sequence[str], members: Sequence[str]) -> dict[str, Any]:
         """What the launch cost, from the receipts of what was really released."""
         note = scheme_of(self.project.config.protection.sum).sentence
-        paid = receipts_of(self.home.ledger, runs)
-        privacy = account(self.plan, paid, unit=self.project.contract.unit, note=note)
+        unit = self.project.contract.unit
+        if self.plan is None:
+            return account(None, dict.fromkeys(members, ()), unit=unit, note=note)
+        by_run = receipts_of(self.home.ledger, runs)
+        paid = {
+            member: [one for run in by_run.values() for one in run.get(member, [])]
+            for member in members
+        }
+        took_part = {member: receipts for member, receipts in paid.items() if receipts}
+        privacy = account(self.plan, took_part, unit=unit, note=note)
         privacy["per_node"] = {member: privacy["per_node"].get(member) for member in members}
-        if self.plan is not None and len(runs) > 1:
-            by_fold = [receipts_of(self.home.ledger, [run]) for run in runs]
+        if len(runs) > 1:
             privacy["folds"] = [
-                account(self.plan, one, unit=self.project.contract.unit, note=note)["epsilon"]
-                for one in by_fold
+                account(self.plan, one, unit=unit, note=note)["epsilon"] for one in by_run.values()
             ]
         return privacy
 

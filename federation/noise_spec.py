@@ -1,7 +1,6 @@
 """The `privacy` part of a run config: one wish, from which every release's noise follows."""
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated, Literal
 
@@ -10,7 +9,7 @@ from pydantic import Field, model_validator
 from clients.frozen import Frozen
 from privacy.accounting.calibrate import smallest_multiplier
 from privacy.accounting.event import Event
-from privacy.accounting.pld import Report, reported
+from privacy.accounting.pld import reported
 from privacy.errors import InputError
 from privacy.plan import HIDING, ORGANISATION, Parts, PrivacyPlan
 
@@ -184,11 +183,6 @@ def make_plan(
         delta=spec.delta,
         grid=_GRID,
     )
-
-
-def promised(events: Sequence[Event], delta: float) -> Report:
-    """What releases cost together; see `privacy.accounting.pld.reported`."""
-    return reported(list(events), delta)
 
 
 def warnings(spec: NoiseSpec, *, members: int) -> tuple[str, ...]:

@@ -12,9 +12,7 @@ from privacy.accounting.rdp import epsilon
 from privacy.ledger.entry import parse_line
 from privacy.ledger.store import LedgerStore
 from privacy.plan import PrivacyPlan
-from privacy.receipt import Cohort, Receipt
-
-COHORTS: tuple[Cohort, Cohort] = ("training", "test")
+from privacy.receipt import COHORTS, Part, Receipt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +32,7 @@ class Cost:
             `epsilon`'s adversary; None where it is not known.
     """
 
-    cohort: Cohort
+    cohort: Part
     releases: int
     epsilon: float
     solo_epsilon: float
@@ -62,8 +60,8 @@ def costs(receipts: Sequence[Receipt], *, colluders: int, delta: float) -> tuple
     return tuple(sorted(found, key=lambda cost: -cost.epsilon))
 
 
-def _cost(cohort: Cohort, receipts: Sequence[Receipt], colluders: int, delta: float) -> Cost:
-    mine = [one for one in receipts if one.cohort in {cohort, "all"}]
+def _cost(cohort: Part, receipts: Sequence[Receipt], colluders: int, delta: float) -> Cost:
+    mine = [one for one in receipts if cohort in one.cohorts]
     views: list[list[Event]] = [
         [event_of(one, colluders=colluders) for one in mine],
         [solo_event_of(one) for one in mine],
@@ -158,17 +156,16 @@ def account(
     }
 
 
-def receipts_of(ledger: Path, runs: Iterable[str]) -> dict[str, list[Receipt]]:
-    """Member -> the receipts of the given runs' sums that it was part of."""
-    wanted = set(runs)
-    found: dict[str, list[Receipt]] = {}
+def receipts_of(ledger: Path, runs: Iterable[str]) -> dict[str, dict[str, list[Receipt]]]:
+    """Run -> member -> the receipts of the run's sums that it was part of."""
+    found: dict[str, dict[str, list[Receipt]]] = {run: {} for run in runs}
     for line in LedgerStore(ledger).read().splitlines(keepends=True):
         entry = parse_line(line)
         body: dict[str, Any] = dict(entry.body)
-        if entry.kind == "receipt" and body["run"] in wanted:
+        if entry.kind == "receipt" and body["run"] in found:
             receipt = Receipt.from_json(body["receipt"])
             for member in body["members"]:
-                found.setdefault(member, []).append(receipt)
+                found[body["run"]].setdefault(member, []).append(receipt)
     return found
 
 
@@ -184,10 +181,10 @@ def sentences(privacy: Mapping[str, Any]) -> list[str]:
     if privacy["noise"] == "local":
         who = "everybody else together"
     first = (
-        f"one {unit} more or less: epsilon {_shown(privacy['epsilon'])} against {who}, "
-        f"{_shown(privacy['solo_epsilon'])} if all other members collude (delta {delta:g}, "
+        f"one {unit} more or less: epsilon {epsilon_text(privacy['epsilon'])} against {who}, "
+        f"{epsilon_text(privacy['solo_epsilon'])} if all other members collude (delta {delta:g}, "
         f"{privacy['method'].upper()}; by Renyi accounting "
-        f"{_shown(privacy['rdp_epsilon'])} and {_shown(privacy['solo_rdp_epsilon'])})"
+        f"{epsilon_text(privacy['rdp_epsilon'])} and {epsilon_text(privacy['solo_rdp_epsilon'])})"
     )
     lines = [first]
     rate = privacy["true_positive_rate"]
@@ -199,7 +196,8 @@ def sentences(privacy: Mapping[str, Any]) -> list[str]:
     return [*lines, str(privacy["note"])]
 
 
-def _shown(value: float | None) -> str:
+def epsilon_text(value: float | None) -> str:
+    """An epsilon for people; None is a loss without bound."""
     return "without bound" if value is None else f"{value:.2f}"
 
 

@@ -37,14 +37,12 @@ from privacy.errors import InputError, NotVerifiedError, RefusedError, TacitErro
 from privacy.ledger.chain import head_of
 from privacy.ledger.entry import Body, Entry, parse_line
 from privacy.ledger.store import LOCK_TIMEOUT_S, LedgerStore
-from privacy.receipt import Receipt
+from privacy.receipt import COHORTS, Part, Receipt
 
-Cohort = Literal["training", "test"]
-COHORTS: tuple[Cohort, Cohort] = ("training", "test")
 _TERMS, _RESERVED, _COMMITTED = "budget.terms", "budget.reserved", "budget.committed"
 _DAY_MS = 86_400_000
 _Key: TypeAlias = tuple[str, str, int]
-_Ask: TypeAlias = tuple[str, Cohort, Event]  # reading, cohort, event
+_Ask: TypeAlias = tuple[str, Part, Event]  # reading, cohort, event
 _Promise: TypeAlias = Counter[_Ask]
 
 
@@ -126,7 +124,7 @@ class CohortStatement:
         solo: Against all others together.
     """
 
-    cohort: Cohort
+    cohort: Part
     releases: int
     runs: int
     coordinator: Spending
@@ -178,7 +176,7 @@ class _Account:
         self.solo_order = solo_order
         self.releases: dict[_Key, _Release] = {}
         self.pending: dict[_Key, _Release] = {}
-        self._times_ms: dict[tuple[str, Cohort], dict[Event, list[int]]] | None = None
+        self._times_ms: dict[tuple[str, Part], dict[Event, list[int]]] | None = None
 
     def set_terms(self, terms: BudgetTerms) -> None:
         self.terms = terms
@@ -207,7 +205,7 @@ class _Account:
             ),
         )
 
-    def counts(self, reading: _Reading, cohort: Cohort, since_ms: int) -> Counter[Event]:
+    def counts(self, reading: _Reading, cohort: Part, since_ms: int) -> Counter[Event]:
         """How often each event counts; equal releases are one row of times, which ascend."""
         if self._times_ms is None:
             self._times_ms = {}
@@ -228,7 +226,7 @@ class _Account:
             return
         for reading in self.readings():
             event = reading.view(release.receipt)
-            for cohort in _cohorts(release.receipt):
+            for cohort in release.receipt.cohorts:
                 rows = self._times_ms.setdefault((reading.name, cohort), {})
                 rows.setdefault(event, []).append(release.time_ms)
 
@@ -514,7 +512,7 @@ class Budget:
                 continue
             terms = Terms(epsilon=reading.cap, delta=account.terms.delta, order=reading.order)
             for cohort in COHORTS:
-                events = [reading.view(one) for one in receipts if cohort in _cohorts(one)]
+                events = [reading.view(one) for one in receipts if cohort in one.cohorts]
                 if not events:
                     continue
                 if not all(event.bounded for event in events):
@@ -657,7 +655,7 @@ def _statement(account: _Account, now_ms: int, *, tightest: bool) -> BudgetState
         counted = [
             one
             for one in account.releases.values()
-            if one.time_ms >= since_ms and cohort in _cohorts(one.receipt)
+            if one.time_ms >= since_ms and cohort in one.receipt.cohorts
         ]
         cohorts.append(
             CohortStatement(
@@ -683,21 +681,17 @@ def _spent(counts: Counter[Event], loss: float, order: int, delta: float, *, cap
     if capped:
         return epsilon_at(loss, order, delta)
     # no order is enforced, so the best one says most
-    return epsilon([replace(one, steps=one.steps * count) for one, count in counts.items()], delta)[
-        0
-    ]
+    return epsilon(_merged(counts), delta)[0]
 
 
 def _spending(
-    account: _Account, reading: _Reading, cohort: Cohort, since_ms: int, *, tightest: bool
+    account: _Account, reading: _Reading, cohort: Part, since_ms: int, *, tightest: bool
 ) -> Spending:
     delta, order, cap = account.terms.delta, reading.order, reading.cap
 
     def loss_of(releases: Sequence[_Release]) -> float:
         return _loss(
-            Counter(
-                reading.view(one.receipt) for one in releases if cohort in _cohorts(one.receipt)
-            ),
+            Counter(reading.view(one.receipt) for one in releases if cohort in one.receipt.cohorts),
             order,
         )
 
@@ -730,12 +724,7 @@ def _key(body: Mapping[str, Any]) -> _Key:
     return body["run"], body["step"], body["round"]
 
 
-def _cohorts(receipt: Receipt) -> tuple[Cohort, ...]:
-    """The cohorts that a release is about; one about all units counts against each."""
-    return COHORTS if receipt.cohort == "all" else (receipt.cohort,)
-
-
-def _promised(promises: Iterable[_Promise], reading: _Reading, cohort: Cohort) -> Counter[Event]:
+def _promised(promises: Iterable[_Promise], reading: _Reading, cohort: Part) -> Counter[Event]:
     counts: Counter[Event] = Counter()
     for promise in promises:
         for (name, group, event), count in promise.items():
@@ -748,7 +737,7 @@ def _asks(account: _Account, receipt: Receipt) -> list[_Ask]:
     return [
         (reading.name, cohort, reading.view(receipt))
         for reading in account.readings()
-        for cohort in _cohorts(receipt)
+        for cohort in receipt.cohorts
     ]
 
 

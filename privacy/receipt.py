@@ -27,6 +27,10 @@ Mechanism: TypeAlias = Literal["none", "gaussian", "discrete_gaussian"]
 Sampling: TypeAlias = Literal["none", "poisson"]
 Cohort: TypeAlias = Literal["training", "test", "all"]
 
+Part: TypeAlias = Literal["training", "test"]
+COHORTS: tuple[Part, Part] = ("training", "test")
+"""What is about "all" units counts against each of them."""
+
 _Check: TypeAlias = Callable[[object], bool]
 
 
@@ -82,6 +86,11 @@ class Receipt:
         fault = _fault({field.name: getattr(self, field.name) for field in fields(self)})
         if fault:
             raise ValueError(fault)
+
+    @property
+    def cohorts(self) -> tuple[Part, ...]:
+        """Against which of `COHORTS` it counts."""
+        return COHORTS if self.cohort == "all" else (self.cohort,)
 
     def to_json(self) -> dict[str, object]:
         """Return the plain values that `from_json` reads, with the format's number."""

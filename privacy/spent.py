@@ -5,10 +5,11 @@ numerical accountant finds; see `privacy.accounting.pld`.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
-from privacy.accounting.event import event_of, solo_event_of
+from privacy.accounting.event import Event, event_of, merged, solo_event_of
 from privacy.accounting.rdp import epsilon
 from privacy.ledger.grammar import Run
 from privacy.receipt import Receipt
@@ -52,8 +53,7 @@ def spent(runs: Iterable[Run]) -> tuple[Spent, ...]:
         if run.agreed.privacy is not None:
             plans.append(run.agreed.privacy)
         for members, receipt in run.spent:
-            cohorts = ("training", "test") if receipt.cohort == "all" else (receipt.cohort,)
-            for cohort in cohorts:
+            for cohort in receipt.cohorts:
                 by_member = found.setdefault((run.agreed.contract, receipt.unit, cohort), {})
                 for member in members:
                     by_member.setdefault(member, []).append(receipt)
@@ -73,13 +73,13 @@ def _worst(
     delta: float,
 ) -> Spent:
     contract, unit, cohort = key
-    known: dict[tuple[tuple[object, ...], ...], tuple[float, float]] = {}
-    figures: dict[str, tuple[float, float]] = {}
-    for member, receipts in by_member.items():
-        facts = tuple(sorted(_facts(one) for one in receipts))
-        if facts not in known:
-            known[facts] = _epsilons(receipts, colluders, delta)
-        figures[member] = known[facts]
+    figures = {
+        name: (
+            _epsilon(merged(event_of(one, colluders=colluders) for one in receipts), delta),
+            _epsilon(merged(solo_event_of(one) for one in receipts), delta),
+        )
+        for name, receipts in by_member.items()
+    }
     member = max(sorted(figures), key=lambda name: figures[name])
     both = [None if math.isinf(value) else value for value in figures[member]]
     return Spent(
@@ -95,11 +95,7 @@ def _worst(
     )
 
 
-def _facts(one: Receipt) -> tuple[object, ...]:
-    return (one.mechanism, one.share, one.rate, one.steps, one.shares, one.values, one.grid)
-
-
-def _epsilons(receipts: Sequence[Receipt], colluders: int, delta: float) -> tuple[float, float]:
-    coordinator = epsilon([event_of(one, colluders=colluders) for one in receipts], delta)[0]
-    solo = epsilon([solo_event_of(one) for one in receipts], delta)[0]
-    return coordinator, solo
+@lru_cache(maxsize=256)
+def _epsilon(events: tuple[Event, ...], delta: float) -> float:
+    # most members have released the same
+    return epsilon(events, delta)[0]

@@ -15,11 +15,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from privacy.accounting.event import event_of, solo_event_of
 from privacy.accounting.rdp import best_order, capacity, renyi
-from privacy.budget import COHORTS, Budget, BudgetTerms, read_statements
+from privacy.budget import Budget, BudgetTerms, read_statements
 from privacy.errors import RefusedError
 from privacy.ledger.entry import Entry, parse_line
 from privacy.ledger.store import LedgerStore
-from privacy.receipt import Receipt
+from privacy.receipt import COHORTS, Receipt
 
 ROOT = Path(__file__).parents[2]
 DAY_MS = 86_400_000
