@@ -9,13 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import support.budgets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.budgets import RECEIPT
 
 from privacy.accounting.event import event_of, solo_event_of
 from privacy.accounting.rdp import best_order, capacity, renyi
-from privacy.budget import Budget, BudgetTerms, read_statements
+from privacy.budget import Budget, read_statements
 from privacy.errors import RefusedError
 from privacy.ledger.entry import Entry, parse_line
 from privacy.ledger.store import LedgerStore
@@ -25,39 +27,14 @@ ROOT = Path(__file__).parents[2]
 DAY_MS = 86_400_000
 CAP, SOLO_CAP, DELTA, ORDER = 8.0, 24.0, 1e-5, 5
 SOLO_ORDER = best_order(SOLO_CAP, DELTA)
-TERMS = BudgetTerms(
-    member="bank",
-    dataset="loans",
-    unit="borrower",
-    epsilon=CAP,
-    delta=DELTA,
-    order=ORDER,
-    colluders=2,
-    period_days=None,
-    solo_epsilon=SOLO_CAP,
-)
-PLAIN = Receipt(
-    kind="update",
-    unit="borrower",
-    cohort="training",
-    mechanism="gaussian",
-    share=1.0,
-    clip=1.0,
-    sampling="none",
-    rate=1.0,
-    steps=1,
-    shares=6,
-    values=10,
-    grid=0.0,
-    purpose="run r, update",
-)
+TERMS = replace(support.budgets.TERMS, solo_epsilon=SOLO_CAP)
 RECEIPTS = (
-    PLAIN,
-    replace(PLAIN, cohort="test", kind="evaluation"),
-    replace(PLAIN, cohort="all", kind="statistics", share=2.0),
-    replace(PLAIN, sampling="poisson", rate=0.1, steps=5),
-    replace(PLAIN, mechanism="none", share=0.0),
-    replace(PLAIN, share=0.5),
+    RECEIPT,
+    replace(RECEIPT, cohort="test", kind="evaluation"),
+    replace(RECEIPT, cohort="all", kind="statistics", share=2.0),
+    replace(RECEIPT, sampling="poisson", rate=0.1, steps=5),
+    replace(RECEIPT, mechanism="none", share=0.0),
+    replace(RECEIPT, share=0.5),
 )
 STEPS = ("statistics", "update", "evaluate test")
 
@@ -219,7 +196,7 @@ def test_what_check_lets_through_can_all_be_reserved_and_nothing_more(
         budget = Budget(LedgerStore(Path(folder) / "b"), TERMS, now_ms=lambda: 0)
         reserved = data.draw(st.integers(0, 3))
         for number in range(reserved):
-            budget.reserve("before", "update", number, PLAIN)
+            budget.reserve("before", "update", number, RECEIPT)
         try:
             budget.check(receipts)
         except RefusedError:
@@ -298,7 +275,7 @@ def test_what_a_killed_process_said_is_on_record_and_what_is_on_record_is_spent(
     assert training.releases == len(recorded)
     for run, number in said:
         with pytest.raises(RefusedError, match="reserved before"):
-            budget.reserve(run, "update", number, PLAIN)
+            budget.reserve(run, "update", number, RECEIPT)
 
 
 def test_processes_that_share_a_file_cannot_overspend_together(tmp_path: Path) -> None:
@@ -309,5 +286,5 @@ def test_processes_that_share_a_file_cannot_overspend_together(tmp_path: Path) -
         output, _ = worker.communicate(timeout=120)
         assert worker.returncode == 0
         said += len(output.splitlines()) - 1
-    cost = renyi(event_of(replace(PLAIN, share=2.0), colluders=2), ORDER)
+    cost = renyi(event_of(replace(RECEIPT, share=2.0), colluders=2), ORDER)
     assert said == len(reserved_in(path)) == int(ROOM["coordinator"] / cost)

@@ -4,7 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import support.budgets
 from rich.console import Console
+from support.budgets import TERMS
 from typer.testing import CliRunner
 
 from clients.frozen import parse_yaml, read_yaml
@@ -21,32 +23,7 @@ from privacy.ledger.store import LedgerStore
 from privacy.receipt import Receipt
 
 NOW_MS = 1_700_000_000_000
-RECEIPT = Receipt(
-    kind="update",
-    unit="borrower",
-    cohort="training",
-    mechanism="gaussian",
-    share=4.0,
-    clip=1.0,
-    sampling="none",
-    rate=1.0,
-    steps=1,
-    shares=6,
-    values=10,
-    grid=0.0,
-    purpose="run r, update",
-)
-TERMS = BudgetTerms(
-    member="bank",
-    dataset="loans",
-    unit="borrower",
-    epsilon=8.0,
-    delta=1e-5,
-    order=5,
-    colluders=2,
-    period_days=None,
-    solo_epsilon=None,
-)
+RECEIPT = replace(support.budgets.RECEIPT, share=4.0)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.budgets import RECEIPT, TERMS
 
 from privacy.accounting.event import event_of, solo_event_of
 from privacy.accounting.pld import reported
@@ -20,33 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DAY_MS = 86_400_000
-TERMS = BudgetTerms(
-    member="bank",
-    dataset="loans",
-    unit="borrower",
-    epsilon=8.0,
-    delta=1e-5,
-    order=5,
-    colluders=2,
-    period_days=None,
-    solo_epsilon=None,
-)
-# The noise of six members, two of whom collude: a multiplier of 2 against the coordinator, 1 alone.
-RECEIPT = Receipt(
-    kind="update",
-    unit="borrower",
-    cohort="training",
-    mechanism="gaussian",
-    share=1.0,
-    clip=1.0,
-    sampling="none",
-    rate=1.0,
-    steps=1,
-    shares=6,
-    values=10,
-    grid=0.0,
-    purpose="run r, update",
-)
 BARE = replace(RECEIPT, mechanism="none", share=0.0)
 COST = renyi(event_of(RECEIPT, colluders=2), TERMS.order)
 FITTING = int(capacity(8.0, 1e-5, TERMS.order) / COST)
