@@ -89,6 +89,19 @@ class Identity:
         """Return the signature (64 bytes) of `message` for the one purpose `domain`."""
         return self._private.sign(_bound(domain, message))
 
+    def sign_note(self, text: bytes) -> bytes:
+        """Return the bare signature (64 bytes) of a C2SP note or cosigned message.
+
+        A note is text without NUL, and whatever `sign` signs has one after its domain, so a note
+        can never be shown as something else that this key said.
+
+        Raises:
+            ValueError: the text holds a NUL.
+        """
+        if b"\0" in text:
+            raise ValueError("a note is text without NUL")
+        return self._private.sign(text)
+
     def __repr__(self) -> str:
         return f"Identity(public={self.public.hex()[:16]}..)"
 

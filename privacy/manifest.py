@@ -13,10 +13,13 @@ from typing import Any, Final, Literal, get_args
 
 from privacy.canonical import canonical_json, parse_canonical
 from privacy.errors import ProtocolError
+from privacy.ledger.entry import is_hex64
+from privacy.ledger.keys import log_key
+from privacy.ledger.note import VerifierKey
 from privacy.plan import PrivacyPlan, planned_receipts, receipt_of
 from privacy.receipt import Receipt
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 Protection = Literal["masked", "sealed", "ckks", "clear"]
 PROTECTIONS: Final[tuple[Protection, ...]] = get_args(Protection)
 SIGNING_DOMAIN: Final = "manifest"
@@ -38,6 +41,8 @@ class Manifest:
         group_size: Fewest members of a group, where updates are summed in groups and joined by
             their median; 0 for one sum over all.
         privacy: The noise that covers its sums; None for a run without.
+        ledger: `origin` and `key` (64 hexadecimal digits) of the coordinator's ledger, which holds
+            every release of the run before it is opened.
         node_settings: Parsed by the node.
         coordinator_settings: Parsed by the coordinator.
     """
@@ -52,6 +57,7 @@ class Manifest:
     protection: Protection
     group_size: int
     privacy: PrivacyPlan | None
+    ledger: Mapping[str, str]
     node_settings: Mapping[str, Any]
     coordinator_settings: Mapping[str, Any]
 
@@ -112,7 +118,7 @@ class Manifest:
             wrong = ", ".join(sorted(set(value) ^ names))
             raise ProtocolError(f"The run manifest has missing or unknown keys: {wrong}.")
         texts = ("run", "name", "task", "unit", "contract", "protection")
-        tables = ("directory", "node_settings", "coordinator_settings")
+        tables = ("directory", "ledger", "node_settings", "coordinator_settings")
         if (
             not all(isinstance(value[key], str) for key in texts)
             or not all(isinstance(value[key], dict) for key in tables)
@@ -122,10 +128,16 @@ class Manifest:
             or value["group_size"] < 0
             or value["protection"] not in PROTECTIONS
             or not all(isinstance(key, str) for key in value["directory"].values())
+            or not _is_log(value["ledger"])
         ):
             raise ProtocolError("The run manifest has a value of the wrong type.")
         plan = value["privacy"]
         return cls(**{**value, "privacy": None if plan is None else PrivacyPlan.from_json(plan)})
+
+    @property
+    def log(self) -> VerifierKey:
+        """The key that signs the checkpoints of the coordinator's ledger."""
+        return log_key(self.ledger["origin"], bytes.fromhex(self.ledger["key"]))
 
     def directory_keys(self) -> dict[str, bytes]:
         """Member -> raw public key.
@@ -143,3 +155,13 @@ class Manifest:
             if keys[member].hex() != text or len(keys[member]) != 32:  # noqa: PLR2004 - the length of an Ed25519 public key
                 raise ProtocolError(f"The run manifest has no usable key for member {member}.")
         return keys
+
+
+def _is_log(value: Mapping[str, object]) -> bool:
+    if value.keys() != {"origin", "key"} or not is_hex64(value["key"]):
+        return False
+    origin, key = value["origin"], str(value["key"])
+    try:
+        return isinstance(origin, str) and log_key(origin, bytes.fromhex(key)).name == origin
+    except ValueError:
+        return False

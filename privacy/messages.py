@@ -18,6 +18,9 @@ MAX_MESSAGE_BYTES: Final = 4 * 2**20
 Natural = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+Cosignature = Annotated[bytes, msgspec.Meta(min_length=72, max_length=72)]
+"""Eight bytes of time and an Ed25519 signature (C2SP cosignature/v1)."""
+Path = Annotated[tuple[Digest, ...], msgspec.Meta(max_length=63)]
 
 
 class Invite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="invite"):
@@ -84,12 +87,43 @@ class EvaluateRequest(Asked, frozen=True, forbid_unknown_fields=True, tag="evalu
     part: str
 
 
+class SignedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The coordinator's ledger as it is now, and that it only grew since a node last cosigned it.
+
+    Attributes:
+        checkpoint: Signed by the ledger's key (C2SP tlog-checkpoint).
+        old: Entries when this node cosigned it last.
+        growth: The consistency proof from there (RFC 9162, section 2.1.4).
+    """
+
+    checkpoint: bytes
+    old: Natural
+    growth: Path
+
+
+class RecordedSum(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """That a sum is in the coordinator's ledger, with what it costs, before anything of it is told.
+
+    Attributes:
+        leaf: The entry.
+        index: Its place.
+        path: The proof that it is in the ledger's state (RFC 9162, section 2.1.3).
+        state: That state.
+    """
+
+    leaf: bytes
+    index: Natural
+    path: Path
+    state: SignedState
+
+
 class SurvivorsNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="survivors"):
-    """Coordinator to node: whose vectors of a sum arrived. Answer: `Voted`."""
+    """Coordinator to node: whose vectors of a sum arrived, and its record. Answer: `Voted`."""
 
     run: Digest
     context: Digest
     survivors: tuple[str, ...]
+    record: RecordedSum
 
 
 class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="release"):
@@ -102,15 +136,16 @@ class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
 
 
 class RevealRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="reveal"):
-    """Coordinator to node: who signed the survivors, and what they sealed to this node.
+    """Coordinator to node: who signed the survivors and the ledger that has the sum on record.
 
-    Answer: `Revealed`.
+    With it comes what the survivors sealed to this node. Answer: `Revealed`.
     """
 
     run: Digest
     context: Digest
     survivors: tuple[str, ...]
     votes: dict[str, Signature]
+    cosignatures: dict[str, Cosignature]
     boxes: dict[str, bytes]
 
 
@@ -141,11 +176,25 @@ class FinishNotice(Asked, frozen=True, forbid_unknown_fields=True, tag="finish")
     """The run is over. Answer: `Ready`."""
 
 
+class StateNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="state"):
+    """Coordinator to node, in no run: the ledger as it is now. Answer: `Cosigned`."""
+
+    origin: str
+    state: SignedState
+
+
 class Joined(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="joined"):
-    """Node to coordinator: agreed; the signed key for this run's masks."""
+    """Node to coordinator: agreed; the signed key for this run's masks.
+
+    Attributes:
+        member: Who.
+        offer: The key.
+        consent: Signature under the run's digest, for the ledger.
+    """
 
     member: str
     offer: bytes
+    consent: Signature
 
 
 class SealedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -178,6 +227,20 @@ class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ready"
     member: str
 
 
+class Cosigned(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="cosigned"):
+    """Node to coordinator: what it remembers of the ledger.
+
+    Attributes:
+        member: Who.
+        witnessed: Entries when it cosigned the ledger last, this time included.
+        cosignature: Under the state that was shown; None where the proof was from another size.
+    """
+
+    member: str
+    witnessed: Natural
+    cosignature: Cosignature | None
+
+
 class InitialModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="model"):
     """Node to coordinator: the hash of the model that this node starts from; never the model."""
 
@@ -196,6 +259,9 @@ class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="seale
         schema: Hash of how the vector is written.
         model: Hash of the model that it was made from.
         length: Values in it.
+        leaves: Entries of the node's own ledger, which has this release.
+        root: Their root.
+        witnessed: Entries of the coordinator's ledger when this node cosigned it last.
     """
 
     member: str
@@ -203,13 +269,17 @@ class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="seale
     schema: Digest
     model: Digest
     length: Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
+    leaves: Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
+    root: Digest
+    witnessed: Natural
 
 
 class Voted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="voted"):
-    """Node to coordinator: a `Vote`."""
+    """Node to coordinator: a `Vote`, and the cosignature under the ledger that has the sum."""
 
     member: str
     signature: Signature
+    cosignature: Cosignature
 
 
 class Released(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="released"):
@@ -267,12 +337,14 @@ Request = (
     | RevealRequest
     | SumNotice
     | FinishNotice
+    | StateNotice
 )
 Reply = (
     Joined
     | KeyMade
     | KeyHeld
     | Ready
+    | Cosigned
     | InitialModel
     | Sealed
     | Voted

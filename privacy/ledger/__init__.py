@@ -1,11 +1,13 @@
-"""The ledger: what was released, in which order, chained so that nothing can be taken out.
+"""The ledger: what was released, in which order, in a tree from which nothing can be taken out.
 
-`entry` says what an entry is, `chain` how one follows another, `store` keeps them in a file, and
-`privacy.verify` checks a whole ledger with the standard library alone.
+`entry` says what an entry is, `head` how one follows another, `merkle` how all of them hang
+together, `store` what keeps them (`sqlite`: a file), `note`, `checkpoint`, `proof`, `trust` how a
+state is signed and shown (C2SP), `witness` how others hold it to that, `grammar` what may follow on
+what, and `privacy.verify` checks a whole bundle with the standard library and `cryptography` alone.
 """
 
-from privacy.ledger.chain import EMPTY_ROOT, LedgerHead, next_entry, replay
-from privacy.ledger.entry import Entry, parse_line
+from privacy.ledger.entry import Entry, parse_leaf
+from privacy.ledger.head import EMPTY_HEAD, LedgerHead, in_order, next_entry
 
-# `store` is not imported here: a verifier needs no lock files.
-__all__ = ["EMPTY_ROOT", "Entry", "LedgerHead", "next_entry", "parse_line", "replay"]
+# Stores are not imported here: a verifier needs none.
+__all__ = ["EMPTY_HEAD", "Entry", "LedgerHead", "in_order", "next_entry", "parse_leaf"]

@@ -1,7 +1,8 @@
-"""What an entry of the ledger is: one line of canonical JSON, of a closed table of kinds.
+"""What an entry of a ledger is: canonical JSON, one leaf of a Merkle tree, of a closed table.
 
 The table may grow; the meaning of what it holds never changes. Unknown kinds, and fields that are
-missing, unknown or of a wrong type, fail closed on writing and on reading.
+missing, unknown or of a wrong type, fail closed on writing and on reading. That nothing was
+changed or taken out shows in the root of the tree (`privacy.ledger.merkle`), not in an entry.
 """
 
 import hashlib
@@ -10,22 +11,27 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Final, Literal, TypeAlias, cast
 
 from privacy.canonical import canonical_json, parse_canonical
 from privacy.errors import NotVerifiedError, ProtocolError
 from privacy.receipt import Receipt
 
-DOMAIN = b"tacit/ledger/v3\0"
-LINE_BYTES_MAX = 1 << 20
+FORMAT: Final = 4
+"""Of a leaf's bytes. Formats 1 to 3 were chains of digests, before the first release."""
+LEAF_BYTES_MAX: Final = 1 << 20
 _TEXT_CHARACTERS_MAX = 512
 _DOCUMENT_CHARACTERS_MAX = 1 << 19
 _NATURAL_MAX = 2**53 - 1
 _HEX64 = re.compile("[0-9a-f]{64}")
 _HEX128 = re.compile("[0-9a-f]{128}")
-_FIELDS = frozenset({"index", "time_ms", "kind", "body", "previous", "digest"})
+_FIELDS = frozenset({"format", "epoch", "index", "time_ms", "kind", "body"})
 
-Body = Mapping[str, object]
-_Check = Callable[[object], bool]
+Body: TypeAlias = Mapping[str, object]
+Family: TypeAlias = Literal[
+    "collection", "deidentification", "modelling", "output", "administration"
+]
+_Check: TypeAlias = Callable[[object], bool]
 
 
 def is_natural(value: object) -> bool:
@@ -99,6 +105,8 @@ def _is_by_member(check: _Check) -> _Check:
 
 _PROTECTION = _one_of("masked", "sealed", "ckks", "clear")
 _SIGNATURES = _is_by_member(is_hex128)
+_ROLE = _one_of("coordinator", "node")
+_NO_KEY = ("no key",)
 # What a run may sum. `privacy.verify` says when each of them has its place.
 STATISTICS = "statistics"
 UPDATE = "update"
@@ -117,190 +125,360 @@ ROWS: Mapping[str, str] = MappingProxyType(
 over others, they would show single members as differences. Updates of each round are made from
 another model, by another shuffle of the rows, and are not in the table."""
 
-KINDS: Mapping[str, Mapping[str, _Check]] = MappingProxyType(
+
+def _is_head(value: object) -> bool:
+    """Whether `value` is a node's own ledger as it said itself: size and root."""
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"leaves", "root"}
+        and is_natural(value["leaves"])
+        and is_hex64(value["root"])
+    )
+
+
+def _is_classes(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        name in {"L1", "L2", "L3", "L4"} and is_natural(count) for name, count in value.items()
+    )
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(_is_text(name) for name in value)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One row of the table.
+
+    Attributes:
+        family: Which of the families of acts it belongs to; None: the step says it.
+        fields: Field -> what its value must be. Every field is required, and no other is allowed.
+        key: Fields that name the act. Two entries of a ledger never have the same.
+        owner: Whose ledger it is for.
+    """
+
+    family: Family | None
+    fields: Mapping[str, _Check]
+    key: tuple[str, ...]
+    owner: Literal["coordinator", "node", "any"]
+
+
+_A_SUM: Mapping[str, _Check] = MappingProxyType(
+    {"run": _is_text, "step": _STEP, "round": is_natural}
+)
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        "run.started": {
-            "run": _is_text,
-            "name": _is_text,
-            "task": _is_text,
-            "members": _is_by_member(is_hex64),
-            "minimum": is_natural,
-            "group_size": is_natural,
-            "manifest": is_hex64,
-            "document": _is_document,
-            "protection": _PROTECTION,
-        },
-        "keys.agreed": {
-            "run": _is_text,
-            "roster": is_hex64,
-            "fingerprint": is_hex64,
-            "public_bytes": is_natural,
-        },
-        "model.agreed": {
-            "run": _is_text,
-            "architecture": is_hex64,
-            "model": is_hex64,
-            "values": is_natural,
-        },
-        "sum.opened": {
-            "run": _is_text,
-            "step": _STEP,
-            "round": is_natural,
-            "asked": _is_members,
-            "members": _is_members,
-            "schema": is_hex64,
-            "model": is_hex64,
-            "context": is_hex64,
-            "aggregate": is_hex64,
-            "payload_bytes": is_natural,
-            "signatures": _SIGNATURES,
-        },
-        "sum.accepted": {
-            "run": _is_text,
-            "step": _STEP,
-            "round": is_natural,
-            "model": is_hex64,
-            "kept": _is_flag,
-            "signatures": _SIGNATURES,
-        },
-        "receipt": {
-            "run": _is_text,
-            "step": _STEP,
-            "round": is_natural,
-            "protection": _PROTECTION,
-            "members": _is_members,
-            "receipt": _is_receipt,
-        },
-        "round.committed": {
-            "run": _is_text,
-            "round": is_natural,
-            "model_before": is_hex64,
-            "model_after": is_hex64,
-        },
-        "run.finished": {"run": _is_text, "rounds": is_natural, "model": is_hex64},
-        "run.stopped": {"run": _is_text, "reason": _is_text},
-        # Of a node's own ledger, which `privacy.budget` keeps: these and no other.
-        "budget.terms": {
-            "member": _is_text,
-            "dataset": _is_text,
-            "unit": _is_text,
-            "epsilon": _or_none(_is_amount),
-            "delta": _is_amount,
-            "order": is_natural,
-            "colluders": is_natural,
-            "period_days": _or_none(_is_amount),
-            "solo_epsilon": _or_none(_is_amount),
-            "solo_order": is_natural,
-        },
-        "budget.reserved": {
-            "run": _is_text,
-            "step": _STEP,
-            "round": is_natural,
-            "dataset": _is_text,
-            "receipt": _is_receipt,
-        },
-        "budget.committed": {
-            "run": _is_text,
-            "step": _STEP,
-            "round": is_natural,
-            "dataset": _is_text,
-        },
+        # Acts of administration.
+        "ledger.begun": Kind(
+            "administration",
+            {"origin": _is_text, "key": is_hex64, "owner": _is_text, "role": _ROLE},
+            (),
+            "any",
+        ),
+        "key.rotated": Kind(
+            "administration",
+            {"key": is_hex64, "signature": is_hex128},
+            ("key",),
+            "any",
+        ),
+        "writer.began": Kind("administration", {"writer": _is_text}, _NO_KEY, "coordinator"),
+        "rules.checked": Kind(
+            "administration",
+            {"run": _is_text, "rules": is_hex64, "warnings": _is_names},
+            ("run",),
+            "coordinator",
+        ),
+        # What data a run is about, and what of it a node read.
+        "data.declared": Kind(
+            "collection",
+            {
+                "run": _is_text,
+                "contract": is_hex64,
+                "dataset": _is_text,
+                "unit": _is_text,
+                "classes": _is_classes,
+                "retention_days": _or_none(is_natural),
+            },
+            ("run",),
+            "coordinator",
+        ),
+        "rows.read": Kind(
+            "collection",
+            {"run": _is_text, "contract": is_hex64, "rows": is_hex64},
+            ("run",),
+            "node",
+        ),
+        # Runs.
+        "run.started": Kind(
+            "modelling",
+            {
+                "run": _is_text,
+                "name": _is_text,
+                "task": _is_text,
+                "members": _is_by_member(is_hex64),
+                "minimum": is_natural,
+                "group_size": is_natural,
+                "manifest": is_hex64,
+                "document": _is_document,
+                "signature": is_hex128,
+                "launcher": is_hex64,
+                "protection": _PROTECTION,
+            },
+            ("run",),
+            "coordinator",
+        ),
+        "run.consented": Kind(
+            "modelling",
+            {"run": _is_text, "member": _is_text, "signature": is_hex128},
+            ("run", "member"),
+            "coordinator",
+        ),
+        "run.declined": Kind(
+            "modelling",
+            {"run": _is_text, "member": _is_text, "reason": _is_text},
+            ("run", "member"),
+            "coordinator",
+        ),
+        "keys.agreed": Kind(
+            "modelling",
+            {
+                "run": _is_text,
+                "roster": is_hex64,
+                "fingerprint": is_hex64,
+                "public_bytes": is_natural,
+            },
+            ("run",),
+            "coordinator",
+        ),
+        "model.agreed": Kind(
+            "modelling",
+            {"run": _is_text, "architecture": is_hex64, "model": is_hex64, "values": is_natural},
+            ("run",),
+            "coordinator",
+        ),
+        "sum.reserved": Kind(
+            None,
+            {
+                **_A_SUM,
+                "asked": _is_members,
+                "schema": is_hex64,
+                "model": is_hex64,
+                "context": is_hex64,
+                "protection": _PROTECTION,
+                "receipt": _is_receipt,
+                "nodes": _is_by_member(_is_head),
+            },
+            ("run", "context"),
+            "coordinator",
+        ),
+        "sum.opened": Kind(
+            None,
+            {
+                **_A_SUM,
+                "context": is_hex64,
+                "members": _is_members,
+                "aggregate": is_hex64,
+                "payload_bytes": is_natural,
+                "signatures": _SIGNATURES,
+            },
+            ("run", "context"),
+            "coordinator",
+        ),
+        "sum.accepted": Kind(
+            None,
+            {**_A_SUM, "model": is_hex64, "kept": _is_flag, "signatures": _SIGNATURES},
+            ("run", "step", "round"),
+            "coordinator",
+        ),
+        "round.committed": Kind(
+            "modelling",
+            {
+                "run": _is_text,
+                "round": is_natural,
+                "model_before": is_hex64,
+                "model_after": is_hex64,
+            },
+            ("run", "round"),
+            "coordinator",
+        ),
+        "run.finished": Kind(
+            "modelling",
+            {"run": _is_text, "rounds": is_natural, "model": is_hex64},
+            ("run",),
+            "coordinator",
+        ),
+        "run.stopped": Kind(
+            "modelling", {"run": _is_text, "reason": _is_text}, ("run",), "coordinator"
+        ),
+        # What is handed out.
+        "model.registered": Kind(
+            "output",
+            {"run": _is_text, "model": is_hex64, "file": is_hex64, "card": is_hex64},
+            ("run",),
+            "coordinator",
+        ),
+        # Of a node's own ledger.
+        "run.joined": Kind(
+            "modelling", {"run": _is_text, "manifest": is_hex64}, ("manifest",), "node"
+        ),
+        "run.refused": Kind(
+            "modelling", {"manifest": is_hex64, "reason": _is_text}, ("manifest",), "node"
+        ),
+        "budget.terms": Kind(
+            "administration",
+            {
+                "member": _is_text,
+                "dataset": _is_text,
+                "unit": _is_text,
+                "epsilon": _or_none(_is_amount),
+                "delta": _is_amount,
+                "order": is_natural,
+                "colluders": is_natural,
+                "period_days": _or_none(_is_amount),
+                "solo_epsilon": _or_none(_is_amount),
+                "solo_order": is_natural,
+            },
+            _NO_KEY,
+            "node",
+        ),
+        "budget.reserved": Kind(
+            None,
+            {**_A_SUM, "dataset": _is_text, "receipt": _is_receipt},
+            ("run", "step", "round"),
+            "node",
+        ),
+        "budget.committed": Kind(
+            None, {**_A_SUM, "dataset": _is_text}, ("run", "step", "round"), "node"
+        ),
+        "budget.aborted": Kind(
+            None,
+            {**_A_SUM, "dataset": _is_text, "reason": _is_text, "signature": is_hex128},
+            ("run", "step", "round"),
+            "node",
+        ),
     }
 )
-"""Kind -> field -> what its value must be. Every field is required, and no other is allowed."""
+"""The closed table. `budget.terms` and `writer.began` alone may stand twice with the same words:
+terms and writers come and go."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry. `digest` is over all else, so an entry that exists is consistent.
+    """One entry; one that exists is of the table.
 
     Attributes:
         index: Its place, from 0.
         time_ms: Milliseconds since 1970 UTC by the writer's clock, never less than the one before.
+        epoch: Which writer's turn it was, from 1; where several may write, later ones fence off
+            earlier ones. Never less than the one before.
         kind: One of `KINDS`.
         body: What this kind says.
-        previous: Digest of the entry before, or `chain.EMPTY_ROOT`; 64 hexadecimal digits.
-        digest: SHA-256 of the domain and the canonical bytes of the rest; 64 hexadecimal digits.
     """
 
     index: int
     time_ms: int
+    epoch: int
     kind: str
     body: Body
-    previous: str
-    digest: str
 
-    def line(self) -> bytes:
-        """Return the entry as it stands in the file: canonical JSON and a newline."""
-        content = _content(self.index, self.time_ms, self.kind, self.body, self.previous)
-        return canonical_json({**content, "digest": self.digest}) + b"\n"
+    def leaf(self) -> bytes:
+        """Return the bytes that the tree hashes: canonical JSON in ASCII, without a line end."""
+        return canonical_json(
+            {
+                "format": FORMAT,
+                "epoch": self.epoch,
+                "index": self.index,
+                "time_ms": self.time_ms,
+                "kind": self.kind,
+                "body": dict(self.body),
+            }
+        )
+
+    @property
+    def key(self) -> bytes | None:
+        """What names the act in its ledger, 32 bytes; None where it may be repeated."""
+        return key_of(self.kind, self.body)
+
+    @property
+    def family(self) -> Family:
+        """Which family of acts it belongs to."""
+        family = KINDS[self.kind].family
+        if family is not None:
+            return family
+        step = self.body["step"]
+        if step == STATISTICS:
+            return "deidentification"
+        return "modelling" if step == UPDATE else "output"
 
 
-def make_entry(*, index: int, time_ms: int, kind: str, body: Body, previous: str) -> Entry:
-    """Return the entry with its digest.
+def key_of(kind: str, body: Body) -> bytes | None:
+    """Return what names an act of this kind in its ledger, 32 bytes; None where it may be repeated.
+
+    Raises:
+        KeyError: the kind is unknown, or a field of its key is missing.
+    """
+    fields = KINDS[kind].key
+    if fields is _NO_KEY:
+        return None
+    return hashlib.sha256(canonical_json([kind, *(body[name] for name in fields)])).digest()
+
+
+def make_entry(*, index: int, time_ms: int, epoch: int, kind: str, body: Body) -> Entry:
+    """Return the entry.
 
     Raises:
         ValueError: the kind is unknown, or a field is missing, unknown or of a wrong type.
     """
-    fault = _fault(index=index, time_ms=time_ms, kind=kind, body=body, previous=previous)
+    fault = _fault(index=index, time_ms=time_ms, epoch=epoch, kind=kind, body=body)
     if fault:
         raise ValueError(fault)
     frozen = {
         name: value.copy() if isinstance(value, list | dict) else value
         for name, value in body.items()
     }
-    digest = _digest(_content(index, time_ms, kind, frozen, previous))
-    entry = Entry(index, time_ms, kind, MappingProxyType(frozen), previous, digest)
-    if len(entry.line()) > LINE_BYTES_MAX:
-        raise ValueError(f"an entry of kind {kind} exceeds {LINE_BYTES_MAX} bytes")
+    entry = Entry(index, time_ms, epoch, kind, MappingProxyType(frozen))
+    if len(entry.leaf()) > LEAF_BYTES_MAX:
+        raise ValueError(f"an entry of kind {kind} exceeds {LEAF_BYTES_MAX} bytes")
     return entry
 
 
-def parse_line(line: bytes) -> Entry:
-    """Return the entry that `line`, with its newline, holds. Its place is not checked.
+def parse_leaf(leaf: bytes) -> Entry:
+    """Return the entry that `leaf` holds. Its place is not checked.
 
     Raises:
-        NotVerifiedError: it is no line that `Entry.line` wrote, or its digest is not its own.
+        NotVerifiedError: it is nothing that `Entry.leaf` returns.
     """
-    if not line.endswith(b"\n") or len(line) > LINE_BYTES_MAX:
-        raise NotVerifiedError("the line has no end, or is too long")
+    if len(leaf) > LEAF_BYTES_MAX:
+        raise NotVerifiedError("the entry is too long")
     try:
-        value = parse_canonical(line[:-1])
+        value = parse_canonical(leaf)
     except ProtocolError:
-        raise NotVerifiedError("the line is not canonical JSON") from None
+        raise NotVerifiedError("the entry is not canonical JSON") from None
     if not isinstance(value, dict) or value.keys() != _FIELDS:
-        raise NotVerifiedError("the line has not the fields of an entry")
-    content = {name: item for name, item in value.items() if name != "digest"}
-    fault = _fault(**content)
+        raise NotVerifiedError("the entry has not the fields of one")
+    form = value.pop("format")
+    if type(form) is not int or form != FORMAT:
+        raise NotVerifiedError(f"the entry is not of format {FORMAT}; a newer version may read it")
+    fault = _fault(**value)
     if fault:
         raise NotVerifiedError(fault)
-    if value["digest"] != _digest(content):
-        raise NotVerifiedError("the entry was changed: its digest does not fit")
-    body = MappingProxyType(content["body"])
-    return Entry(**{**content, "body": body, "digest": value["digest"]})
+    return Entry(
+        index=value["index"],
+        time_ms=value["time_ms"],
+        epoch=value["epoch"],
+        kind=value["kind"],
+        body=MappingProxyType(cast("dict[str, object]", value["body"])),
+    )
 
 
-def _content(index: int, time_ms: int, kind: str, body: Body, previous: str) -> dict[str, object]:
-    return {
-        "index": index,
-        "time_ms": time_ms,
-        "kind": kind,
-        "body": dict(body),
-        "previous": previous,
-    }
-
-
-def _digest(content: Mapping[str, object]) -> str:
-    return hashlib.sha256(DOMAIN + canonical_json(dict(content))).hexdigest()
-
-
-def _fault(*, index: object, time_ms: object, kind: object, body: object, previous: object) -> str:
+def _fault(*, index: object, time_ms: object, epoch: object, kind: object, body: object) -> str:
     """Return what is wrong, or nothing: writing and reading ask the same question."""
-    if not is_natural(index) or not is_natural(time_ms) or not is_hex64(previous):
-        return "index, time_ms or previous is of a wrong type"
+    if not is_natural(index) or not is_natural(time_ms) or not is_natural(epoch) or epoch == 0:
+        return "index, time_ms or epoch is of a wrong type"
     if not isinstance(kind, str) or kind not in KINDS:
         return f"the kind {kind!r:.80} is unknown; a newer version may know it"
-    fields = KINDS[kind]
+    fields = KINDS[kind].fields
     if not isinstance(body, Mapping) or body.keys() != fields.keys():
         return f"{kind} has the fields {', '.join(fields)}, all of them and no other"
     wrong = [name for name, check in fields.items() if not check(body[name])]

@@ -1,21 +1,25 @@
-"""The grammar of a run in the ledger: which entry may follow, and what members signed.
+"""The grammar of a coordinator's ledger: which entry may follow, and what members signed.
 
-run.started   keys.agreed
-statistics    (sum.opened receipt)  sum.accepted                   stage by stage
+ledger.begun  first of all; writer.began whenever another writer takes over
+run.started   data.declared rules.checked (run.consented | run.declined)+  keys.agreed
+statistics    sum.reserved  sum.opened  sum.accepted                   stage by stage
 model.agreed
-a round       (sum.opened receipt)+ sum.accepted  round.committed  one pair for each group
-evaluations   (sum.opened receipt)  sum.accepted                   after any round
-run.finished  or, anywhere, run.stopped
+a round       sum.reserved+ sum.opened+ sum.accepted  round.committed  one for each group
+evaluations   sum.reserved  sum.opened  sum.accepted                   after any round
+run.finished  model.registered, or, anywhere, run.stopped
+
+A sum that is reserved and not opened is spent all the same.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from privacy.errors import NotVerifiedError, ProtocolError
 from privacy.identity import verify_signature
-from privacy.ledger.entry import EVALUATIONS, ROWS, STATISTICS, UPDATE, Entry
-from privacy.manifest import Manifest
+from privacy.ledger.entry import EVALUATIONS, KINDS, ROWS, STATISTICS, UPDATE, Entry
+from privacy.ledger.head import LedgerHead
+from privacy.manifest import SIGNING_DOMAIN, Manifest
 from privacy.plan import update_values, vector_length
 from privacy.receipt import Receipt
 from privacy.sum_context import (
@@ -28,13 +32,56 @@ from privacy.sum_context import (
     survivors_message,
 )
 
+CONSENT_DOMAIN: Final = "consent"
+"""In it a member signs the digest of a run's manifest: it takes part."""
+ROTATION_DOMAIN: Final = "key-rotation"
+"""In it a ledger's key signs the next one, 32 bytes."""
 # With one member the sum is that member's vector.
 _SMALLEST_SUM = 2
 # Above, masks are shared with neighbours alone; see `privacy.secure_sum.graph`.
 _COMPLETE_UP_TO = 32
+_ANCHORS_COMPARED: Final = 64
 _NO_MODEL = "00" * 32
 _WATCH, *_ = EVALUATIONS
 _Members = frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """A sum that is on record and not opened yet.
+
+    Attributes:
+        index: The entry.
+        act: Step and round.
+        asked: Who was asked.
+        receipt: What it costs.
+        nodes: Member whose vector arrived -> that member's own ledger, as it said.
+    """
+
+    index: int
+    act: tuple[str, int]
+    asked: tuple[str, ...]
+    receipt: Receipt
+    nodes: Mapping[str, LedgerHead]
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A node's own ledger as it was when the node signed a sum, as the coordinator's has it.
+
+    Attributes:
+        index: The coordinator's entry.
+        member: The node.
+        head: Its ledger's.
+        act: Run, step and round of the sum, which that ledger must have reserved by then.
+        receipt: What the sum costs.
+    """
+
+    index: int
+    member: str
+    head: LedgerHead
+    act: tuple[str, str, int]
+    receipt: Receipt
 
 
 @dataclass
@@ -48,6 +95,8 @@ class Run:
         group_size: Fewest members who are asked for an update's sum; 0 for all.
         protection: Of every sum.
         agreed: The manifest, which says what every receipt must be.
+        started: The entry that started it.
+        consented: Who agreed to take part.
         roster: Digest, after the keys were agreed.
         fingerprint: Of the group key.
         history: Over all accepted sums.
@@ -56,17 +105,20 @@ class Run:
         stages: Statistics that were accepted.
         committed: Rounds so far.
         updated: Whether the update of the next round was accepted.
-        ended: Whether it finished or was stopped.
+        ended: How it ended: "finished" or "stopped"; empty while it goes on.
+        registered: Whether its model is in the register.
         step: Name and round of the step under way.
         opened: Its sums: context, survivors, aggregate.
         asked: Who was asked for them.
-        pending: The entry that waits for its receipt.
+        reserved: Context -> sums that were reserved and not opened.
+        due: The last entry whose release members had to see on record.
         done: Steps that were accepted.
         rows: What rows sums were about -> over whom they were.
         groups: Who was ever asked together for an update.
         values: Weights of the network.
-        receipts: Receipts so far.
-        spent: Each release's members and receipt.
+        releases: Sums on record.
+        sums: Sums that were opened.
+        spent: Each reserved release's members and receipt.
         signatures: Signatures that were checked.
     """
 
@@ -76,6 +128,8 @@ class Run:
     group_size: int
     protection: object
     agreed: Manifest
+    started: int
+    consented: set[str] = field(default_factory=set)
     roster: str = ""
     fingerprint: str = ""
     history: bytes = b""
@@ -84,61 +138,165 @@ class Run:
     stages: int = 0
     committed: int = 0
     updated: bool = False
-    ended: bool = False
+    ended: str = ""
+    registered: bool = False
     step: tuple[str, int] | None = None
     opened: list[tuple[bytes, tuple[str, ...], bytes]] = field(default_factory=list)
     asked: set[str] = field(default_factory=set)
-    pending: Entry | None = None
+    reserved: dict[str, Reserved] = field(default_factory=dict)
+    due: int = -1
     done: set[tuple[str, int]] = field(default_factory=set)
     rows: dict[str, _Members] = field(default_factory=dict)
     groups: set[_Members] = field(default_factory=set)
     values: int = 0
-    receipts: int = 0
+    releases: int = 0
+    sums: int = 0
     spent: list[tuple[_Members, Receipt]] = field(default_factory=list)
     signatures: int = 0
 
 
-def follow(runs: dict[str, Run], entry: Entry) -> None:
+@dataclass
+class Reading:
+    """A coordinator's ledger while it is read.
+
+    Attributes:
+        origin: Its name in checkpoints.
+        keys: Its keys, each with the number of entries from which on it signs.
+        epoch: The writer's turn.
+        runs: In the order of their start.
+        anchors: A member's public key -> its own ledger's heads, in order.
+    """
+
+    origin: str = ""
+    keys: list[tuple[int, bytes]] = field(default_factory=list)
+    epoch: int = 1
+    runs: dict[str, Run] = field(default_factory=dict)
+    anchors: dict[bytes, list[Anchor]] = field(default_factory=dict)
+
+
+def follow(reading: Reading, entry: Entry) -> None:
     """Take one entry further.
 
     Raises:
         NotVerifiedError: it may not come here, or a signature in it does not hold.
     """
-    _require(not entry.kind.startswith("budget."), f"{entry.kind} is for a node's own ledger")
-    name, body = str(entry.body["run"]), dict(entry.body)
-    if entry.kind == "run.started":
-        _require(name not in runs, f"run {name} was started before")
-        keys = {member: bytes.fromhex(key) for member, key in body["members"].items()}  # type: ignore[attr-defined]
-        _require(len(set(keys.values())) == len(keys), "two members have one key")
-        manifest = _require_manifest(body)
-        runs[name] = Run(
-            manifest=str(body["manifest"]),
-            keys=keys,
-            minimum=max(_number(body["minimum"]), _SMALLEST_SUM),
-            group_size=_number(body["group_size"]),
-            protection=body["protection"],
-            agreed=manifest,
-        )
+    kind, body = entry.kind, dict(entry.body)
+    _require(KINDS[kind].owner != "node", f"{kind} is for a node's own ledger")
+    _require((entry.index == 0) == (kind == "ledger.begun"), "a ledger begins with ledger.begun")
+    _require(
+        (entry.epoch != reading.epoch) == (kind == "writer.began"),
+        "another writer says that it took over, and nobody else does",
+    )
+    reading.epoch = entry.epoch
+    if "run" not in body:
+        _administer(reading, entry, body)
         return
-    _require(name in runs, f"run {name} was never started")
-    run = runs[name]
+    name = str(body["run"])
+    if kind == "run.started":
+        _start(reading, entry, body)
+        return
+    _require(name in reading.runs, f"run {name} was never started")
+    run = reading.runs[name]
+    if kind == "model.registered":
+        _register(run, body)
+        return
     _require(not run.ended, f"run {name} had ended")
-    if entry.kind == "run.stopped":
-        run.ended = True
+    if kind == "run.stopped":
+        run.ended = "stopped"
         return
-    if entry.kind == "keys.agreed":
-        _agree_on_keys(run, body)
+    if kind in _BEFORE_KEYS:
+        _require(run.roster == "", f"{kind} comes before the members' keys")
+        _BEFORE_KEYS[kind](run, body)
         return
     _require(run.roster != "", "the members' keys were not agreed on before")
-    steps = {
-        "model.agreed": _agree_on_model,
-        "sum.opened": lambda run, _: _open(run, entry),
-        "receipt": _receive,
-        "sum.accepted": _accept,
-        "round.committed": _commit,
-        "run.finished": _finish,
-    }
-    steps[entry.kind](run, body)
+    if kind == "sum.reserved":
+        _reserve(run, entry, body)
+    elif kind == "sum.opened":
+        _open(reading, run, body)
+    else:
+        steps = {
+            "model.agreed": _agree_on_model,
+            "sum.accepted": _accept,
+            "round.committed": _commit,
+            "run.finished": _finish,
+        }
+        steps[kind](run, body)
+
+
+def _administer(reading: Reading, entry: Entry, body: Mapping[str, Any]) -> None:
+    if entry.kind == "ledger.begun":
+        _require(body["role"] == "coordinator", "this is a node's own ledger")
+        reading.origin = body["origin"]
+        reading.keys.append((0, bytes.fromhex(body["key"])))
+    elif entry.kind == "key.rotated":
+        reading.keys.append(rotated(entry, reading.keys[-1][1]))
+
+
+def rotated(entry: Entry, before: bytes) -> tuple[int, bytes]:
+    """Return the number of entries from which on a new key signs, and that key.
+
+    Raises:
+        NotVerifiedError: the key before did not sign it.
+    """
+    key = bytes.fromhex(str(entry.body["key"]))
+    try:
+        verify_signature(before, ROTATION_DOMAIN, key, bytes.fromhex(str(entry.body["signature"])))
+    except ProtocolError:
+        raise NotVerifiedError("the ledger's key before did not sign the new one") from None
+    return entry.index + 1, key
+
+
+def _start(reading: Reading, entry: Entry, body: Mapping[str, Any]) -> None:
+    name = body["run"]
+    _require(name not in reading.runs, f"run {name} was started before")
+    keys = {member: bytes.fromhex(key) for member, key in body["members"].items()}
+    _require(len(set(keys.values())) == len(keys), "two members have one key")
+    manifest = _require_manifest(body)
+    _require(
+        manifest.ledger == {"origin": reading.origin, "key": reading.keys[-1][1].hex()},
+        "the run's manifest names another ledger than this",
+    )
+    try:
+        verify_signature(
+            bytes.fromhex(body["launcher"]),
+            SIGNING_DOMAIN,
+            manifest.to_bytes(),
+            bytes.fromhex(body["signature"]),
+        )
+    except ProtocolError:
+        raise NotVerifiedError("the launcher did not sign the run's manifest") from None
+    reading.runs[name] = Run(
+        manifest=str(body["manifest"]),
+        keys=keys,
+        minimum=max(_number(body["minimum"]), _SMALLEST_SUM),
+        group_size=_number(body["group_size"]),
+        protection=body["protection"],
+        agreed=manifest,
+        started=entry.index,
+        signatures=1,
+    )
+
+
+def _declare(run: Run, body: Mapping[str, Any]) -> None:
+    _require(body["contract"] == run.agreed.contract, "the run is about another data contract")
+    _require(body["unit"] == run.agreed.unit, "the run protects another unit")
+
+
+def _consent(run: Run, body: Mapping[str, Any]) -> None:
+    member = body["member"]
+    _require(member in run.keys, f"{member} is no member of the run")
+    _require_signature(run, member, CONSENT_DOMAIN, bytes.fromhex(run.manifest), body["signature"])
+    run.consented.add(member)
+
+
+def _decline(run: Run, body: Mapping[str, Any]) -> None:
+    _require(body["member"] in run.keys, f"{body['member']} is no member of the run")
+
+
+def _register(run: Run, body: Mapping[str, Any]) -> None:
+    _require(run.ended == "finished", "a model is registered after its run has finished")
+    _require(body["model"] == run.model, "another model is registered than members accepted")
+    run.registered = True
 
 
 def _require_manifest(body: Mapping[str, Any]) -> Manifest:
@@ -172,7 +330,8 @@ def _number(value: object) -> int:
 
 
 def _agree_on_keys(run: Run, body: Mapping[str, Any]) -> None:
-    _require(run.roster == "", "keys are agreed on once")
+    missing = ", ".join(sorted(set(run.keys) - run.consented))
+    _require(not missing, f"{missing} did not consent to the run")
     run.roster, run.fingerprint = body["roster"], body["fingerprint"]
     run.history = first_history(bytes.fromhex(run.roster), bytes.fromhex(run.fingerprint))
 
@@ -183,20 +342,14 @@ def _agree_on_model(run: Run, body: Mapping[str, Any]) -> None:
     run.model, run.values = body["model"], body["values"]
 
 
-def _open(run: Run, entry: Entry) -> None:
-    body: dict[str, Any] = dict(entry.body)
+def _reserve(run: Run, entry: Entry, body: Mapping[str, Any]) -> None:
     step, number = body["step"], body["round"]
-    members, asked = tuple(body["members"]), tuple(body["asked"])
-    _require(run.pending is None, "the sum before it has no receipt")
+    asked, nodes = tuple(body["asked"]), body["nodes"]
     _require(run.step in {None, (step, number)}, "the step before it was not accepted")
     _require((step, number) not in run.done, f"step {step} of round {number} was opened before")
     _require(
         number == _due(run, step),
         f"step {step} of round {number} is out of place when {run.committed} rounds were committed",
-    )
-    _require(
-        list(members) == sorted(set(members)) and list(asked) == sorted(set(asked)),
-        "the sum's members are not in order",
     )
     plan = run.agreed.privacy
     _require(
@@ -205,11 +358,11 @@ def _open(run: Run, entry: Entry) -> None:
         or sum(name == _WATCH for name, _ in run.done) < plan.watches,
         "there are more validations than the run's privacy plan has",
     )
-    _require(set(members) <= set(asked), "the sum has members who were not asked")
+    _require(list(asked) == sorted(set(asked)), "the members who are asked are not in order")
     _require(set(asked) <= set(run.keys), "the sum asks members that the run has not")
+    _require(set(nodes) <= set(asked), "a node answered that was not asked")
     if step == UPDATE and run.group_size:
         _require(len(asked) >= run.group_size, "a group is smaller than the run's groups")
-        _require(not run.asked.intersection(asked), "a member is asked for two sums of one step")
         # Groups that change would show single members as differences.
         for group in run.groups:
             _require(
@@ -218,13 +371,11 @@ def _open(run: Run, entry: Entry) -> None:
         run.groups.add(frozenset(asked))
     else:
         _require(set(asked) == set(run.keys), "the sum does not ask all members")
-        _require(not run.opened, "the step has two sums")
-    _require(len(members) >= run.minimum, "the sum has fewer members than the run's minimum")
     _require(
         body["model"] == {STATISTICS: _NO_MODEL, UPDATE: run.model}.get(step, body["model"]),
         "the sum starts from another model than its members held",
     )
-    _no_difference(run, body, frozenset(members))
+    _require(body["protection"] == run.protection, "the sum has another protection than its run")
     context = SumContext(
         run=bytes.fromhex(run.manifest),
         step=step,
@@ -237,20 +388,86 @@ def _open(run: Run, entry: Entry) -> None:
         keys=bytes.fromhex(run.fingerprint),
     ).digest()
     _require(body["context"] == context.hex(), "the sum's context is not that of its place")
+    receipt = _require_receipt(run, body)
+    run.reserved[body["context"]] = Reserved(
+        index=entry.index,
+        act=(step, number),
+        asked=asked,
+        receipt=receipt,
+        nodes={member: LedgerHead(**head) for member, head in nodes.items()},
+    )
+    # Whoever sent its vector has spent it, whether or not it was opened.
+    run.spent.append((frozenset(nodes), receipt))
+    run.releases += 1
+
+
+def _require_receipt(run: Run, body: Mapping[str, Any]) -> Receipt:
+    """What a release costs is what the manifest makes it, and nothing else."""
+    values = body["receipt"].get("values")
+    if body["step"] == UPDATE:
+        plan = run.agreed.privacy
+        due = vector_length(plan, UPDATE, update_values(plan, run.values))
+        _require(values == due, "the receipt is of another number of values than the model has")
+    expected = run.agreed.receipt(body["step"], body["round"], values)
+    _require(
+        body["receipt"] == expected.to_json(),
+        "the receipt is not what the run's manifest says of such a release",
+    )
+    return expected
+
+
+def _open(reading: Reading, run: Run, body: Mapping[str, Any]) -> None:
+    step, number = body["step"], body["round"]
+    members = tuple(body["members"])
+    _require(body["context"] in run.reserved, "the sum was not reserved before it was opened")
+    reserved = run.reserved.pop(body["context"])
+    asked = reserved.asked
+    _require(reserved.act == (step, number), "the sum was reserved as another step's")
+    _require(number == _due(run, step), "the sum is out of place")
+    _require(run.step in {None, (step, number)}, "the step before it was not accepted")
+    _require(list(members) == sorted(set(members)), "the sum's members are not in order")
+    _require(set(members) <= set(asked), "the sum has members who were not asked")
+    _require(set(members) <= set(reserved.nodes), "the sum has members whose vectors did not come")
+    if step == UPDATE and run.group_size:
+        _require(not run.asked.intersection(asked), "a member is asked for two sums of one step")
+    else:
+        _require(not run.opened, "the step has two sums")
+    _require(len(members) >= run.minimum, "the sum has fewer members than the run's minimum")
+    _no_difference(run, body, frozenset(members))
+    context = bytes.fromhex(body["context"])
     needed = _more_than_two_thirds(len(asked if len(asked) <= _COMPLETE_UP_TO else members))
-    message = survivors_message(context, members)
     _signed(
         run,
         body["signatures"],
         set(members),
         domain=SURVIVORS_DOMAIN,
-        message=message,
+        message=survivors_message(context, members),
         needed=needed,
     )
+    for member in body["signatures"]:
+        # A member that signed had seen this head in the entry, and it was its own.
+        anchor = Anchor(
+            index=reserved.index,
+            member=member,
+            head=reserved.nodes[member],
+            act=(run.agreed.run, step, number),
+            receipt=reserved.receipt,
+        )
+        _anchor(reading.anchors.setdefault(run.keys[member], []), anchor)
     run.step = (step, number)
     run.opened.append((context, members, bytes.fromhex(body["aggregate"])))
     run.asked.update(asked)
-    run.pending = entry
+    run.due = reserved.index
+    run.sums += 1
+
+
+def _anchor(before: list[Anchor], anchor: Anchor) -> None:
+    # Each release is an entry of its own there, so two of them never end at the same size.
+    _require(
+        all(anchor.head.leaves != one.head.leaves for one in before[-_ANCHORS_COMPARED:]),
+        f"the own ledger of {anchor.member} was set back: two releases ended at one size",
+    )
+    before.append(anchor)
 
 
 def _no_difference(run: Run, body: Mapping[str, Any], members: _Members) -> None:
@@ -271,33 +488,8 @@ def _due(run: Run, step: object) -> int | None:
     return run.committed + 1 if step == UPDATE else run.committed
 
 
-def _receive(run: Run, body: Mapping[str, Any]) -> None:
-    opened = None if run.pending is None else run.pending.body
-    _require(
-        opened is not None and (body["step"], body["round"]) == (opened["step"], opened["round"]),
-        "the receipt belongs to no sum that waits for one",
-    )
-    members = [] if opened is None else opened["members"]
-    _require(body["members"] == members, "the receipt has other members than its sum")
-    _require(body["protection"] == run.protection, "the receipt has another protection")
-    values = body["receipt"].get("values")
-    if body["step"] == UPDATE:
-        plan = run.agreed.privacy
-        due = vector_length(plan, UPDATE, update_values(plan, run.values))
-        _require(values == due, "the receipt is of another number of values than the model has")
-    expected = run.agreed.receipt(body["step"], body["round"], values)
-    _require(
-        body["receipt"] == expected.to_json(),
-        "the receipt is not what the run's manifest says of such a release",
-    )
-    run.spent.append((frozenset(body["members"]), expected))
-    run.pending = None
-    run.receipts += 1
-
-
 def _accept(run: Run, body: Mapping[str, Any]) -> None:
     step, number = body["step"], body["round"]
-    _require(run.pending is None, "a sum that was opened has no receipt")
     _require(run.step == (step, number), "it accepts no sum that was opened just before")
     _require(body["kept"] or step == _WATCH, "a round is undone by a validation, by nothing else")
     if step == STATISTICS or (step != UPDATE and body["kept"]):
@@ -324,6 +516,8 @@ def _accept(run: Run, body: Mapping[str, Any]) -> None:
     run.step = None
     run.opened.clear()
     run.asked.clear()
+    # what was reserved for this step and not opened never will be
+    run.reserved.clear()
 
 
 def _commit(run: Run, body: Mapping[str, Any]) -> None:
@@ -340,12 +534,11 @@ def _commit(run: Run, body: Mapping[str, Any]) -> None:
 
 
 def _finish(run: Run, body: Mapping[str, Any]) -> None:
-    _require(run.pending is None, "a sum that was opened has no receipt")
     _require(run.step is None, "a sum that was opened was not accepted")
     _require(not run.updated, f"round {run.committed + 1} was summed and not committed")
     _require(body["rounds"] == run.committed, "the run ends with another round")
     _require(body["model"] == run.model, "the run ends with another model than members accepted")
-    run.ended = True
+    run.ended = "finished"
 
 
 def _signed(
@@ -359,11 +552,7 @@ def _signed(
 ) -> None:
     for member, signature in signatures.items():
         _require(member in allowed, f"{member} signed, and is not one of those who may")
-        try:
-            verify_signature(run.keys[member], domain, message, bytes.fromhex(signature))
-        except ProtocolError:
-            raise NotVerifiedError(f"the signature of {member} does not hold") from None
-        run.signatures += 1
+        _require_signature(run, member, domain, message, signature)
     _require(
         len(signatures) >= needed,
         f"{len(signatures)} members signed and more than two thirds, {needed}, are needed",
@@ -372,3 +561,20 @@ def _signed(
 
 def _more_than_two_thirds(count: int) -> int:
     return 2 * count // 3 + 1
+
+
+def _require_signature(run: Run, member: str, domain: str, message: bytes, signature: str) -> None:
+    try:
+        verify_signature(run.keys[member], domain, message, bytes.fromhex(signature))
+    except ProtocolError:
+        raise NotVerifiedError(f"the signature of {member} does not hold") from None
+    run.signatures += 1
+
+
+_BEFORE_KEYS = {
+    "data.declared": _declare,
+    "rules.checked": lambda _, __: None,
+    "run.consented": _consent,
+    "run.declined": _decline,
+    "keys.agreed": _agree_on_keys,
+}

@@ -1,190 +1,211 @@
-"""A ledger in a file: one line an entry, appended under a lock, durable before it is said to be.
+"""Where a ledger is kept: what every store of entries promises, and what follows from that alone.
 
-An entry counts once `append` has returned. A crash before that leaves at most that one entry,
-whole, or as a line without its end that the next append cuts off; anything else that is broken
-stays as it is, for a person to look at.
+Stores: `privacy.ledger.sqlite` (a file, the default) and `federation.postgres_ledger` (a database
+that several coordinators share). One suite tests both (tests/contract/test_ledger_store.py).
+
+What holds of every store:
+    1. What `append` returned, and what was appended in a turn that was left, is on disk, unless
+       the turn was opened with `durable=False`.
+    2. A turn excludes every other writer, in any process, and shows all that was written before. A
+       turn that is left by an exception leaves nothing behind.
+    3. Entries are never changed or taken out through it; leaves are the bytes that were written.
+    4. Where the disk is full, or anything is broken, it raises, and nothing was appended.
 """
 
-import errno
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol
 
-from filelock import FileLock, Timeout
+from privacy.errors import NotVerifiedError, RefusedError
+from privacy.ledger.entry import Body, Entry, key_of, parse_leaf
+from privacy.ledger.head import LedgerHead
+from privacy.ledger.merkle import (
+    Frontier,
+    consistency_proof,
+    frontier_at,
+    inclusion_proof,
+    leaf_hash,
+)
 
-from privacy.errors import InputError, NotVerifiedError
-from privacy.ledger.chain import LedgerHead, head_of, next_entry
-from privacy.ledger.entry import LINE_BYTES_MAX, Body, Entry, parse_line
 
-LOCK_TIMEOUT_S = 60.0
-_TAIL_BYTES = 1 << 12
-_LINE_START = b'{"body":{'
+class Turn(Protocol):
+    """One writer's turn at a ledger; nobody else writes until it is over."""
 
+    @property
+    def size(self) -> int:
+        """Entries so far, this turn's own included."""
+        ...
 
-class LedgerStore:
-    """The one ledger in `path`; any number of processes may append."""
+    def leaves(self, start: int, stop: int | None = None) -> Iterator[bytes]:
+        """Yield the leaves from `start` on, this turn's own included, to before `stop`."""
+        ...
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def find(self, key: bytes) -> Entry | None:
+        """Return the entry of the act that `key` names (`Entry.key`), if there is one."""
+        ...
 
-    def append(self, kind: str, body: Body, *, time_ms: int, durable: bool = True) -> Entry:
-        """Append one entry and return it; it is on disk by then, if it is to be `durable`.
-
-        Only the last line is read and checked, so the cost does not grow with the ledger.
+    def append(self, kind: str, body: Body, *, time_ms: int) -> Entry:
+        """Append one entry and return it; it is kept once the turn is over.
 
         Args:
             kind: One of `entry.KINDS`.
             body: Its fields.
-            time_ms: Milliseconds since 1970 UTC. The ledger's own time is the later of this and
-                the last entry's.
-            durable: Whether a power cut may not take it away again. An entry that is not is on
-                disk with the next one that is.
+            time_ms: Milliseconds since 1970 UTC; the later of this and the last entry's stands.
 
         Raises:
             ValueError: kind or body are not of the table.
-            NotVerifiedError: the last line is no entry.
-            InputError: the disk does not let it be read or written, or the lock stays taken.
+            RefusedError: another entry has the same key.
+            NotVerifiedError: the last entry is none.
         """
-        with self._sentences(), self._locked(), self._opened() as descriptor:
-            last, size_bytes = _last_entry(descriptor, self.path)
-            entry = next_entry(last, kind, body, time_ms=time_ms)
-            os.ftruncate(descriptor, size_bytes)
-            try:
-                _write_all(descriptor, entry.line())
-                if durable:
-                    os.fsync(descriptor)
-            except OSError:
-                # It will be reported as not appended, so it must not be there.
-                os.ftruncate(descriptor, size_bytes)
-                raise
-            return entry
+        ...
 
-    def head(self) -> LedgerHead:
-        """Return size and root, by the last whole line alone; nothing is written or locked.
+
+class LedgerStore(Protocol):
+    """A ledger. Any number of processes may hold one over the same place."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for sentences to people."""
+        ...
+
+    @property
+    def epoch(self) -> int:
+        """The writer's turn of the ledger, from 1; see `Entry.epoch`."""
+        ...
+
+    def turn(self, *, durable: bool = True) -> AbstractContextManager[Turn]:
+        """Hold the ledger for one writer.
+
+        Args:
+            durable: Whether a power cut may not take away what is appended. What is not durable
+                is on disk with the next turn that is.
 
         Raises:
-            NotVerifiedError: that line is no entry.
-            InputError: the file cannot be read.
+            InputError: the place cannot be read or written, or another writer stays on.
+            NotVerifiedError: what is there is no ledger of this format.
+            RefusedError: a later writer took the ledger over.
         """
-        with self._sentences():
-            try:
-                descriptor = os.open(self.path, os.O_RDONLY)
-            except FileNotFoundError:
-                return head_of(None)
-            try:
-                return head_of(_last_entry(descriptor, self.path)[0])
-            finally:
-                os.close(descriptor)
+        ...
 
-    def read(self) -> bytes:
-        """Return all whole lines, for `verify_ledger`; a torn last one is not an entry.
+    def size(self) -> int:
+        """Return how many entries there are; 0 where nothing was ever written."""
+        ...
 
-        Nothing is written or locked, so a copy on a medium that is read-only will do.
+    def leaves(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """Yield leaves as they stand on disk, from `start` to before `stop`; nothing is locked."""
+        ...
+
+    def node(self, level: int, index: int) -> bytes:
+        """Return the kept hash of the complete subtree of 2^level leaves from index * 2^level on.
 
         Raises:
-            InputError: the file cannot be read.
+            NotVerifiedError: there is none.
         """
-        with self._sentences():
-            try:
-                data = self.path.read_bytes()
-            except FileNotFoundError:
-                return b""
-        return data[: data.rfind(b"\n") + 1]
+        ...
 
-    @contextmanager
-    def _sentences(self) -> Iterator[None]:
-        """Turn what the disk says into one sentence."""
-        try:
-            yield
-        except OSError as error:
-            reason = os.strerror(error.errno or errno.EIO)
-            raise InputError(
-                f"cannot use the ledger {self.path}: {reason}; check its folder and disk"
-            ) from None
+    def keep_checkpoint(self, size: int, note: bytes) -> None:
+        """Keep a signed checkpoint, in place of one of the same size.
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        if not self.path.parent.is_dir():
-            raise InputError(f"there is no folder {self.path.parent} for a ledger; make it first")
-        lock = self.path.with_name(self.path.name + ".lock")
-        try:
-            with FileLock(lock, timeout=LOCK_TIMEOUT_S):
-                yield
-        except Timeout:
-            raise InputError(f"another process keeps {lock}; stop it, then try again") from None
+        A checkpoint can always be signed again, so a crash may lose it.
+        """
+        ...
 
-    @contextmanager
-    def _opened(self) -> Iterator[int]:
-        new = not self.path.exists()
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            if new:
-                _sync_folder(self.path.parent)
-            yield descriptor
-        finally:
-            os.close(descriptor)
+    def drop_checkpoint(self, size: int) -> None:
+        """Keep the checkpoint of that size no longer: a later one says more."""
+        ...
+
+    def checkpoints(self) -> list[tuple[int, bytes]]:
+        """Return the sizes and notes of all kept checkpoints, smallest first."""
+        ...
 
 
-def _last_entry(descriptor: int, path: Path) -> tuple[Entry | None, int]:
-    """Return the last entry, and the size of the file without a torn line after it."""
-    end_bytes = os.fstat(descriptor).st_size
-    tail = b""
-    reach_bytes = _TAIL_BYTES
-    while True:
-        start_bytes = max(0, end_bytes - reach_bytes)
-        tail = _read_at(descriptor, start_bytes, end_bytes - start_bytes)
-        stop = tail.rfind(b"\n") + 1
-        begin = tail.rfind(b"\n", 0, max(0, stop - 1)) + 1
-        # Whole once its beginning is in sight too: a line end before it, or the file's beginning.
-        if start_bytes == 0 or begin > 0:
-            break
-        if reach_bytes > 2 * LINE_BYTES_MAX:
-            raise NotVerifiedError(f"the end of {path} is no ledger; restore it from a copy")
-        reach_bytes *= 4
-    if not _is_torn_line(tail[stop:]):
-        raise NotVerifiedError(f"the end of {path} is no ledger; restore it from a copy")
-    size_bytes = start_bytes + stop
-    if stop == 0:
-        return None, 0
+def append(store: LedgerStore, kind: str, body: Body, *, time_ms: int) -> Entry:
+    """Append one act; where the same one is there already, in the same words, return that.
+
+    So whoever does not know whether an act was written may write it again.
+
+    Raises:
+        ValueError: kind or body are not of the table.
+        RefusedError: the act is there in other words, or a later writer took the ledger over.
+        InputError: it could not be written; then it is not there.
+    """
+    with store.turn() as turn:
+        return append_once(turn, kind, body, time_ms=time_ms)
+
+
+def append_once(turn: Turn, kind: str, body: Body, *, time_ms: int) -> Entry:
+    """As `append`, within a turn."""
+    before = _before(turn, kind, body)
+    return turn.append(kind, body, time_ms=time_ms) if before is None else before
+
+
+def _before(turn: Turn, kind: str, body: Body) -> Entry | None:
     try:
-        return parse_line(tail[begin:stop]), size_bytes
-    except NotVerifiedError as error:
+        key = key_of(kind, body)
+    except KeyError:
+        return None  # `Turn.append` says what is wrong with it
+    before = None if key is None else turn.find(key)
+    if before is not None and dict(before.body) != dict(body):
+        raise RefusedError(f"the ledger holds this {kind} in other words; nothing was written")
+    return before
+
+
+def head_of(store: LedgerStore, size: int | None = None) -> LedgerHead:
+    """Return the head that the store keeps, or kept when it had `size` entries.
+
+    Raises:
+        NotVerifiedError: it never had so many.
+    """
+    count = store.size() if size is None else size
+    return LedgerHead(count, frontier_at(store.node, count).root().hex())
+
+
+def checked_frontier(store: LedgerStore, *, since: Frontier, size: int) -> Frontier:
+    """Return the tree of the first `size` leaves, hashed anew from the leaves on disk.
+
+    Args:
+        store: The ledger.
+        since: The tree of the first so many of them, which the caller trusts.
+        size: At least as many as in `since`.
+
+    Raises:
+        NotVerifiedError: a leaf is missing, is not what was written, or the store's own hashes
+            are others. Nothing of it may be signed then.
+    """
+    tree = since
+    for leaf in store.leaves(since.size, size):
+        entry = parse_leaf(leaf)
+        if entry.index != tree.size:
+            raise NotVerifiedError(f"entry {tree.size} of {store.place} is missing or out of place")
+        tree = tree.append(leaf_hash(leaf))
+    if tree.size != size:
+        raise NotVerifiedError(f"entry {tree.size} of {store.place} is missing")
+    if frontier_at(store.node, size).root() != tree.root():
         raise NotVerifiedError(
-            f"the last entry of {path} is broken ({error}); restore it from a copy"
-        ) from None
+            f"{store.place} was changed: its entries have other hashes than it kept; "
+            "restore it from a copy"
+        )
+    return tree
 
 
-def _is_torn_line(rest: bytes) -> bool:
-    """Whether a crash can have left `rest`, or nothing; a foreign file is never cut."""
-    # A file system may have made room for a line, filled with zeros, before it held the line.
-    written = rest.strip(b"\0")
-    begun = written.startswith(_LINE_START) or _LINE_START.startswith(written)
-    return begun and len(rest) <= LINE_BYTES_MAX
+def prove_inclusion(store: LedgerStore, index: int, size: int) -> tuple[bytes, ...]:
+    """Return the path from entry `index` to the root of the first `size` entries (RFC 9162)."""
+    return inclusion_proof(store.node, index, size)
 
 
-def _read_at(descriptor: int, start_bytes: int, count_bytes: int) -> bytes:
-    parts: list[bytes] = []
-    while count_bytes > 0:
-        part = os.pread(descriptor, count_bytes, start_bytes)
-        if not part:
-            # Shorter than a moment ago: a writer cut a torn line off while this reader looked.
-            break
-        parts.append(part)
-        start_bytes += len(part)
-        count_bytes -= len(part)
-    return b"".join(parts)
+def prove_consistency(store: LedgerStore, old: int, new: int) -> tuple[bytes, ...]:
+    """Return what shows that the first `new` entries begin with the first `old` (RFC 9162)."""
+    return consistency_proof(store.node, old, new)
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+def entries_of(leaves: Iterable[bytes]) -> Iterator[Entry]:
+    """Yield the entries of leaves.
 
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    Raises:
+        NotVerifiedError: a leaf is none; it is named by its place among those given.
+    """
+    for place, leaf in enumerate(leaves):
+        try:
+            yield parse_leaf(leaf)
+        except NotVerifiedError as error:
+            raise NotVerifiedError(f"entry {place}: {error}") from None

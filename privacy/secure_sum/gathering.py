@@ -127,6 +127,11 @@ class Gathering:
         self._votes.clear()
 
     @property
+    def arrived(self) -> tuple[str, ...]:
+        """Whose vectors are here, survivors or not, sorted."""
+        return tuple(sorted(self._sealed))
+
+    @property
     def survivors(self) -> tuple[str, ...]:
         """Who is left, sorted.
 
