@@ -3,24 +3,30 @@
 invite -> roster -> group key -> statistics -> initial model -> rounds -> evaluation -> finish
 
 It carries messages and adds up what it cannot read apart; with `sealed` it cannot read the sum
-either. It holds no model: members step their own copies, and tell only hashes. Each sum is
-recorded with its receipt before members are shown it. Members that are away are asked again with
-the next step, and brought up to date first.
+either. It holds no model: members step their own copies, and tell only hashes. What a sum costs is
+in its ledger before anything of it is opened, and members help to open it only where they saw it
+there and more than two thirds of them cosigned that. Members that are away are asked again with the
+next step, and brought up to date first.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from aggregator.plan import CoordinatorPlan, parse_plan
-from aggregator.ports import Answer, Ledger, Observer, Transport
-from privacy.errors import CohortError, ProtocolError, RefusedError
+from aggregator.ports import Answer, Ledger, Observer, Recorded, State, Transport
+from privacy.errors import CohortError, NotVerifiedError, ProtocolError, RefusedError
 from privacy.identity import verify_signature
+from privacy.ledger.checkpoint import parse_checkpoint_text, verify_cosignature
 from privacy.ledger.entry import ROWS, STATISTICS, UPDATE
+from privacy.ledger.grammar import CONSENT_DOMAIN
+from privacy.ledger.keys import cosigner_key
+from privacy.ledger.note import NoteSignature, parse_note
 from privacy.manifest import Manifest
 from privacy.messages import (
     Accepted,
+    Cosigned,
     EvaluateRequest,
     FinishNotice,
     InitialModel,
@@ -31,6 +37,7 @@ from privacy.messages import (
     KeyMade,
     KeyNotice,
     Ready,
+    RecordedSum,
     Refused,
     Released,
     ReleaseRequest,
@@ -40,6 +47,8 @@ from privacy.messages import (
     RevealRequest,
     RosterNotice,
     Sealed,
+    SignedState,
+    StateNotice,
     StatisticsRequest,
     SumNotice,
     SumPart,
@@ -64,7 +73,16 @@ from privacy.sum_context import (
 )
 
 AnyReply = TypeVar(
-    "AnyReply", Joined, Ready, InitialModel, Sealed, Voted, Released, Revealed, Accepted, KeyHeld
+    "AnyReply",
+    Joined,
+    Ready,
+    InitialModel,
+    Sealed,
+    Voted,
+    Released,
+    Revealed,
+    Accepted,
+    KeyHeld,
 )
 Word = TypeVar("Word", bound=Hashable)
 NO_MODEL = bytes(32)
@@ -106,10 +124,12 @@ class _Member:
         present: Whether it answered the last time.
         absences: Steps that closed without its vector.
         reason: Its last refusal.
+        witnessed: Entries of the ledger when it cosigned it last, as it said.
     """
 
     node: int
     shown: int = 0
+    witnessed: int = 0
     present: bool = True
     absences: int = 0
     reason: str = ""
@@ -153,6 +173,15 @@ class _Sum:
 
 
 @dataclass(frozen=True, slots=True)
+class _Gathered:
+    """One cohort's vectors, before their sum is opened."""
+
+    cohort: Cohort
+    context: SumContext
+    gathering: Gathering
+
+
+@dataclass(frozen=True, slots=True)
 class _Step:
     """A step's sums as they were opened; None where a group's was given up."""
 
@@ -178,6 +207,8 @@ def run(
     manifest: Manifest,
     signature: bytes,
     *,
+    launcher: bytes,
+    declared: Sequence[tuple[str, Mapping[str, object]]] = (),
     transport: Transport,
     ledger: Ledger,
     observer: Observer,
@@ -187,6 +218,8 @@ def run(
     Args:
         manifest: What was agreed.
         signature: The launcher's, over the manifest's bytes.
+        launcher: The launcher's public key.
+        declared: What else the ledger is told of the run at its start: kind, and body without run.
         transport: Reaches the nodes.
         ledger: Records.
         observer: Is told.
@@ -197,7 +230,16 @@ def run(
     """
     plan = parse_plan(dict(manifest.coordinator_settings))
     observer.step("inviting the members")
-    work = _gather(manifest, plan, signature, transport=transport, ledger=ledger, observer=observer)
+    work = _gather(
+        manifest,
+        plan,
+        signature,
+        launcher=launcher,
+        declared=declared,
+        transport=transport,
+        ledger=ledger,
+        observer=observer,
+    )
     observer.step("summing feature statistics")
     for stage in range(plan.statistics_stages):
         _bring_up_to_date(work)
@@ -228,6 +270,51 @@ def run(
     )
 
 
+def witness(manifest: Manifest, *, transport: Transport, ledger: Ledger, observer: Observer) -> int:
+    """Let a run's members cosign the ledger as it is now; return how many did.
+
+    Each is shown the state first with a proof from nothing; who remembers more says so, and is
+    shown it again with the proof from there.
+    """
+    origin = manifest.ledger["origin"]
+    directory = manifest.directory_keys()
+    state = ledger.state()
+    due = dict.fromkeys(transport.nodes(), 0)
+    cosigned: dict[str, tuple[bytes, bytes]] = {}
+    while due:
+        answers = transport.exchange(
+            {
+                node: (
+                    StateNotice(
+                        origin=origin,
+                        state=SignedState(
+                            checkpoint=state.note, old=old, growth=ledger.growth(old, state)
+                        ),
+                    ),
+                    b"",
+                )
+                for node, old in due.items()
+            },
+            kind="query",
+            deadline_s=parse_plan(dict(manifest.coordinator_settings)).deadline_s,
+            needed=list(due),
+            grace_s=0.0,
+        )
+        again: dict[int, int] = {}
+        for node, (reply, _) in answers.items():
+            if not isinstance(reply, Cosigned) or reply.member not in directory:
+                continue
+            if reply.cosignature is not None:
+                cosigned[reply.member] = directory[reply.member], reply.cosignature
+            elif due[node] < reply.witnessed <= state.size:
+                again[node] = reply.witnessed
+            else:
+                observer.note(f"{reply.member} does not cosign the ledger: compare both copies")
+        due = again
+    ledger.cosigned(manifest.run, state, cosigned)
+    return len(cosigned)
+
+
 # -- before the first sum --------------------------------------------------------------------
 
 
@@ -236,6 +323,8 @@ def _gather(
     plan: CoordinatorPlan,
     signature: bytes,
     *,
+    launcher: bytes,
+    declared: Sequence[tuple[str, Mapping[str, object]]],
     transport: Transport,
     ledger: Ledger,
     observer: Observer,
@@ -254,9 +343,13 @@ def _gather(
             "group_size": manifest.group_size,
             "manifest": digest.hex(),
             "document": manifest.to_bytes().decode("utf-8"),
+            "signature": signature.hex(),
+            "launcher": launcher.hex(),
             "protection": manifest.protection,
         },
     )
+    for kind, body in declared:
+        ledger.record(kind, {"run": manifest.run, **body})
     invite = Invite(manifest=manifest.to_bytes(), signature=signature)
     nodes = transport.nodes()
     answers = transport.exchange(
@@ -268,11 +361,20 @@ def _gather(
     )
     members: dict[str, _Member] = {}
     offers: list[KeyOffer] = []
+    consents: dict[str, bytes] = {}
+    declined: list[Refused] = []
     for node, (reply, _) in answers.items():
         if isinstance(reply, Refused) and reply.member not in manifest.directory:
             continue  # a node that is online, but not asked for
+        if isinstance(reply, Refused):
+            about = {"run": manifest.run, "member": reply.member}
+            ledger.record("run.declined", {**about, "reason": _clean(reply.reason) or "-"})
+            declined.append(reply)
+            continue
         try:
-            offer = KeyOffer.from_bytes(_expect(reply, Joined).offer)
+            joined = _expect(reply, Joined)
+            offer = KeyOffer.from_bytes(joined.offer)
+            _require_consent(manifest, offer.member, joined.consent)
         except ProtocolError as fault:
             observer.note(f"node {node} is ignored: {fault}")
             continue
@@ -280,10 +382,18 @@ def _gather(
             raise ProtocolError(f"Two nodes say that they are {offer.member}; keep one.")
         members[offer.member] = _Member(node=node)
         offers.append(offer)
+        consents[offer.member] = joined.consent
+    for refusal in declined:
+        _expect(refusal, Joined)  # the first one's words end the run
     absent = sorted(set(manifest.members) - set(members))
     if absent:
         raise CohortError(
             f"{', '.join(absent)} did not answer; start the missing nodes and launch again."
+        )
+    for member, consent in sorted(consents.items()):
+        ledger.record(
+            "run.consented",
+            {"run": manifest.run, "member": member, "signature": consent.hex()},
         )
     roster = admit(
         offers,
@@ -319,6 +429,13 @@ def _gather(
         },
     )
     return work
+
+
+def _require_consent(manifest: Manifest, member: str, consent: bytes) -> None:
+    public = manifest.directory_keys().get(member)
+    if public is None:
+        raise ProtocolError(f"{member} is no member of this run.")
+    verify_signature(public, CONSENT_DOMAIN, manifest.digest(), consent)
 
 
 def _share_key(work: _Run, replies: Mapping[str, Reply]) -> None:
@@ -450,14 +567,10 @@ def _open(
     schema, model, length = _most_common(
         (reply.schema, reply.model, reply.length) for reply, _ in replies.values()
     )
-    size = _most_common(len(payload) for _, payload in replies.values())
-    cohorts = work.groups if name == UPDATE else (work.everyone,)
-    # members sign no second sum about the same rows over others
-    rows = ROWS.get(name)
-    sums: list[_Sum | None] = []
-    up = 0
-    for cohort in cohorts:
-        context = SumContext(
+    for member, (reply, _) in replies.items():
+        work.members[member].witnessed = reply.witnessed
+    contexts = [
+        SumContext(
             run=work.run,
             step=name,
             round=round_index,
@@ -468,30 +581,15 @@ def _open(
             cohort=cohort.digest,
             keys=work.fingerprint,
         )
-        gathering = Gathering(
-            context,
-            cohort,
-            scheme=work.scheme.name,
-            adder=work.scheme.adder(work.public, len(work.roster.members)),
-            masked=work.scheme.masked,
-        )
-        for member in cohort.members:
-            if member in replies:
-                with _Leaving(work, member):
-                    _require_size(work, member, len(replies[member][1]), size)
-                    gathering.take(_sealed(*replies[member]))
-                    up = max(up, len(replies[member][1]))
-        try:
-            opened = _open_one(work, gathering, None if rows is None else work.over.get(rows))
-        except ProtocolError as fault:
-            if len(cohorts) == 1:
-                raise type(fault)(f"{fault}. {_reasons(work)}".strip()) from None
-            work.observer.note(f"a group of round {round_index} was given up: {fault}")
-            sums.append(None)
-            continue
-        if rows is not None:
-            work.over[rows] = opened.survivors
-        sums.append(_Sum(cohort, gathering.context, opened, payload_digest(opened.payload)))
+        for cohort in (work.groups if name == UPDATE else (work.everyone,))
+    ]
+    gathered = [_gathered(work, context, replies) for context in contexts]
+    up = max((len(payload) for _, payload in replies.values()), default=0)
+    reserved = _reserve(work, [one for one in gathered if one is not None], length, replies)
+    sums = [
+        None if one is None else _opened(work, one, reserved[one.context.digest()])
+        for one in gathered
+    ]
     work.bytes_total += up
     step = _Step(name, round_index, length, schema, model, tuple(sums), up)
     for member, where in work.members.items():
@@ -500,15 +598,112 @@ def _open(
     return step
 
 
-def _open_one(work: _Run, gathering: Gathering, over: tuple[str, ...] | None) -> OpenedSum:
-    gathering.close(over=over)
+def _gathered(
+    work: _Run, context: SumContext, replies: Mapping[str, tuple[Sealed, bytes]]
+) -> _Gathered | None:
+    """Take the vectors of one cohort; None where a group's sum has to be given up."""
+    cohort = next(one for one in (*work.groups, work.everyone) if one.digest == context.cohort)
+    size = _most_common(len(payload) for _, payload in replies.values())
+    gathering = Gathering(
+        context,
+        cohort,
+        scheme=work.scheme.name,
+        adder=work.scheme.adder(work.public, len(work.roster.members)),
+        masked=work.scheme.masked,
+    )
+    for member in cohort.members:
+        if member in replies:
+            with _Leaving(work, member):
+                _require_size(work, member, len(replies[member][1]), size)
+                gathering.take(_sealed(*replies[member]))
+    # members sign no second sum about the same rows over others
+    rows = ROWS.get(context.step)
+    try:
+        gathering.close(over=None if rows is None else work.over.get(rows))
+    except ProtocolError as fault:
+        _give_up(work, context, fault)
+        return None
+    return _Gathered(cohort, context, gathering)
+
+
+def _opened(work: _Run, one: _Gathered, reserved: Recorded) -> _Sum | None:
+    """Open one cohort's sum; None where a group's has to be given up."""
+    try:
+        opened = _open_one(work, one.gathering, reserved)
+    except ProtocolError as fault:
+        _give_up(work, one.context, fault)
+        return None
+    rows = ROWS.get(one.context.step)
+    if rows is not None:
+        work.over[rows] = opened.survivors
+    return _Sum(one.cohort, one.gathering.context, opened, payload_digest(opened.payload))
+
+
+def _give_up(work: _Run, context: SumContext, fault: ProtocolError) -> None:
+    """Go on without a group's sum; where there is one sum alone, that is the end.
+
+    Raises:
+        ProtocolError: There is one sum alone.
+    """
+    if context.step != UPDATE or len(work.groups) == 1:
+        raise type(fault)(f"{fault}. {_reasons(work)}".strip()) from None
+    work.observer.note(f"a group of round {context.round} was given up: {fault}")
+
+
+def _reserve(
+    work: _Run,
+    gathered: Sequence[_Gathered],
+    length: int,
+    replies: Mapping[str, tuple[Sealed, bytes]],
+) -> dict[bytes, Recorded]:
+    """Put on record what a step costs, before anybody is asked to help to open it."""
+    manifest = work.manifest
+    bodies = [
+        {
+            "run": manifest.run,
+            "step": one.context.step,
+            "round": one.context.round,
+            "asked": list(one.cohort.members),
+            "schema": one.context.schema.hex(),
+            "model": one.context.model.hex(),
+            "context": one.gathering.context.hex(),
+            "protection": manifest.protection,
+            "receipt": manifest.receipt(one.context.step, one.context.round, length).to_json(),
+            "nodes": {
+                member: {"leaves": replies[member][0].leaves, "root": replies[member][0].root.hex()}
+                for member in one.gathering.arrived
+            },
+        }
+        for one in gathered
+    ]
+    recorded = work.ledger.reserve(bodies)
+    return {one.gathering.context: each for one, each in zip(gathered, recorded, strict=True)}
+
+
+def _open_one(work: _Run, gathering: Gathering, reserved: Recorded) -> OpenedSum:
+    cosignatures: dict[str, bytes] = {}
     while True:
-        notice = SurvivorsNotice(
-            run=work.run, context=gathering.context, survivors=gathering.survivors
-        )
-        asked: dict[str, tuple[Request, bytes]] = dict.fromkeys(gathering.survivors, (notice, b""))
+        asked: dict[str, tuple[Request, bytes]] = {
+            member: (
+                SurvivorsNotice(
+                    run=work.run,
+                    context=gathering.context,
+                    survivors=gathering.survivors,
+                    record=RecordedSum(
+                        leaf=reserved.leaf,
+                        index=reserved.index,
+                        path=reserved.path,
+                        state=_shown(work, member, reserved.state),
+                    ),
+                ),
+                b"",
+            )
+            for member in gathering.survivors
+        }
         for member, (vote, _) in _ask(work, asked, Voted, "query").items():
             with _Leaving(work, member):
+                _take_cosignature(work, member, reserved.state, vote.cosignature)
+                cosignatures[member] = vote.cosignature
                 gathering.take_vote(Vote(member, vote.signature))
         if gathering.leave_silent_out():
             continue
@@ -537,6 +732,10 @@ def _open_one(work: _Run, gathering: Gathering, over: tuple[str, ...] | None) ->
                     context=gathering.context,
                     survivors=gathering.survivors,
                     votes=_signatures(gathering.votes_for(member)),
+                    cosignatures={
+                        vote.member: cosignatures[vote.member]
+                        for vote in gathering.votes_for(member)
+                    },
                     boxes=dict(gathering.boxes_for(member)),
                 ),
                 b"",
@@ -548,7 +747,38 @@ def _open_one(work: _Run, gathering: Gathering, over: tuple[str, ...] | None) ->
                 gathering.take_answer(Shares(member, answer.shares, answer.signature))
     for fault in gathering.faults:
         work.observer.note(fault)
-    return gathering.open()
+    opened = gathering.open()
+    _keep(work, reserved.state, cosignatures)
+    return opened
+
+
+def _shown(work: _Run, member: str, state: State) -> SignedState:
+    """The ledger's state as a member needs to see it: with the proof from what it cosigned last."""
+    old = work.members[member].witnessed
+    return SignedState(checkpoint=state.note, old=old, growth=work.ledger.growth(old, state))
+
+
+def _take_cosignature(work: _Run, member: str, state: State, cosignature: bytes) -> None:
+    key = cosigner_key(member, work.roster.directory[member])
+    text = parse_note(state.note).text
+    try:
+        verify_cosignature(
+            parse_checkpoint_text(text), key, NoteSignature(key.name, key.key_id, cosignature)
+        )
+    except NotVerifiedError as fault:
+        raise ProtocolError(
+            f"{member} did not cosign the ledger that it was shown: {fault}"
+        ) from None
+    work.members[member].witnessed = state.size
+
+
+def _keep(work: _Run, state: State, cosignatures: Mapping[str, bytes]) -> None:
+    directory = work.roster.directory
+    work.ledger.cosigned(
+        work.manifest.run,
+        state,
+        {member: (directory[member], signature) for member, signature in cosignatures.items()},
+    )
 
 
 def _signatures(votes: Iterable[Vote]) -> dict[str, bytes]:
@@ -569,25 +799,11 @@ def _record(work: _Run, opened: _Step) -> None:
             "sum.opened",
             {
                 **about,
-                "asked": list(one.cohort.members),
                 "members": members,
-                "schema": opened.schema.hex(),
-                "model": opened.model.hex(),
                 "context": one.context.hex(),
                 "aggregate": one.aggregate.hex(),
                 "payload_bytes": len(one.opened.payload),
                 "signatures": {vote.member: vote.signature.hex() for vote in one.opened.votes},
-            },
-        )
-        work.ledger.record(
-            "receipt",
-            {
-                **about,
-                "protection": work.manifest.protection,
-                "members": members,
-                "receipt": work.manifest.receipt(
-                    opened.name, opened.round, opened.values
-                ).to_json(),
             },
         )
 

@@ -1,6 +1,7 @@
 """What a coordinator needs from outside: a courier, a ledger, a clock and somebody who watches."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from privacy.messages import Reply, Request
@@ -34,6 +35,36 @@ class Transport(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """The ledger at one size, signed by its key.
+
+    Attributes:
+        size: Entries.
+        note: The checkpoint (C2SP tlog-checkpoint).
+    """
+
+    size: int
+    note: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An entry, and that it is in a signed state.
+
+    Attributes:
+        leaf: The entry.
+        index: Its place.
+        path: The proof of inclusion.
+        state: The state that has it.
+    """
+
+    leaf: bytes
+    index: int
+    path: tuple[bytes, ...]
+    state: State
+
+
 class Ledger(Protocol):
     """Where a run's acts are recorded, before their consequences leave."""
 
@@ -42,6 +73,42 @@ class Ledger(Protocol):
 
         Raises:
             InputError: It could not be written; then nothing may be released.
+        """
+        ...
+
+    def reserve(self, bodies: Sequence[Mapping[str, object]]) -> Sequence[Recorded]:
+        """Append a `sum.reserved` for each body, durably, and sign one state that has all of them.
+
+        Raises:
+            InputError: It could not be written; then nothing may be opened.
+            NotVerifiedError: The ledger is not what was written; then nothing is signed.
+        """
+        ...
+
+    def state(self) -> State:
+        """Sign the ledger as it is now.
+
+        Raises:
+            NotVerifiedError: It is not what was written; then nothing is signed.
+        """
+        ...
+
+    def growth(self, old: int, state: State) -> tuple[bytes, ...]:
+        """Return the proof that `state` begins with the first `old` entries."""
+        ...
+
+    def cosigned(
+        self, run: str, state: State, cosignatures: Mapping[str, tuple[bytes, bytes]]
+    ) -> None:
+        """Keep a run's newest state with who cosigned it.
+
+        Args:
+            run: The run; an earlier state that was kept for it is kept no longer.
+            state: As it was shown; cosignatures that were kept under it before stay.
+            cosignatures: Member -> its public key, and the cosignature.
+
+        Raises:
+            NotVerifiedError: A cosignature does not hold.
         """
         ...
 

@@ -51,11 +51,19 @@ The file form, key by key (a key without a default must be given):
       {kind: remaining_life, cap} | {kind: within_horizon, horizon} |
       {kind: binary, column, positive: 1} | {kind: value, column} |
       {kind: count, column, cap, exposure, exposure_cap}
+    governance:                     optional; what rules ask of the rows, each key optional too
+      purposes: [failure, claims]   tasks that the people or owners behind the rows agreed to
+      retention_days: 730           days that rows may be kept after `collected`
+      collected: "2026-06-30"       the day on which the newest row was collected
+      place: CN                     where the rows lie, ISO 3166-1, two letters
+      cross_border: false           whether rows, or what is made of them, leave that place
+      important: false              whether they are important data in the sense of the law
 """
 
 import hashlib
 import math
 import re
+from datetime import date, timedelta
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -66,6 +74,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from clients.frozen import Frozen, nearest, read_yaml
+from clients.spec import Task
 from privacy.canonical import canonical_json
 
 OTHER: Final = "other"
@@ -487,6 +496,62 @@ class Regime(Frozen):
         return np.searchsorted(middles, rounded, side="left").astype(np.int64)
 
 
+class Governance(Frozen):
+    """What the owner of rows says about their use; None where it says nothing.
+
+    It is what rules look at (`federation.compliance`), never what a model sees.
+
+    Attributes:
+        purposes: Tasks that the rows may serve, as consented to.
+        retention_days: How long rows may be kept after `collected`.
+        collected: ISO 8601 day on which the newest row was collected.
+        place: ISO 3166-1 alpha-2 code of where the rows lie.
+        cross_border: Whether rows, or what is made of them, leave that place.
+        important: Whether they are important data (Data Security Law, Article 21).
+    """
+
+    purposes: Annotated[tuple[Task, ...], Field(min_length=1)] | None = None
+    retention_days: Annotated[int, Field(ge=1, le=36_525)] | None = None
+    collected: str | None = None
+    place: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = None
+    cross_border: bool | None = None
+    important: bool | None = None
+
+    @field_validator("purposes")
+    @classmethod
+    def _a_set(cls, purposes: tuple[Task, ...] | None) -> tuple[Task, ...] | None:
+        if purposes is None:
+            return None
+        if len(set(purposes)) != len(purposes):
+            raise ValueError("a purpose is there twice; keep one")
+        return tuple(sorted(purposes))
+
+    @field_validator("collected")
+    @classmethod
+    def _a_day(cls, text: str | None) -> str | None:
+        try:
+            # fromisoformat also takes 20260630, and one day has one spelling here
+            plain = text is None or date.fromisoformat(text).isoformat() == text
+        except ValueError:
+            plain = False
+        if not plain:
+            raise ValueError('expected a day in quotes, such as "2026-06-30"')
+        return text
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if all(value is None for value in self.model_dump().values()):
+            raise ValueError("says nothing; give it a key such as purposes, or leave it out")
+        return self
+
+    @property
+    def kept_until(self) -> date | None:
+        """The last day on which rows may be kept; None where the contract does not say."""
+        if self.collected is None or self.retention_days is None:
+            return None
+        return date.fromisoformat(self.collected) + timedelta(days=self.retention_days)
+
+
 class DataContract(Frozen):
     """What rows mean. Equal contracts have equal digests, however their files are laid out."""
 
@@ -502,6 +567,7 @@ class DataContract(Frozen):
     members: Members | None = None
     split: Split | None = None
     label: Label
+    governance: Governance | None = None
 
     @model_validator(mode="after")
     def _hold_together(self) -> Self:
@@ -686,10 +752,14 @@ class DataContract(Frozen):
 
     @property
     def digest(self) -> str:
-        """SHA-256, hex, over the contract's canonical JSON."""
-        return hashlib.sha256(
-            b"tacit/contract/v1\0" + canonical_json(self.model_dump(mode="json", by_alias=True))
-        ).hexdigest()
+        """SHA-256, hex, over the contract's canonical JSON; `governance` counts as far as it says.
+
+        A contract that says nothing of it has the digest that it had before there was the section.
+        """
+        said = self.model_dump(mode="json", by_alias=True, exclude={"governance"})
+        if self.governance is not None:
+            said["governance"] = self.governance.model_dump(mode="json", exclude_none=True)
+        return hashlib.sha256(b"tacit/contract/v1\0" + canonical_json(said)).hexdigest()
 
 
 def load_contract(path: Path) -> DataContract:

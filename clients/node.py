@@ -9,10 +9,10 @@ common model with the sums, and goes on only with members who did the same.
 import json
 import logging
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,25 +24,33 @@ from clients.common_model import CommonModel
 from clients.contract import DataContract
 from clients.examples import Examples
 from clients.learner import WATCH_ROWS, Learner, split_validation
+from clients.ledger_files import LEDGER, WITNESS
+from clients.ledger_watch import LedgerWatch, StaleError, require_cosigned, require_on_record
 from clients.members import MemberRows
 from clients.model import architecture_digest, from_vector, to_vector
 from clients.model_file import model_bytes
 from clients.policy import NodePolicy, budget_terms, check_manifest
 from clients.private_training import clipped_gradients, private_rows, train_privately
 from clients.protect import weight_of, weighted_change
+from clients.rows_digest import rows_digest
 from clients.session import PERSONAL, WATCH, Session, Setup, Step
 from clients.spec import NodeSpec, parse_node_spec, require_trainable
 from clients.train import fine_tune, local_seed, train
-from privacy.budget import Budget, BudgetTerms
-from privacy.errors import CohortError, ProtocolError, RefusedError
+from privacy.budget import Budget
+from privacy.budget_record import BudgetTerms
+from privacy.errors import CohortError, InputError, NotVerifiedError, ProtocolError, RefusedError
 from privacy.identity import Identity, verify_signature
-from privacy.ledger.entry import STATISTICS, UPDATE
-from privacy.ledger.store import LedgerStore
+from privacy.ledger.beginning import begin_ledger
+from privacy.ledger.entry import STATISTICS, UPDATE, key_of
+from privacy.ledger.grammar import CONSENT_DOMAIN
+from privacy.ledger.sqlite import SqliteLedger
+from privacy.ledger.store import append
 from privacy.manifest import SIGNING_DOMAIN, Manifest
 from privacy.mechanism import noised
 from privacy.messages import (
     Accepted,
     Asked,
+    Cosigned,
     EvaluateRequest,
     FinishNotice,
     InitialModel,
@@ -53,6 +61,7 @@ from privacy.messages import (
     KeyMade,
     KeyNotice,
     Ready,
+    RecordedSum,
     Released,
     ReleaseRequest,
     Reply,
@@ -62,6 +71,8 @@ from privacy.messages import (
     RosterNotice,
     Sealed,
     SealedKey,
+    SignedState,
+    StateNotice,
     StatisticsRequest,
     SumNotice,
     SumPart,
@@ -73,6 +84,7 @@ from privacy.messages import (
 )
 from privacy.plan import ORGANISATION, PrivacyPlan, deviation, is_distributed, noise_at_sealing
 from privacy.randomness import Entropy, system_bytes
+from privacy.release import ReleaseToken
 from privacy.secure_sum import Vote
 from privacy.secure_sum.cohort import SMALLEST_GROUPED, Cohort, groups_of
 from privacy.secure_sum.group_key import (
@@ -95,6 +107,7 @@ from privacy.sum_context import (
 from privacy.tally import metrics
 
 Floats = NDArray[np.float64]
+_REASON_CHARACTERS_MAX = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +150,8 @@ class Node:
         self._entropy = entropy
         self._sessions: dict[bytes, Session] = {}
         self._budgets: dict[str, Budget] = {}
+        self._ledger = SqliteLedger(settings.home / LEDGER)
+        self._watch: LedgerWatch | None = None
         # a vote and an answer that passed each other would be about two sets of survivors
         self._lock = threading.Lock()
         self._log = logging.getLogger(f"tacit.node.{settings.member}")
@@ -160,6 +175,9 @@ class Node:
         if isinstance(request, Invite):
             _require_bare(payload)
             return self._join(request), b""
+        if isinstance(request, StateNotice):
+            _require_bare(payload)
+            return self._witness(request), b""
         with self._lock:
             return self._once(self._session(request.run), request, payload)
 
@@ -208,6 +226,15 @@ class Node:
         # (1) the launcher that this node trusts signed these very bytes
         verify_signature(settings.launcher, SIGNING_DOMAIN, request.manifest, request.signature)
         manifest = Manifest.from_bytes(request.manifest)
+        self._open_books()
+        try:
+            return self._agree(manifest)
+        except RefusedError as refusal:
+            self._note_refusal(manifest, refusal)
+            raise
+
+    def _agree(self, manifest: Manifest) -> Joined:
+        settings = self._settings
         # (2) it names this node with its own key, and nobody whom this node does not know
         directory = manifest.directory_keys()
         if directory.get(settings.member) != settings.identity.public:
@@ -231,11 +258,12 @@ class Node:
         work = Learner(settings.contract, spec, settings.device, plan=manifest.privacy)
         if manifest.privacy is not None:
             _require_covered(work, spec, manifest.privacy)
+        self._books().trust(manifest.log, allowed=settings.policy.ledgers)
         budget = self._budget(manifest)
         planned = manifest.planned_receipts(stages=work.stages, rounds=spec.training.rounds)
         budget.check(planned)
         # (5) it is new here, also after a restart: one run, one set of keys, one answer a sum
-        self._remember(run)
+        self._remember(manifest, run)
         key, offer = offer_key(
             settings.identity,
             settings.member,
@@ -246,6 +274,7 @@ class Node:
         rows = settings.rows(spec.fold)
         if manifest.privacy is not None and manifest.privacy.parts == "apart":
             _require_apart(settings.contract, rows)
+        self._note_rows(manifest, rows)
         budget.promise(manifest.run, planned)
         self._sessions[run] = Session(
             manifest=manifest,
@@ -257,7 +286,48 @@ class Node:
             budget=budget,
             units_budget=self._units_budget(manifest),
         )
-        return Joined(member=settings.member, offer=offer.to_bytes())
+        return Joined(
+            member=settings.member,
+            offer=offer.to_bytes(),
+            consent=settings.identity.sign(CONSENT_DOMAIN, run),
+        )
+
+    def _open_books(self) -> None:
+        """Begin this node's own ledger, and its memory of the coordinator's, where they are new."""
+        settings = self._settings
+        if self._watch is not None:
+            return
+        try:
+            settings.home.mkdir(parents=True, exist_ok=True)
+            begin_ledger(
+                self._ledger, settings.identity, owner=self.member, role="node", time_ms=_now_ms()
+            )
+        except (OSError, InputError):
+            raise RefusedError("This node cannot write its own folder.") from None
+        self._watch = LedgerWatch(
+            settings.home / WITNESS, member=self.member, identity=settings.identity
+        )
+
+    def _books(self) -> LedgerWatch:
+        if self._watch is None:
+            raise ProtocolError("This node has joined no run yet.")
+        return self._watch
+
+    def _note_refusal(self, manifest: Manifest, refusal: RefusedError) -> None:
+        """Keep the first reason why a run was refused; a disk that is full hides no refusal."""
+        reason = " ".join(str(refusal).split())[:_REASON_CHARACTERS_MAX]
+        body = {"manifest": manifest.digest().hex(), "reason": reason}
+        with suppress(InputError, RefusedError):
+            append(self._ledger, "run.refused", body, time_ms=_now_ms())
+
+    def _note_rows(self, manifest: Manifest, rows: MemberRows) -> None:
+        """Bind the run to the rows that it is about, by a hash that tells nothing of them."""
+        body = {
+            "run": manifest.run,
+            "contract": manifest.contract,
+            "rows": rows_digest(rows, self._settings.home, self._entropy).hex(),
+        }
+        append(self._ledger, "rows.read", body, time_ms=_now_ms())
 
     def _budget(self, manifest: Manifest) -> Budget:
         """What was spent of this data, for whom the run protects.
@@ -282,15 +352,7 @@ class Node:
                 "set privacy.unit: contract."
             )
         if unit not in self._budgets:
-            try:
-                settings.home.mkdir(parents=True, exist_ok=True)
-            except OSError:
-                raise RefusedError("This node cannot write its own folder.") from None
-            self._budgets[unit] = Budget(
-                LedgerStore(settings.home / "budget.jsonl"),
-                terms(unit),
-                now_ms=lambda: time.time_ns() // 1_000_000,
-            )
+            self._budgets[unit] = Budget(self._ledger, terms(unit), now_ms=_now_ms)
         return self._budgets[unit]
 
     def _units_budget(self, manifest: Manifest) -> Budget | None:
@@ -300,17 +362,15 @@ class Node:
             return None
         return self._budget(replace(manifest, privacy=None))
 
-    def _remember(self, run: bytes) -> None:
-        folder = self._settings.home / "joined"
+    def _remember(self, manifest: Manifest, run: bytes) -> None:
+        body = {"run": manifest.run, "manifest": run.hex()}
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with (folder / run.hex()).open("xb") as file:
-                os.fsync(file.fileno())
-        except FileExistsError:
-            raise ProtocolError(
-                "This node has joined that run already; launch a new one."
-            ) from None
-        except OSError:
+            with self._ledger.turn() as turn:
+                key = key_of("run.joined", body)
+                if key is not None and turn.find(key) is not None:
+                    raise ProtocolError("This node has joined that run already; launch a new one.")
+                turn.append("run.joined", body, time_ms=_now_ms())
+        except InputError:
             raise RefusedError(
                 "This node cannot write its own folder, and so joins no run."
             ) from None
@@ -443,31 +503,34 @@ class Node:
             values = self._trained(session, step.round)
         else:
             values = self._evaluated(session, step)
-        return self._seal(session, step, self._covered(session, step, values))
+        values = self._covered(session, step, values)
+        return self._seal(session, step, values, self._reserve(session, step))
 
     def _covered(self, session: Session, step: Step, values: Floats) -> Floats:
-        """Add what the plan asks, and write down what it costs before anything leaves."""
+        """Add what the plan asks."""
         plan = session.manifest.privacy
-        if plan is not None and noise_at_sealing(plan, step.name):
-            values = noised(
-                values,
-                plan=plan,
-                step=step.name,
-                limit=step.layout.clip,
-                entropy=self._entropy,
-            )
+        if plan is None or not noise_at_sealing(plan, step.name):
+            return values
+        return noised(
+            values, plan=plan, step=step.name, limit=step.layout.clip, entropy=self._entropy
+        )
+
+    def _reserve(self, session: Session, step: Step) -> ReleaseToken:
+        """Write down what a release costs; without the token that this returns nothing leaves."""
         receipt = session.manifest.receipt(step.name, step.round, step.length)
         run = session.manifest.run
-        session.budget.reserve(run, step.name, step.round, receipt)
         if session.units_budget is not None:
             # what it tells of single units is not bounded, and a later cap has to know
             plain = replace(session.manifest, privacy=None)
             exact = plain.receipt(step.name, step.round, step.length)
             session.units_budget.reserve(f"{run} (units)", step.name, step.round, exact)
-        return values
+        return session.budget.reserve(run, step.name, step.round, receipt)
 
-    def _seal(self, session: Session, step: Step, values: Floats) -> tuple[Sealed, bytes]:
+    def _seal(
+        self, session: Session, step: Step, values: Floats, token: ReleaseToken
+    ) -> tuple[Sealed, bytes]:
         if not np.isfinite(values).all() or np.abs(values).max() > step.layout.clip:
+            # it depends on the rows, so the refusal tells of them: what was reserved stays spent
             raise RefusedError(
                 f"The {step.name} of this member do not fit the agreed number range; "
                 "check its rows with: tacit data check."
@@ -479,16 +542,25 @@ class Node:
             layout=step.layout,
             key=tag_key(setup.key.tag_secret, context.digest()),
         )
-        sealed = setup.sealer.seal(
-            words, bits=step.layout.word_bits, context=context, cohort=step.cohorts[mine]
-        )
+        try:
+            sealed = setup.sealer.seal(
+                words, bits=step.layout.word_bits, context=context, cohort=step.cohorts[mine]
+            )
+        except ProtocolError as fault:
+            reason = f"It was not sealed: {fault}"[:_REASON_CHARACTERS_MAX]
+            session.budget.abort(token, reason=reason, sign=self._settings.identity.sign)
+            raise
         session.step = step
+        session.head = token.use()
         reply = Sealed(
             member=self.member,
             header=sealed.header(),
             schema=context.schema,
             model=context.model,
             length=values.size,
+            leaves=session.head.leaves,
+            root=bytes.fromhex(session.head.root),
+            witnessed=self._books().seen(session.manifest.ledger["origin"]),
         )
         return reply, sealed.payload
 
@@ -504,10 +576,57 @@ class Node:
         step, cohort = self._under_way(session, request.context)
         cohort.require_survivors(request.survivors)
         session.require_no_difference(step, cohort, request.context, request.survivors)
+        self._require_on_record(session, step, request.context, request.record)
         vote = session.agreed.sealer.vote(request.context, request.survivors)
+        cosignature = self._cosign(request.record.state)
+        session.records[request.context] = request.record
         # from here on the sum may be opened, whatever the coordinator says became of it
         session.note_signed(step, cohort, request.context, request.survivors)
-        return Voted(member=self.member, signature=vote.signature)
+        return Voted(member=self.member, signature=vote.signature, cosignature=cosignature)
+
+    def _require_on_record(
+        self, session: Session, step: Step, context: bytes, record: RecordedSum
+    ) -> None:
+        manifest, mine, head = session.manifest, step.of(self.member), session.head
+        if head is None:
+            raise ProtocolError("That sum is not under way here; nothing is told of another.")
+        receipt = manifest.receipt(step.name, step.round, step.length)
+        expected = {
+            "run": manifest.run,
+            "step": step.name,
+            "round": step.round,
+            "asked": list(step.cohorts[mine].members),
+            "schema": step.contexts[mine].schema.hex(),
+            "model": step.contexts[mine].model.hex(),
+            "context": context.hex(),
+            "protection": manifest.protection,
+            "receipt": receipt.to_json(),
+            "nodes": {"leaves": head.leaves, "root": head.root},
+        }
+        require_on_record(record, manifest.log, expected, member=self.member)
+
+    def _witness(self, request: StateNotice) -> Cosigned:
+        """Cosign the ledger outside of runs: it is only ever the one that this node follows."""
+        watch = self._books()
+        try:
+            cosignature: bytes | None = watch.cosign(request.state, time_s=int(time.time()))
+        except StaleError:
+            cosignature = None
+        except NotVerifiedError as fault:
+            self._log.warning("the coordinator's ledger was not cosigned: %s", fault)
+            raise
+        return Cosigned(
+            member=self.member, witnessed=watch.seen(request.origin), cosignature=cosignature
+        )
+
+    def _cosign(self, state: SignedState) -> bytes:
+        try:
+            return self._books().cosign(state, time_s=int(time.time()))
+        except NotVerifiedError as fault:
+            self._log.warning("the coordinator's ledger was not cosigned: %s", fault)
+            raise ProtocolError(
+                f"The coordinator's ledger does not follow on what this node cosigned: {fault}."
+            ) from None
 
     def _release(self, session: Session, request: ReleaseRequest) -> Released:
         self._under_way(session, request.context)
@@ -517,7 +636,13 @@ class Node:
         return Released(member=self.member, seeds=dict(release.seeds), signature=release.signature)
 
     def _reveal(self, session: Session, request: RevealRequest) -> Revealed:
-        self._under_way(session, request.context)
+        _, cohort = self._under_way(session, request.context)
+        record = session.records.get(request.context)
+        if record is None:
+            raise ProtocolError("This node has not seen that sum in the coordinator's ledger.")
+        require_cosigned(
+            record, session.manifest.log, request.cosignatures, cohort, member=self.member
+        )
         answer = session.agreed.sealer.reveal(
             request.context,
             request.survivors,
@@ -561,7 +686,8 @@ class Node:
             model=session.model_digest,
             kept=kept,
         )
-        session.confirmed, session.step = False, None
+        session.confirmed, session.step, session.head = False, None, None
+        session.records.clear()
         if (step.name, step.round) in session.sealed:
             session.budget.commit(session.manifest.run, step.name, step.round)
         return Accepted(
@@ -864,6 +990,10 @@ def _require_covered(work: Learner, spec: NodeSpec, plan: PrivacyPlan) -> None:
                 f"The plan's noise on {name} is for a sensitivity of {told:g}, and here it is "
                 f"{own:g}; plan again with this version of tacit."
             )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -8,7 +8,7 @@ from clients.contract import DataContract
 from clients.frozen import Frozen
 from clients.spec import Task
 from privacy.accounting.rdp import best_order, capacity
-from privacy.budget import BudgetTerms
+from privacy.budget_record import BudgetTerms
 from privacy.errors import CohortError, RefusedError, TacitError
 from privacy.manifest import Manifest, Protection
 from privacy.plan import ORGANISATION
@@ -67,6 +67,7 @@ class NodePolicy(Frozen):
         budgets: What may be learned of which data, in all; the first that matches holds. Where
             none does, releases are counted and not capped.
         colluders: How many other nodes are assumed to work with the coordinator.
+        ledgers: Origins of ledgers that a run may name besides the one that this node follows.
     """
 
     minimum_cohort: Annotated[int, Field(ge=2)] = HIGHEST_FLOOR
@@ -74,6 +75,7 @@ class NodePolicy(Frozen):
     sums: tuple[Protection, ...] = ("masked", "sealed")
     budgets: tuple[BudgetPolicy, ...] = ()
     colluders: Annotated[int, Field(ge=0)] = 2
+    ledgers: tuple[Annotated[str, Field(min_length=1)], ...] = ()
 
 
 def budget_terms(policy: NodePolicy, *, member: str, dataset: str, unit: str) -> BudgetTerms:

@@ -22,9 +22,10 @@ from privacy.budget import Budget
 from privacy.errors import CohortError, ProtocolError
 from privacy.fixed_point import FixedPoint
 from privacy.ledger.entry import EVALUATIONS, ROWS, STATISTICS, UPDATE
+from privacy.ledger.head import LedgerHead
 from privacy.manifest import Manifest
 from privacy.mechanism import gradient_layout, sum_layout
-from privacy.messages import Reply, Request, vector_digest
+from privacy.messages import RecordedSum, Reply, Request, vector_digest
 from privacy.plan import is_distributed, update_values, vector_length
 from privacy.secure_sum.cohort import Cohort
 from privacy.secure_sum.group_key import GroupKey
@@ -125,6 +126,8 @@ class Session:
         tried: Step and round -> hash of the one notice of its sums that this node tries to open.
         signed: Rows of a step -> sums about them -> the survivors that this node signed.
         step: The step under way.
+        head: This node's own ledger, as it was told with the vector of that step.
+        records: Sum -> its record in the coordinator's ledger, as this node cosigned it.
         last: The last request, its payload, and what was answered, for a reply that was lost.
         own: This member's own metrics, which stay here.
     """
@@ -156,6 +159,8 @@ class Session:
     tried: dict[tuple[str, int], bytes] = field(default_factory=dict)
     signed: dict[str, dict[bytes, set[frozenset[str]]]] = field(default_factory=dict)
     step: Step | None = None
+    head: LedgerHead | None = None
+    records: dict[bytes, RecordedSum] = field(default_factory=dict)
     last: tuple[Request, bytes, Reply, bytes] | None = None
     own: dict[str, dict[str, float]] = field(default_factory=dict)
 

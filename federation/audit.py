@@ -1,23 +1,28 @@
-"""Verifying a home's ledger against every head that its runs remember."""
+"""Verifying bundles and homes, and what of it is said to people and programs."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
-from federation.home import Home, read_json
+from federation.home import Home, read_json, write_bytes
 from federation.spending import epsilon_text
 from privacy.errors import InputError, NotVerifiedError, TacitError
-from privacy.ledger import LedgerHead
-from privacy.ledger.store import LedgerStore
-from privacy.verify import Verdict, verify_ledger
+from privacy.ledger.bundle import Bundle, write_bundle
+from privacy.ledger.head import LedgerHead
+from privacy.ledger.trust import TrustPolicy, parse_policy
+from privacy.verify import STEPS, Verdict, verify_bundle, verify_data
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """A verdict, and how many remembered heads it was held against."""
+    """A verdict, and how many remembered states it was held against."""
 
     verdict: Verdict
     heads: int
@@ -27,21 +32,36 @@ class Audit:
         return {"verified": True, **asdict(self.verdict), "heads_checked": self.heads}
 
     def sentence(self) -> str:
-        """For people."""
+        """For people, in one paragraph."""
         found = self.verdict
-        open_ones = f" Not finished: {', '.join(found.unfinished)}." if found.unfinished else ""
-        broken = (
-            f" Broken off between a sum and its receipt, which counts as released: "
-            f"{', '.join(found.without_receipt)}."
-            if found.without_receipt
-            else ""
+        dangling = found.releases - found.opened
+        first = (
+            f"Verified: {found.leaves} entries, {found.runs} runs, {found.rounds} rounds, "
+            f"{found.releases} releases on record, {found.signatures} signatures, held against "
+            f"{self.heads} remembered states; root {found.root[:16]}..."
         )
-        return (
-            f"Ledger verified: {found.leaves} entries, {found.runs} runs, {found.rounds} rounds, "
-            f"{found.receipts} receipts, {found.signatures} signatures of members, held against "
-            f"{self.heads} remembered heads; root "
-            f"{found.root[:16]}...{open_ones}{broken}"
-        )
+        parts = [first]
+        if found.nodes:
+            compared = sum(node.compared for node in found.nodes)
+            parts.append(
+                f"{len(found.nodes)} nodes' own ledgers say the same of {compared} releases."
+            )
+        if found.missing:
+            parts.append(f"Not compared, as not at hand: {', '.join(found.missing)}.")
+        if found.unfinished:
+            parts.append(f"Not finished: {', '.join(found.unfinished)}.")
+        if dangling:
+            parts.append(f"Reserved and never opened, which counts as spent: {dangling} releases.")
+        return " ".join(parts)
+
+    def page(self) -> RenderableType:
+        """For people, step by step, with what was spent."""
+        steps = Table(show_header=False, box=None, padding=(0, 1))
+        for (number, name), said in zip(STEPS.items(), self.verdict.steps, strict=True):
+            steps.add_row(f"{number:>2}", name, said)
+        costs = self.costs()
+        parts: list[RenderableType] = [steps, Text(self.sentence())]
+        return Group(*parts, *(() if costs is None else (costs,)))
 
     def costs(self) -> RenderableType | None:
         """What the receipts add up to, for people; None where there are none."""
@@ -67,23 +87,91 @@ class Audit:
         return table
 
 
-def verify_file(path: Path) -> Audit:
-    """Verify one ledger file by itself; a cut-off end cannot show without remembered heads.
+def verify_file(path: Path, *, policy: Path | None = None) -> Audit:
+    """Verify a bundle by itself.
+
+    Args:
+        path: The bundle.
+        policy: Whom the auditor trusts (C2SP tlog-policy); else the bundle's own policy is taken.
 
     Raises:
         NotVerifiedError: It does not hold.
         InputError: It cannot be read.
     """
-    return Audit(verify_ledger(_read(path)), 0)
+    return Audit(verify_data(_read(path), policy=read_policy(policy)), 0)
 
 
-def verify_home(home: Home) -> Audit:
-    """Verify a home's ledger against the heads in its runs' folders.
+def verify_home(home: Home, *, policy: Path | None = None) -> Audit:
+    """Verify a home's ledgers where they are, against every state that its folders remember.
 
     Raises:
-        NotVerifiedError: It does not hold.
+        NotVerifiedError: They do not hold.
         InputError: There is none.
     """
+    from federation.evidence import live_bundle
+
+    bundle = live_bundle(home)
+    return verify_remembering(bundle, _remembered(home), policy=read_policy(policy))
+
+
+def verify_remembering(
+    bundle: Bundle, heads: Sequence[LedgerHead], *, policy: TrustPolicy | None = None
+) -> Audit:
+    """Verify live ledgers against states that were remembered of the coordinator's.
+
+    Raises:
+        NotVerifiedError: They do not hold.
+    """
+    known = [log.origin for log in bundle.logs if log.role == "coordinator"]
+    if heads and not known:
+        raise NotVerifiedError("step 7 (witnesses): the coordinator's ledger is gone")
+    found = verify_bundle(
+        bundle, policy=policy, heads={known[0]: heads} if heads else {}, live=True
+    )
+    return Audit(found, len(heads))
+
+
+def export_home(home: Home, path: Path) -> Bundle:
+    """Write all evidence of a home to one file, whole or not at all; return it.
+
+    Raises:
+        NotVerifiedError: A ledger is not what was written; it is not signed then.
+        InputError: There is none, or the file cannot be written.
+    """
+    from federation.evidence import home_bundle
+
+    bundle = home_bundle(home)
+    file = BytesIO()
+    write_bundle(bundle, file)
+    write_bytes(path, file.getvalue())
+    return bundle
+
+
+def export_sentence(bundle: Bundle, path: Path) -> str:
+    """For people."""
+    made = datetime.fromtimestamp(bundle.made_ms / 1000, tz=UTC)
+    leaves = sum(len(log.leaves) for log in bundle.logs)
+    return (
+        f"{path}: {len(bundle.logs)} ledgers, {leaves} entries, as of {made:%Y-%m-%d %H:%M} UTC. "
+        f"Whoever has it checks it with: tacit audit verify {path}"
+    )
+
+
+def read_policy(path: Path | None) -> TrustPolicy | None:
+    """Read whom to trust.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        return parse_policy(_read(path).decode("utf-8"))
+    except (ValueError, NotVerifiedError) as fault:
+        raise InputError(f"{path}: is no C2SP tlog-policy ({fault}).") from None
+
+
+def _remembered(home: Home) -> list[LedgerHead]:
     heads: list[LedgerHead] = []
     for run in home.run_ids():
         for name in ("result.json", "state.json"):
@@ -93,11 +181,7 @@ def verify_home(home: Home) -> Audit:
                 continue
             if isinstance(kept, dict):
                 heads.append(_head(kept, home.runs / run / name))
-    if not home.ledger.exists():
-        raise InputError(f"{home.ledger}: there is no ledger yet; launch a run first.")
-    # a last line that a crash tore off was never acknowledged, so it is no entry
-    data = LedgerStore(home.ledger).read()
-    return Audit(verify_ledger(data, heads=heads), len(heads))
+    return heads
 
 
 def _head(kept: dict[str, Any], path: Path) -> LedgerHead:

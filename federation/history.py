@@ -7,11 +7,11 @@ from rich.table import Table
 from rich.text import Text
 
 from federation.home import Home, read_json
+from federation.ledger_place import open_store
 from federation.record import read_rounds, read_state
 from federation.report import NAMES, plot_curve, size, sparkline, summary, watched
 from privacy.errors import TacitError
-from privacy.ledger.entry import parse_line
-from privacy.ledger.store import LedgerStore
+from privacy.ledger.store import entries_of
 from privacy.secure_sum.schemes import scheme_of
 
 
@@ -89,12 +89,10 @@ def run_record(home: Home, run: str) -> dict[str, Any]:
 def _sums(home: Home, run: str) -> dict[str, Any]:
     """What the ledger holds of how a run's sums were protected; the folds' sums together."""
     found: dict[str, Any] = {"opened": 0, "payload_bytes": 0, "signatures": 0, "keys": []}
-    if not home.ledger.exists():
-        return found
-    for line in LedgerStore(home.ledger).read().splitlines(keepends=True):
-        entry = parse_line(line)
+    for entry in entries_of(open_store(home.ledger_place).leaves()):
         body: dict[str, Any] = dict(entry.body)
-        if body["run"] != run and not body["run"].startswith(f"{run}."):
+        named = str(body.get("run", ""))
+        if named != run and not named.startswith(f"{run}."):
             continue
         if entry.kind == "run.started":
             found["protection"] = body["protection"]

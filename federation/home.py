@@ -1,8 +1,9 @@
 """Where runs, identities and the ledger are kept: one folder, one run at a time.
 
-    <home>/ledger.jsonl                     every act of every run, chained
+    <home>/ledger.db                        every act of every run, in a signed tree
     <home>/launcher.pem                     who starts runs from here
-    <home>/nodes/<contract>/<member>/       an embedded node's own folder: identity, log, reports
+    <home>/coordinator.pem                  who signs the ledger
+    <home>/nodes/<contract>/<member>/       an embedded node's own folder: identity, ledger, log
     <home>/runs/<run>/                      manifest, rounds, result, model, curve of one run
 
 A run's files appear whole or not at all: they are written beside and renamed.
@@ -26,6 +27,7 @@ from platformdirs import user_data_path
 from privacy.errors import InputError, RefusedError
 
 HOME_VARIABLE = "TACIT_HOME"
+LEDGER_VARIABLE = "TACIT_LEDGER"
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -37,8 +39,18 @@ class Home:
 
     @property
     def ledger(self) -> Path:
-        """The ledger's file."""
-        return self.root / "ledger.jsonl"
+        """The ledger's file, where it is one."""
+        return self.root / "ledger.db"
+
+    @property
+    def ledger_place(self) -> Path | str:
+        """Where the ledger is kept: a database that TACIT_LEDGER names, else the file."""
+        return os.environ.get(LEDGER_VARIABLE) or self.ledger
+
+    @property
+    def coordinator(self) -> Path:
+        """The identity that signs the ledger."""
+        return self.root / "coordinator.pem"
 
     @property
     def launcher(self) -> Path:

@@ -4,13 +4,14 @@ The nodes are as separate as on a network: own process state, own identity, own 
 message in Flower's encoding. The launcher signs the manifest; each node checks it by itself.
 """
 
+import hashlib
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,21 +21,39 @@ from aggregator.coordinator import RunResult
 from clients.members import member_names
 from clients.targets import tally_kind, target_unit
 from federation.card import keep_card, make_card
+from federation.compliance import (
+    Finding as RuleFinding,
+)
+from federation.compliance import (
+    Rule,
+    findings_facts,
+    findings_line,
+    load_rules,
+    plan_findings,
+    require_lawful,
+    rules_digest,
+    warned,
+)
 from federation.config import Project
 from federation.engine.worker import LocalNode
 from federation.home import Home, read_json, write_json
+from federation.ledger_place import open_store
+from federation.ledger_recorder import LedgerRecorder
 from federation.noise_spec import warnings
-from federation.record import LedgerRecorder, RunFolder, read_sums
+from federation.record import RunFolder, read_sums
 from federation.spending import account, receipts_of
 from privacy.empirical import Finding, audit, canaries_within
 from privacy.errors import CohortError, InputError, TacitError
 from privacy.identity import Identity
-from privacy.ledger.store import LedgerStore
+from privacy.ledger.store import LedgerStore, head_of
 from privacy.manifest import SIGNING_DOMAIN, Manifest, Protection
 from privacy.plan import PrivacyPlan, shares_of
 from privacy.randomness import system_bytes
 from privacy.secure_sum.schemes import scheme_of
 from privacy.tally import HEADLINE, metrics
+
+if TYPE_CHECKING:
+    from federation.engine.local_grid import LocalGrid
 
 Floats = NDArray[np.float64]
 AUDIT_S = 3.0
@@ -88,6 +107,7 @@ class LaunchOptions:
         workers: Processes; None takes all cores.
         device: `auto`, `cpu` or `cuda`.
         allowed: Ways to protect sums that the nodes permit besides those of their policy.
+        rules: What the run is held against; None: the home's rules.
     """
 
     data_root: Path
@@ -96,6 +116,7 @@ class LaunchOptions:
     workers: int | None = None
     device: str = "auto"
     allowed: tuple[Protection, ...] = ()
+    rules: tuple[Rule, ...] | None = None
 
 
 @dataclass(kw_only=True)
@@ -152,6 +173,12 @@ def launch_local(
             written, and the ledger says why.
     """
     show = display or Silent()
+    rules = load_rules(home=home.root) if options.rules is None else options.rules
+    findings = plan_findings(project, rules, at=datetime.now(UTC))
+    require_lawful(findings)
+    line = findings_line(findings)
+    if line:
+        show.note(line)
     with home.exclusive():
         started = time.perf_counter()
         members = member_names(project.contract, options.data_root)
@@ -159,7 +186,7 @@ def launch_local(
         project.layout(len(members), plan)
         for sentence in warnings(project.config.privacy, members=len(members)):
             show.note(sentence)
-        launcher = _launcher(home)
+        launcher = _identity(home.launcher)
         known = {member: _enrol(home, project, member) for member in members}
         nodes = [
             LocalNode(
@@ -182,14 +209,18 @@ def launch_local(
             project.contract_path,
             {"name": project.config.name, "task": project.config.task, "seed": options.seed},
         )
-        ledger = LedgerRecorder(LedgerStore(home.ledger))
-        work = _Launch(project, home, options, show, run, folder, ledger, launcher, plan)
+        ledger = LedgerRecorder(open_store(home.ledger_place), _identity(home.coordinator))
+        law = _Law(rules_digest(rules), tuple(findings))
+        work = _Launch(project, home, options, show, run, folder, ledger, launcher, plan, law)
         try:
-            outcome = work.carry_out(nodes, started)
-            finding = work.audit()
-            if finding is not None:
-                outcome["privacy"]["audit"] = finding.to_json()
-            outcome["card"] = str(work.card(outcome))
+            with work.started(nodes) as grid:
+                outcome = work.carry_out(grid, nodes, started)
+                finding = work.audit()
+                if finding is not None:
+                    outcome["privacy"]["audit"] = finding.to_json()
+                outcome["rules"] = {"digest": law.digest, "findings": findings_facts(findings)}
+                outcome["card"] = str(work.card(outcome))
+                work.register(grid)
             write_json(folder.path / "result.json", outcome)
             folder.state("finished", name=project.config.name, task=project.config.task)
         except KeyboardInterrupt:
@@ -212,6 +243,12 @@ def launch_local(
         return outcome
 
 
+@dataclass(frozen=True, slots=True)
+class _Law:
+    digest: str
+    findings: tuple[RuleFinding, ...]
+
+
 @dataclass(slots=True)
 class _Launch:
     project: Project
@@ -223,64 +260,79 @@ class _Launch:
     ledger: LedgerRecorder
     launcher: Identity
     plan: PrivacyPlan | None
+    law: _Law
+    models: dict[str, tuple[bytes, Path]] = field(default_factory=dict)
+    last: tuple[Manifest, _Watch] | None = None
 
-    def carry_out(self, nodes: Sequence[LocalNode], started: float) -> dict[str, Any]:
-        """Start the nodes, run every fold, and put together what `--json` prints."""
+    @contextmanager
+    def started(self, nodes: Sequence[LocalNode]) -> Iterator["LocalGrid"]:
+        """Start the nodes; they end with the context."""
         # the engine is heavy to import, and a launch that is refused never needs it
+        from federation.engine.local_grid import LocalGrid
+
+        self.display.step("starting the members' nodes")
+        with LocalGrid(nodes, workers=self.options.workers) as grid:
+            grid.ready()
+            yield grid
+
+    def serve(self, grid: "LocalGrid", carry_out: Callable[[Any], None]) -> None:
+        """Let the coordinator's Flower app do something over a grid."""
         from flwr.app import Context, RecordDict
 
         from aggregator.app import server_app
-        from federation.engine.local_grid import LocalGrid
 
+        context = Context(
+            run_id=grid.run.run_id, node_id=0, node_config={}, state=RecordDict(), run_config={}
+        )
+        server_app(carry_out)(grid, context)
+
+    def carry_out(
+        self, grid: "LocalGrid", nodes: Sequence[LocalNode], started: float
+    ) -> dict[str, Any]:
+        """Run every fold, and put together what `--json` prints."""
         config = self.project.config
         results: list[RunResult] = []
         watches: list[_Watch] = []
         runs: list[str] = []
-        self.display.step("starting the members' nodes")
-        with LocalGrid(nodes, workers=self.options.workers) as grid:
-            grid.ready()
-            for fold in self.project.folds:
-                run = self.run if fold is None else f"{self.run}.{fold + 1}"
-                manifest = self._manifest(run, nodes, fold)
-                signature = self.launcher.sign(SIGNING_DOMAIN, manifest.to_bytes())
-                suffix = "" if fold is None else f".{fold + 1}"
-                self.folder.manifest(manifest, signature, f"manifest{suffix}")
-                watch = _Watch(
-                    folder=self.folder,
-                    display=self.display,
-                    rounds=config.training.rounds,
-                    fold=fold,
-                    sums=[self._of_member(node.member, run) / "sums.jsonl" for node in nodes],
-                )
+        for fold in self.project.folds:
+            run = self.run if fold is None else f"{self.run}.{fold + 1}"
+            manifest = self._manifest(run, nodes, fold)
+            signature = self.launcher.sign(SIGNING_DOMAIN, manifest.to_bytes())
+            suffix = "" if fold is None else f".{fold + 1}"
+            self.folder.manifest(manifest, signature, f"manifest{suffix}")
+            watch = _Watch(
+                folder=self.folder,
+                display=self.display,
+                rounds=config.training.rounds,
+                fold=fold,
+                sums=[self._of_member(node.member, run) / "sums.jsonl" for node in nodes],
+            )
 
-                def carry_out(
-                    transport: object,
-                    manifest: Manifest = manifest,
-                    signature: bytes = signature,
-                    watch: _Watch = watch,
-                ) -> None:
-                    results.append(
-                        coordinator.run(
-                            manifest,
-                            signature,
-                            transport=transport,  # type: ignore[arg-type] # a GridTransport
-                            ledger=self.ledger,
-                            observer=watch,
-                        )
+            def carry_out(
+                transport: Any,  # noqa: ANN401 - a GridTransport
+                manifest: Manifest = manifest,
+                signature: bytes = signature,
+                watch: _Watch = watch,
+            ) -> None:
+                results.append(
+                    coordinator.run(
+                        manifest,
+                        signature,
+                        launcher=self.launcher.public,
+                        declared=self._declared(),
+                        transport=transport,
+                        ledger=self.ledger,
+                        observer=watch,
                     )
-
-                context = Context(
-                    run_id=grid.run.run_id,
-                    node_id=0,
-                    node_config={},
-                    state=RecordDict(),
-                    run_config={},
                 )
-                server_app(carry_out)(grid, context)
-                source = self._witness([node.member for node in nodes], run)
-                self.folder.model(source / "model.safetensors", f"model{suffix}")
-                watches.append(watch)
-                runs.append(run)
+
+            self.serve(grid, carry_out)
+            self.last = manifest, watch
+            source = self._witness([node.member for node in nodes], run)
+            kept = self.folder.model(source / "model.safetensors", f"model{suffix}")
+            self.models[run] = results[-1].model, kept
+            watches.append(watch)
+            runs.append(run)
         seconds = time.perf_counter() - started
         outcome = self._outcome(results, runs, [node.member for node in nodes])
         outcome["seconds"] = {
@@ -310,6 +362,39 @@ class _Launch:
         card = make_card(outcome, contract=about)
         return keep_card(card, self.folder.path)
 
+    def register(self, grid: "LocalGrid") -> None:
+        """Put models and card in the ledger, as they are handed out, and let members cosign it."""
+        card = hashlib.sha256((self.folder.path / "card.json").read_bytes()).hexdigest()
+        for run, (model, path) in self.models.items():
+            file = hashlib.sha256(path.read_bytes()).hexdigest()
+            body = {"run": run, "model": model.hex(), "file": file, "card": card}
+            self.ledger.record("model.registered", body)
+        if self.last is None:
+            return
+        manifest, watch = self.last
+
+        def carry_out(transport: Any) -> None:  # noqa: ANN401 - a GridTransport
+            coordinator.witness(manifest, transport=transport, ledger=self.ledger, observer=watch)
+
+        self.serve(grid, carry_out)
+
+    def _declared(self) -> list[tuple[str, dict[str, Any]]]:
+        """What the ledger is told at a run's start: the data's classes, and the rules it passed."""
+        contract = self.project.contract
+        classes: dict[str, int] = {}
+        for column in contract.columns:
+            classes[column.data_class] = classes.get(column.data_class, 0) + 1
+        governance = contract.governance
+        data = {
+            "contract": contract.digest,
+            "dataset": contract.name,
+            "unit": contract.unit,
+            "classes": dict(sorted(classes.items())),
+            "retention_days": None if governance is None else governance.retention_days,
+        }
+        rules = {"rules": self.law.digest, "warnings": list(warned(self.law.findings))}
+        return [("data.declared", data), ("rules.checked", rules)]
+
     def stop(self, reason: str) -> None:
         """Record the end of a run that did not finish; nothing here may hide the reason."""
         for run in list(self.ledger.unfinished):
@@ -338,6 +423,7 @@ class _Launch:
             protection=config.protection.sum,
             group_size=config.group_size,
             privacy=self.plan,
+            ledger={"origin": self.ledger.origin, "key": self.ledger.identity.public.hex()},
             node_settings=config.node_settings(seed=self.options.seed, fold=fold),
             coordinator_settings=config.coordinator_settings(),
         )
@@ -404,7 +490,7 @@ class _Launch:
         unit = self.project.contract.unit
         if self.plan is None:
             return account(None, dict.fromkeys(members, ()), unit=unit, note=note)
-        by_run = receipts_of(self.home.ledger, runs)
+        by_run = receipts_of(self.ledger.store, runs)
         paid = {
             member: [one for run in by_run.values() for one in run.get(member, [])]
             for member in members
@@ -512,14 +598,15 @@ def _mean(many: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _head(ledger: LedgerStore) -> dict[str, Any]:
-    head = ledger.head()
+    head = head_of(ledger)
     return {"leaves": head.leaves, "root": head.root}
 
 
-def _launcher(home: Home) -> Identity:
-    if not home.launcher.exists():
-        Identity.create(system_bytes).save(home.launcher)
-    return Identity.load(home.launcher)
+def _identity(path: Path) -> Identity:
+    """An identity of this home, which is made the first time."""
+    if not path.exists():
+        Identity.create(system_bytes).save(path)
+    return Identity.load(path)
 
 
 def _printable(text: str) -> str:

@@ -1,17 +1,17 @@
 """The policy of a node on this machine: its own file, else the home's, else the usual terms."""
 
-import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from clients.contract import DataContract
 from clients.frozen import read_yaml
+from clients.ledger_files import LEDGER
 from clients.policy import NodePolicy, budget_terms
 from privacy.budget import Budget
-from privacy.errors import RefusedError
-from privacy.ledger.store import LedgerStore
+from privacy.errors import InputError, RefusedError
+from privacy.ledger.memory import MemoryLedger
+from privacy.ledger.sqlite import SqliteLedger
 from privacy.plan import PrivacyPlan
 from privacy.receipt import Receipt
 
@@ -45,18 +45,16 @@ def over_budget(
 ) -> list[str]:
     """Why a node's budget would refuse releases, as one sentence; empty if it would not.
 
-    The node's file is read, and nothing is written to it.
+    The node's ledger is read, and nothing is written to it.
     """
     unit = contract.unit if plan is None else plan.unit
     terms = budget_terms(policy, member=member, dataset=contract.name, unit=unit)
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / "budget.jsonl"
-        if (folder / copy.name).exists():
-            shutil.copyfile(folder / copy.name, copy)
-        try:
-            Budget(LedgerStore(copy), terms, now_ms=_now_ms).check(receipts)
-        except RefusedError as refusal:
-            return [str(refusal)]
+    try:
+        kept = SqliteLedger(folder / LEDGER)
+        copy = MemoryLedger(kept.leaves() if kept.path.exists() else (), place=kept.place)
+        Budget(copy, terms, now_ms=_now_ms).check(receipts)
+    except (InputError, RefusedError) as refusal:
+        return [str(refusal)]
     return []
 
 

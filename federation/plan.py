@@ -126,6 +126,7 @@ def plan_run(project: Project, data_root: Path, home: Home, *, seed: int) -> dic
         protection=config.protection.sum,
         group_size=config.group_size,
         privacy=noise,
+        ledger={"origin": "tacit/coordinator/planned", "key": "00" * 32},
         node_settings=settings,
         coordinator_settings=config.coordinator_settings(),
     )

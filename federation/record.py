@@ -1,7 +1,6 @@
 """What is kept of a run while it goes and after: rounds, result, model, curve."""
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,24 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from federation.home import read_json, write_bytes, write_json
-from privacy.ledger.store import LedgerStore
 from privacy.manifest import Manifest
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerRecorder:
-    """`aggregator.ports.Ledger` over a ledger file and this machine's clock."""
-
-    store: LedgerStore
-    unfinished: list[str] = field(default_factory=list)
-
-    def record(self, kind: str, body: Mapping[str, object]) -> None:
-        """See the port. `unfinished` holds the runs that were started here and have not ended."""
-        self.store.append(kind, dict(body), time_ms=time.time_ns() // 1_000_000)
-        if kind == "run.started":
-            self.unfinished.append(str(body["run"]))
-        elif kind in {"run.finished", "run.stopped"}:
-            self.unfinished.remove(str(body["run"]))
 
 
 @dataclass(kw_only=True)

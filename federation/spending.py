@@ -3,14 +3,12 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from privacy.accounting.event import Event, event_of, solo_event_of
 from privacy.accounting.pld import reported
 from privacy.accounting.rdp import epsilon
-from privacy.ledger.entry import parse_line
-from privacy.ledger.store import LedgerStore
+from privacy.ledger.store import LedgerStore, entries_of
 from privacy.plan import PrivacyPlan
 from privacy.receipt import COHORTS, Part, Receipt
 
@@ -156,15 +154,14 @@ def account(
     }
 
 
-def receipts_of(ledger: Path, runs: Iterable[str]) -> dict[str, dict[str, list[Receipt]]]:
-    """Run -> member -> the receipts of the run's sums that it was part of."""
+def receipts_of(ledger: LedgerStore, runs: Iterable[str]) -> dict[str, dict[str, list[Receipt]]]:
+    """Run -> member -> the receipts of the run's sums that it sent a vector for."""
     found: dict[str, dict[str, list[Receipt]]] = {run: {} for run in runs}
-    for line in LedgerStore(ledger).read().splitlines(keepends=True):
-        entry = parse_line(line)
+    for entry in entries_of(ledger.leaves()):
         body: dict[str, Any] = dict(entry.body)
-        if entry.kind == "receipt" and body["run"] in found:
+        if entry.kind == "sum.reserved" and body["run"] in found:
             receipt = Receipt.from_json(body["receipt"])
-            for member in body["members"]:
+            for member in body["nodes"]:
                 found[body["run"]].setdefault(member, []).append(receipt)
     return found
 

@@ -12,20 +12,41 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command()
 def verify(
-    ledger: Annotated[
-        Path | None, typer.Argument(help="A ledger file; without it, the home's own.")
+    bundle: Annotated[
+        Path | None, typer.Argument(help="A bundle; without it, this home's own ledgers.")
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option("--policy", help="Whom you trust (C2SP tlog-policy); else the bundle says."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check the whole ledger. Exit 0 if it holds what it claims, 1 if it does not."""
+    """Check everything on record, step by step. Exit 0 if it holds what it claims, 1 if not."""
     from federation.audit import verify_file, verify_home
     from federation.home import open_home
 
-    verdict = verify_file(ledger) if ledger is not None else verify_home(open_home())
-    if as_json:
-        print_json(verdict.to_json())
+    if bundle is not None:
+        audit = verify_file(bundle, policy=policy)
     else:
-        print_rich(verdict.sentence())
-        costs = verdict.costs()
-        if costs is not None:
-            print_rich(costs)
+        audit = verify_home(open_home(), policy=policy)
+    if as_json:
+        print_json(audit.to_json())
+    else:
+        print_rich(audit.page())
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="The file to write.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write all ledgers, proofs, signed states and keys of this home to one file."""
+    from federation.audit import export_home, export_sentence
+    from federation.home import open_home
+
+    bundle = export_home(open_home(), out)
+    if as_json:
+        leaves = {log.origin: len(log.leaves) for log in bundle.logs}
+        print_json({"bundle": str(out), "made_ms": bundle.made_ms, "leaves": leaves})
+    else:
+        print_rich(export_sentence(bundle, out))

@@ -1,0 +1,58 @@
+"""A hash of a member's rows for its own ledger: it binds, and tells nobody anything of them."""
+
+import hashlib
+import hmac
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from clients.members import MemberRows
+from privacy.canonical import framed
+from privacy.errors import InputError
+from privacy.randomness import Entropy
+
+_KEY_BYTES = 32
+_FILE = "rows.key"
+
+
+def rows_digest(rows: MemberRows, home: Path, entropy: Entropy) -> bytes:
+    """Return HMAC-SHA256 over the rows, 32 bytes, under a key that stays in the node's folder.
+
+    The same rows in the same order have the same digest at this node. Whoever has not the key can
+    test no guess of a row against it; a node that shows its key and its rows proves what it read.
+
+    Raises:
+        InputError: The key cannot be kept.
+    """
+    code = hmac.new(_key(home, entropy), digestmod=hashlib.sha256)
+    for part in (rows.train, rows.test):
+        code.update(framed(*_columns(part)))
+    return code.digest()
+
+
+def _columns(frame: pd.DataFrame) -> Iterator[bytes]:
+    for name, column in frame.items():
+        yield str(name).encode("utf-8")
+        if pd.api.types.is_numeric_dtype(column.dtype) and column.dtype.kind in "biuf":
+            values = column.to_numpy()
+            yield values.dtype.str.encode("ascii")
+            yield values.tobytes()
+        else:
+            yield framed(*(str(value).encode("utf-8", "replace") for value in column))
+
+
+def _key(home: Path, entropy: Entropy) -> bytes:
+    path = home / _FILE
+    try:
+        if not path.exists():
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(entropy(_KEY_BYTES))
+        key = path.read_bytes()
+    except OSError as failure:
+        raise InputError(f"{path}: cannot be used ({failure.strerror}).") from None
+    if len(key) != _KEY_BYTES:
+        raise InputError(f"{path}: is no key of {_KEY_BYTES} bytes; restore it from a copy.")
+    return key
