@@ -88,6 +88,8 @@ def require_on_record(
         verify_inclusion(leaf_hash(record.leaf), record.index, state.size, record.path, state.root)
     except NotVerifiedError as fault:
         raise ProtocolError(f"The sum is not in the coordinator's ledger: {fault}.") from None
+    if state.origin != log.name:
+        raise ProtocolError("The coordinator showed a state of another ledger than the run's.")
     if entry.kind != "sum.reserved" or entry.index != record.index:
         raise ProtocolError("The coordinator showed another entry than the sum's.")
     said = dict(entry.body)

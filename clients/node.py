@@ -315,7 +315,8 @@ class Node:
 
     def _note_refusal(self, manifest: Manifest, refusal: RefusedError) -> None:
         """Keep the first reason why a run was refused; a disk that is full hides no refusal."""
-        reason = " ".join(str(refusal).split())[:_REASON_CHARACTERS_MAX]
+        words = "".join(c if c.isprintable() else " " for c in str(refusal)).split()
+        reason = " ".join(words)[:_REASON_CHARACTERS_MAX]
         body = {"manifest": manifest.digest().hex(), "reason": reason}
         with suppress(InputError, RefusedError):
             append(self._ledger, "run.refused", body, time_ms=_now_ms())
@@ -628,8 +629,16 @@ class Node:
                 f"The coordinator's ledger does not follow on what this node cosigned: {fault}."
             ) from None
 
+    def _record_of(self, session: Session, context: bytes) -> RecordedSum:
+        """A sum's record, as this node cosigned it with its vote."""
+        record = session.records.get(context)
+        if record is None:
+            raise ProtocolError("This node has not seen that sum in the coordinator's ledger.")
+        return record
+
     def _release(self, session: Session, request: ReleaseRequest) -> Released:
         self._under_way(session, request.context)
+        self._record_of(session, request.context)
         release = session.agreed.sealer.release(
             request.context, request.survivors, _votes(request.votes)
         )
@@ -637,11 +646,12 @@ class Node:
 
     def _reveal(self, session: Session, request: RevealRequest) -> Revealed:
         _, cohort = self._under_way(session, request.context)
-        record = session.records.get(request.context)
-        if record is None:
-            raise ProtocolError("This node has not seen that sum in the coordinator's ledger.")
         require_cosigned(
-            record, session.manifest.log, request.cosignatures, cohort, member=self.member
+            self._record_of(session, request.context),
+            session.manifest.log,
+            request.cosignatures,
+            cohort,
+            member=self.member,
         )
         answer = session.agreed.sealer.reveal(
             request.context,

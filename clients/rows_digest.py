@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from clients.members import MemberRows
@@ -28,19 +29,30 @@ def rows_digest(rows: MemberRows, home: Path, entropy: Entropy) -> bytes:
     """
     code = hmac.new(_key(home, entropy), digestmod=hashlib.sha256)
     for part in (rows.train, rows.test):
-        code.update(framed(*_columns(part)))
+        # framed as a whole too: no column can pass from one part to the other
+        code.update(framed(framed(*_columns(part))))
     return code.digest()
 
 
 def _columns(frame: pd.DataFrame) -> Iterator[bytes]:
     for name, column in frame.items():
         yield str(name).encode("utf-8")
-        if pd.api.types.is_numeric_dtype(column.dtype) and column.dtype.kind in "biuf":
+        if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
             values = column.to_numpy()
             yield values.dtype.str.encode("ascii")
             yield values.tobytes()
         else:
-            yield framed(*(str(value).encode("utf-8", "replace") for value in column))
+            yield b"text"
+            # a value that is missing is none of the words that could stand there
+            yield framed(*(b"" if gone else _word(value) for value, gone in _cells(column)))
+
+
+def _cells(column: pd.Series) -> Iterator[tuple[object, bool]]:
+    return zip(column, column.isna(), strict=True)
+
+
+def _word(value: object) -> bytes:
+    return b"=" + str(value).encode("utf-8", "surrogatepass")
 
 
 def _key(home: Path, entropy: Entropy) -> bytes:

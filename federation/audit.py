@@ -1,11 +1,11 @@
 """Verifying bundles and homes, and what of it is said to people and programs."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -14,22 +14,40 @@ from rich.text import Text
 from federation.home import Home, read_json, write_bytes
 from federation.spending import epsilon_text
 from privacy.errors import InputError, NotVerifiedError, TacitError
-from privacy.ledger.bundle import Bundle, write_bundle
+from privacy.ledger.bundle import Bundle, read_bundle, write_bundle
 from privacy.ledger.head import LedgerHead
+from privacy.ledger.store import entries_of
 from privacy.ledger.trust import TrustPolicy, parse_policy
 from privacy.verify import STEPS, Verdict, verify_bundle, verify_data
+
+if TYPE_CHECKING:
+    from federation.compliance import Finding
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """A verdict, and how many remembered states it was held against."""
+    """A verdict, how many remembered states it was held against, and what rules the runs break.
+
+    `findings` is None where what rules need is not installed: the core alone verifies.
+    """
 
     verdict: Verdict
     heads: int
+    findings: tuple["Finding", ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
-        return {"verified": True, **asdict(self.verdict), "heads_checked": self.heads}
+        found = None
+        if self.findings is not None:
+            from federation.compliance import findings_facts
+
+            found = findings_facts(self.findings)
+        return {
+            "verified": True,
+            **asdict(self.verdict),
+            "heads_checked": self.heads,
+            "rules": found,
+        }
 
     def sentence(self) -> str:
         """For people, in one paragraph."""
@@ -61,7 +79,26 @@ class Audit:
             steps.add_row(f"{number:>2}", name, said)
         costs = self.costs()
         parts: list[RenderableType] = [steps, Text(self.sentence())]
-        return Group(*parts, *(() if costs is None else (costs,)))
+        if costs is not None:
+            parts.append(costs)
+        if self.findings is None:
+            parts.append(Text("rules: not checked; they need pip install 'tacit-fl[coordinator]'"))
+        elif self.findings:
+            from federation.compliance import findings_table
+
+            parts.append(findings_table(self.findings))
+        return Group(*parts)
+
+    def require_lawful(self) -> None:
+        """Return if no rule that refuses is broken by what was verified.
+
+        Raises:
+            RefusedError: One is; the records are true all the same.
+        """
+        if self.findings:
+            from federation.compliance import require_lawful
+
+            require_lawful(self.findings)
 
     def costs(self) -> RenderableType | None:
         """What the receipts add up to, for people; None where there are none."""
@@ -87,21 +124,24 @@ class Audit:
         return table
 
 
-def verify_file(path: Path, *, policy: Path | None = None) -> Audit:
+def verify_file(path: Path, *, policy: Path | None = None, rules: str | None = None) -> Audit:
     """Verify a bundle by itself.
 
     Args:
         path: The bundle.
         policy: Whom the auditor trusts (C2SP tlog-policy); else the bundle's own policy is taken.
+        rules: A set's name or a file; None: the usual ones.
 
     Raises:
         NotVerifiedError: It does not hold.
         InputError: It cannot be read.
     """
-    return Audit(verify_data(_read(path), policy=read_policy(policy)), 0)
+    data = _read(path)
+    found = verify_data(data, policy=read_policy(policy))
+    return Audit(found, 0, _findings(read_bundle(data), rules, None))
 
 
-def verify_home(home: Home, *, policy: Path | None = None) -> Audit:
+def verify_home(home: Home, *, policy: Path | None = None, rules: str | None = None) -> Audit:
     """Verify a home's ledgers where they are, against every state that its folders remember.
 
     Raises:
@@ -111,7 +151,8 @@ def verify_home(home: Home, *, policy: Path | None = None) -> Audit:
     from federation.evidence import live_bundle
 
     bundle = live_bundle(home)
-    return verify_remembering(bundle, _remembered(home), policy=read_policy(policy))
+    audit = verify_remembering(bundle, _remembered(home), policy=read_policy(policy))
+    return replace(audit, findings=_findings(bundle, rules, home))
 
 
 def verify_remembering(
@@ -169,6 +210,17 @@ def read_policy(path: Path | None) -> TrustPolicy | None:
         return parse_policy(_read(path).decode("utf-8"))
     except (ValueError, NotVerifiedError) as fault:
         raise InputError(f"{path}: is no C2SP tlog-policy ({fault}).") from None
+
+
+def _findings(bundle: Bundle, rules: str | None, home: Home | None) -> tuple["Finding", ...] | None:
+    """What the verified runs break; None where rules cannot be read, as too little is installed."""
+    try:
+        from federation.compliance import check_ledger, load_rules
+    except ModuleNotFoundError:
+        return None
+    chosen = load_rules(rules, home=None if home is None else home.root)
+    leaves = [leaf for log in bundle.logs if log.role == "coordinator" for leaf in log.leaves]
+    return check_ledger(chosen, entries_of(leaves), datetime.now(UTC))
 
 
 def _remembered(home: Home) -> list[LedgerHead]:

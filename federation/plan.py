@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from federation.compliance import (
+    Rule,
+    findings_facts,
+    plan_findings,
+    refused,
+    rules_digest,
+)
 from federation.config import Project
 from federation.home import Home
 from federation.node_policy import over_budget, read_policy
@@ -69,8 +77,16 @@ def _privacy(project: Project, noise: PrivacyPlan | None) -> dict[str, Any]:
     return found
 
 
-def plan_run(project: Project, data_root: Path, home: Home, *, seed: int) -> dict[str, Any]:
-    """Work out what a run would cost.
+def plan_run(
+    project: Project,
+    data_root: Path,
+    home: Home,
+    *,
+    seed: int,
+    rules: tuple[Rule, ...],
+    at: datetime,
+) -> dict[str, Any]:
+    """Work out what a run would cost, and what rules it breaks.
 
     The network's size depends on the summed statistics (which columns have gaps, where quantiles
     lie), so the members' rows are read and one round of the largest member is timed, here.
@@ -152,6 +168,7 @@ def plan_run(project: Project, data_root: Path, home: Home, *, seed: int) -> dic
         _sent_bytes(wrap, wide, vector_length(noise, STATISTICS, count)) for count in others
     )
     rounds = config.training.rounds * len(project.folds)
+    findings = plan_findings(project, rules, at=at)
     return {
         "name": config.name,
         "task": config.task,
@@ -181,7 +198,10 @@ def plan_run(project: Project, data_root: Path, home: Home, *, seed: int) -> dic
         "robust": config.protection.robust,
         "groups": groups,
         "privacy": _privacy(project, noise),
-        "feasible": not any(reasons.values()) and len(members) >= config.minimum_cohort,
+        "rules": {"digest": rules_digest(rules), "findings": findings_facts(findings)},
+        "feasible": not any(reasons.values())
+        and len(members) >= config.minimum_cohort
+        and not refused(findings),
     }
 
 
@@ -278,5 +298,8 @@ def plan_table(plan: dict[str, Any]) -> RenderableType:
         f"{plan['protection']}, opened over at least {plan['minimum_cohort']} members"
         + (f", updates in {plan['groups']} groups" if plan["robust"] == "groups" else ""),
     )
+    for one in plan["rules"]["findings"]:
+        word = "refused" if one["severity"] == "refuse" else "warning"
+        facts.add_row(f"rule {one['rule']}", f"{word}: {one['says']} {one['mend']}")
     verdict = "It can run." if plan["feasible"] else "It would be refused."
     return Group(table, facts, Text(verdict, style="bold"))

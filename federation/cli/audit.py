@@ -5,9 +5,13 @@ from typing import Annotated
 
 import typer
 
+from federation.cli import witness
 from federation.cli.output import AsJson, print_json, print_rich
 
 app = typer.Typer(no_args_is_help=True)
+
+
+app.command("witness")(witness.witness)
 
 
 @app.command()
@@ -19,20 +23,28 @@ def verify(
         Path | None,
         typer.Option("--policy", help="Whom you trust (C2SP tlog-policy); else the bundle says."),
     ] = None,
+    rules: Annotated[
+        str | None,
+        typer.Option("--rules", help="Rules to hold runs against: baseline, finance_cn or a file."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check everything on record, step by step. Exit 0 if it holds what it claims, 1 if not."""
+    """Check everything on record, step by step, and hold the runs against rules.
+
+    Exit 0 if it holds what it claims, 1 if not, or if a rule that refuses is broken.
+    """
     from federation.audit import verify_file, verify_home
     from federation.home import open_home
 
     if bundle is not None:
-        audit = verify_file(bundle, policy=policy)
+        audit = verify_file(bundle, policy=policy, rules=rules)
     else:
-        audit = verify_home(open_home(), policy=policy)
+        audit = verify_home(open_home(), policy=policy, rules=rules)
     if as_json:
         print_json(audit.to_json())
     else:
         print_rich(audit.page())
+    audit.require_lawful()
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """`tacit run`: plan, launch, list, show."""
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,10 @@ Data = Annotated[
     typer.Option("--data", help="Data folder; else $TACIT_DATA, else ../shared/data."),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of the initial model.")]
+Rules = Annotated[
+    str | None,
+    typer.Option("--rules", help="Rules to hold it against: baseline, finance_cn or a file."),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 
 
@@ -38,9 +43,11 @@ def plan(
     only_privacy: Annotated[
         bool, typer.Option("--privacy", help="Only noise and epsilon; no row is read.")
     ] = False,
+    rules: Rules = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a run would cost and who would refuse, before anything runs."""
+    from federation.compliance import load_rules
     from federation.config import data_root, load_project, with_wish
     from federation.home import open_home
     from federation.plan import plan_privacy, plan_run, plan_table, privacy_lines
@@ -53,7 +60,15 @@ def plan(
         else:
             print_rich("\n".join(privacy_lines(privacy)))
         return
-    report = plan_run(project, data_root(data), open_home(), seed=seed)
+    home = open_home()
+    report = plan_run(
+        project,
+        data_root(data),
+        home,
+        seed=seed,
+        rules=load_rules(rules, home=home.root),
+        at=datetime.now(UTC),
+    )
     if as_json:
         print_json(report)
     else:
@@ -79,6 +94,7 @@ def launch(
         list[str] | None,
         typer.Option("--allow", help="Nodes of this launch also permit such sums: clear, ckks."),
     ] = None,
+    rules: Rules = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a model together."""
@@ -86,6 +102,7 @@ def launch(
         raise InputError("This version launches on one machine only; add --local.")
     if device not in {"auto", "cpu", "cuda"}:
         raise InputError(f"--device {device}: choose auto, cpu or cuda.")
+    from federation.compliance import load_rules
     from federation.config import data_root, load_project
     from federation.home import open_home
     from federation.launch import LaunchOptions
@@ -95,6 +112,7 @@ def launch(
         if name not in SCHEMES:
             raise InputError(f"--allow {name}: choose one of {', '.join(SCHEMES)}.")
     project = load_project(config)
+    home = open_home()
     options = LaunchOptions(
         data_root=data_root(data),
         seed=seed,
@@ -102,8 +120,9 @@ def launch(
         workers=workers,
         device=device,
         allowed=tuple(scheme_of(name).name for name in allow or ()),
+        rules=load_rules(rules, home=home.root),
     )
-    result = launch_shown(project, open_home(), options)
+    result = launch_shown(project, home, options)
     if as_json:
         print_json(result)
     else:

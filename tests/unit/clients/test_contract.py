@@ -347,3 +347,66 @@ def test_lists_are_read_as_tuples_and_strictly() -> None:
         parse_yaml(Settings, "numbers: [1, two]", "x")
     with pytest.raises(InputError, match=r"^x: numbers: expected a list\.$"):
         parse_yaml(Settings, "numbers: 1", "x")
+
+
+GOVERNANCE = {
+    "purposes": ["failure", "claims"],
+    "retention_days": 730,
+    "collected": "2026-06-30",
+    "place": "CN",
+    "cross_border": False,
+    "important": False,
+}
+
+
+def test_a_contract_without_governance_has_the_digest_that_it_always_had() -> None:
+    # published before there was the section; members hold contracts against each other by it
+    assert build(TABLE).digest == "e180a1e6b120ce76c4ccc6c53dc86acb117a7f431231584fb3cf527c9ecee6e8"
+    assert build(TABLE).governance is None
+
+
+def test_governance_is_part_of_what_members_agree_on() -> None:
+    digest = build(table(put("governance", value=GOVERNANCE))).digest
+    assert digest != build(TABLE).digest
+    turned = GOVERNANCE | {"purposes": ["claims", "failure"]}  # a set has no order
+    assert build(table(put("governance", value=turned))).digest == digest
+    unsaid = {key: value for key, value in GOVERNANCE.items() if key != "place"}
+    assert build(table(put("governance", value=unsaid))).digest != digest
+    null = build(table(put("governance", value=GOVERNANCE | {"place": None})))
+    assert null.digest == build(table(put("governance", value=unsaid))).digest
+
+
+def test_rows_are_kept_for_so_many_days_and_no_more() -> None:
+    said = build(table(put("governance", value=GOVERNANCE))).governance
+    assert said is not None
+    assert str(said.kept_until) == "2028-06-29"
+    open_ended = build(table(put("governance", value={"retention_days": 730}))).governance
+    assert open_ended is not None
+    assert open_ended.kept_until is None
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ({}, "governance: says nothing; give it a key such as purposes, or leave it out."),
+        ({"purpose": ["credit"]}, "governance: unknown key purpose; did you mean purposes?"),
+        (
+            {"purposes": ["marketing"]},
+            "governance.purposes[0]: expected failure, claims or credit.",
+        ),
+        ({"purposes": []}, "governance.purposes: "),
+        ({"purposes": ["credit", "credit"]}, "governance.purposes: a purpose is there twice; keep"),
+        ({"retention_days": 0}, "governance.retention_days: "),
+        ({"retention_days": 1.5}, "governance.retention_days: expected a whole number."),
+        ({"collected": "30.6.2026"}, "governance.collected: expected a day in quotes, such as"),
+        ({"collected": "20260630"}, "governance.collected: expected a day in quotes, such as"),
+        ({"collected": "2026-02-30"}, "governance.collected: expected a day in quotes, such as"),
+        ({"place": "China"}, "governance.place: "),
+        ({"cross_border": "no"}, "governance.cross_border: expected true or false."),
+        ({"important": 1}, "governance.important: expected true or false."),
+    ],
+)
+def test_governance_that_is_off_is_told(value: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError) as caught:
+        build(table(put("governance", value=value)))
+    assert sentence in str(caught.value)
