@@ -31,6 +31,7 @@ _BROKEN = {
 _PLACES = 2**63 - 1
 _APPLICATION = 0x74616331
 _ROWS = 1000
+_ATTEMPTS = 100
 _SCHEMA = f"""
 CREATE TABLE entry (
     place INTEGER PRIMARY KEY, leaf BLOB NOT NULL, key BLOB UNIQUE
@@ -382,6 +383,27 @@ def _use_log(connection: sqlite3.Connection, path: Path) -> None:
             time.sleep(_RETRY_S)
     if mode != "wal":
         raise InputError(f"a ledger cannot be kept on the disk of {path}; give a local folder")
+
+
+def write_ahead(connection: sqlite3.Connection) -> None:
+    """Keep the file with a log beside it (WAL), while others may do the same.
+
+    Raises:
+        sqlite3.OperationalError: others keep opening it, or the disk refuses.
+    """
+    # While another process makes the same change, SQLite refuses at once, whatever the timeout.
+    # For a turn to write it does wait, and after that the change is made, or can be.
+    for _ in range(_ATTEMPTS):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+        else:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("COMMIT")
+    raise sqlite3.OperationalError("other processes keep opening it")
 
 
 def _is_begun(connection: sqlite3.Connection) -> bool:

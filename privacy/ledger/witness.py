@@ -28,10 +28,10 @@ from privacy.ledger.note import (
     VerifierKey,
     parse_note,
 )
+from privacy.ledger.sqlite import write_ahead
 
 BUSY_TIMEOUT_S = 60.0
 HASHES_MAX = 63
-_ATTEMPTS = 50
 # `time_s` is NULL until something was cosigned.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS log (
@@ -113,7 +113,7 @@ class Witness:
         self.key = key
         self._sign = sign
         with self._opened() as connection:
-            _write_ahead(connection)
+            write_ahead(connection)
             connection.execute(_SCHEMA)
 
     def trust(self, log_key: VerifierKey, *, origin: str) -> None:
@@ -228,22 +228,6 @@ class Witness:
             raise RefusedError(
                 f"the witness cannot use {self.path}: {error}; nothing was cosigned"
             ) from None
-
-
-def _write_ahead(connection: sqlite3.Connection) -> None:
-    # While another process makes the same change, SQLite refuses at once, whatever the timeout.
-    # For a turn to write it does wait, and after that the change is made, or can be.
-    for _ in range(_ATTEMPTS):
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                raise
-        else:
-            return
-        with _turn(connection):
-            pass
-    raise sqlite3.OperationalError("other processes keep opening it")
 
 
 @contextmanager
