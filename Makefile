@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED := 0
 
-.PHONY: demo test check bench experiments format clean
+.PHONY: demo test check bench soak experiments format clean
 
 demo: $(VENV)/.node
 	$(BIN)/tacit demo
@@ -22,11 +22,18 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev
+	$(BIN)/python experiments/ledger/run.py
+	$(BIN)/python experiments/ledger/verify.py
+	$(BIN)/python experiments/audit_page/run.py
 	$(BIN)/python experiments/secure_sum/run.py
 	$(BIN)/python experiments/secure_sum/run.py --scale
 	$(BIN)/python experiments/secure_sum/dropouts.py
 	$(BIN)/python experiments/secure_sum/whole_run.py
 	$(BIN)/python experiments/private_step/run.py
+
+# The long forms of what `make test` does shortly: a thousand kills in mid-round, every bit of a bundle.
+soak: $(VENV)/.dev
+	TACIT_KILLS=1000 TACIT_LONG=1 $(BIN)/python -m pytest -x tests/faults tests/contract/test_verifiers.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

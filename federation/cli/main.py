@@ -6,7 +6,7 @@ import sys
 import click
 import typer
 
-from federation.cli import audit, budget, data, demo, run
+from federation.cli import audit, budget, data, demo, registry, rules, run
 from privacy.errors import TacitError
 
 app = typer.Typer(
@@ -20,10 +20,12 @@ app.add_typer(run.app, name="run", help="Plan, launch and look at training runs.
 app.add_typer(data.app, name="data", help="Describe and check a member's data.")
 app.add_typer(budget.app, name="budget", help="See what privacy was spent.")
 app.add_typer(audit.app, name="audit", help="Verify what was recorded.")
+app.add_typer(registry.app, name="registry", help="Serve ledgers and proofs to members.")
+app.add_typer(rules.app, name="rules", help="See the rules, and what a contract or run breaks.")
 
 NODE_PACKAGES = frozenset(
-    {"flwr", "matplotlib", "msgspec", "numpy", "pandas", "pyarrow", "pydantic", "safetensors"}
-    | {"sklearn", "torch", "yaml"}
+    {"fastapi", "flwr", "google", "grpc", "jinja2", "matplotlib", "msgspec", "numpy", "pandas"}
+    | {"pyarrow", "pydantic", "safetensors", "sklearn", "starlette", "torch", "uvicorn", "yaml"}
 )
 STOPPED = 1
 INTERRUPTED = 130  # what typer makes of Ctrl-C

@@ -1,0 +1,193 @@
+"""`tacit audit witness`: hold ledgers to what they once signed, and cosign what follows on it."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from federation.cli.output import AsJson, print_json
+from federation.cli.registry import load, quiet_grpc
+from privacy.errors import InputError, TacitError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from federation.registry.client import RegistrySource
+    from federation.registry.local import LocalSource
+    from federation.registry.witness import LogWitness, Outcome
+    from privacy.identity import Identity
+
+_FAILED = 1
+
+
+def witness(
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(help="A bundle; without it and --registry, the home's own ledgers."),
+    ] = None,
+    *,
+    state: Annotated[
+        Path, typer.Option(help="This witness's memory, a folder; keep it, and keep it alone.")
+    ],
+    identity: Annotated[Path, typer.Option(help="The witness's Ed25519 key (PEM), which cosigns.")],
+    name: Annotated[
+        str | None,
+        typer.Option(help="Whom it speaks for; the certificate's name, if there is one."),
+    ] = None,
+    registry: Annotated[str | None, typer.Option(help="host:port of a registry.")] = None,
+    cert: Annotated[Path | None, typer.Option(help="Certificate for the registry (PEM).")] = None,
+    key: Annotated[Path | None, typer.Option(help="The private key of it (PEM).")] = None,
+    ca: Annotated[Path | None, typer.Option(help="The federation's root (PEM).")] = None,
+    server_name: Annotated[
+        str | None, typer.Option(help="What the registry's certificate names, if not the host.")
+    ] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(help="VKEY of a log to witness; without any, all that are shown."),
+    ] = None,
+    every: Annotated[
+        float | None, typer.Option(help="Look again every so many seconds, until stopped.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the cosignatures to this file (bundle or home).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cosign the newest state of each ledger that follows on what was cosigned before.
+
+    Exit 1 if a ledger was rolled back or shows two histories; both states, as it signed them, are
+    then kept in the memory's folder.
+    """
+    from privacy.identity import Identity
+
+    if every is not None and (registry is None or not every > 0):
+        raise InputError("--every needs --registry, and more than 0 seconds")
+    if registry is not None and (bundle is not None or out is not None):
+        raise InputError("give either --registry, or a bundle with --out")
+    signer = Identity.load(identity)
+    if registry is not None:
+        if cert is None or key is None or ca is None:
+            raise InputError("--registry needs --cert, --key and --ca")
+        quiet_grpc()
+        from federation.registry.client import RegistryClient, RegistrySource
+
+        credentials = load(cert, key, ca)
+        watcher = _watcher(name or credentials.peer.name, signer, state, log)
+        with RegistryClient(registry, credentials, server_name=server_name) as client:
+            _watch(watcher, RegistrySource(client), every, as_json=as_json)
+        return
+    if name is None:
+        raise InputError("give the witness's name as --name")
+    watcher = _watcher(name, signer, state, log)
+    source = _local(bundle)
+    outcomes = watcher.look(source, time_s=int(time.time()))
+    lines = "".join(line for _, line in source.lines)
+    if out is not None:
+        from federation.home import write_bytes
+
+        write_bytes(out, lines.encode())
+    elif not as_json:
+        typer.echo(lines, nl=False)
+    _tell(watcher, outcomes, as_json=as_json)
+    _end(outcomes)
+
+
+def _watcher(name: str, signer: "Identity", state: Path, log: list[str] | None) -> "LogWitness":
+    from federation.registry.witness import LogWitness
+    from privacy.ledger.keys import cosigner_key
+    from privacy.ledger.note import ED25519, VerifierKey
+
+    keys = [VerifierKey.from_text(text) for text in log or ()]
+    wrong = [key.name for key in keys if key.algorithm != ED25519]
+    if wrong:
+        raise InputError(f"the key of {wrong[0]} is a witness's, not a log's; give another --log")
+    return LogWitness(
+        state,
+        key=cosigner_key(name, signer.public),
+        sign=signer.sign_note,
+        logs={key.name: key for key in keys},
+    )
+
+
+def _local(bundle: Path | None) -> "LocalSource":
+    from federation.evidence import bundled_evidence, home_evidence
+    from federation.home import open_home
+    from federation.registry.local import LocalSource
+    from privacy.ledger.bundle import read_bundle
+
+    if bundle is None:
+        home = open_home()
+        return LocalSource(home_evidence(home), place=str(home.root))
+    try:
+        data = bundle.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the bundle {bundle}: {error.strerror}") from None
+    return LocalSource(bundled_evidence(read_bundle(data)), place=str(bundle))
+
+
+def _watch(
+    watcher: "LogWitness", source: "RegistrySource", every: float | None, *, as_json: bool
+) -> None:
+    while True:
+        try:
+            outcomes = watcher.look(source, time_s=int(time.time()))
+        except TacitError as error:
+            if every is None:
+                raise
+            typer.echo(f"tacit: {error}", err=True)
+        else:
+            _tell(watcher, outcomes, as_json=as_json)
+            if every is None or any(one.is_accusation for one in outcomes):
+                _end(outcomes)
+                return
+        time.sleep(every)
+
+
+def _tell(watcher: "LogWitness", outcomes: "Sequence[Outcome]", *, as_json: bool) -> None:
+    """Say what was done: one object each time, or lines on standard error."""
+    from federation.registry.plain import plain
+
+    if as_json:
+        logs = [_facts(one) for one in outcomes]
+        print_json({"witness": watcher.key.to_text(), "logs": logs})
+        return
+    typer.echo(f"Witness {watcher.key.to_text()}", err=True)
+    for one in outcomes:
+        if one.pinned is not None:
+            typer.echo(
+                f"{plain(one.origin)}: met for the first time; its key is trusted from now on. "
+                f"Compare it with the operator's: {plain(one.pinned.to_text())}",
+                err=True,
+            )
+        sizes = f"{one.old} -> {one.size} entries"
+        typer.echo(f"{plain(one.origin)}: {one.state}, {sizes}", err=True)
+        if one.reason and one.is_well:
+            typer.echo(f"{plain(one.origin)}: {plain(one.reason, most=1000)}", err=True)
+        if one.evidence is not None:
+            typer.echo(
+                f"{plain(one.origin)}: both states are in {one.evidence}; show them", err=True
+            )
+
+
+def _facts(outcome: "Outcome") -> dict[str, Any]:
+    return {
+        "origin": outcome.origin,
+        "state": outcome.state,
+        "old": outcome.old,
+        "size": outcome.size,
+        "pinned": None if outcome.pinned is None else outcome.pinned.to_text(),
+        "cosignature": outcome.line,
+        "reason": outcome.reason,
+        "evidence": None if outcome.evidence is None else str(outcome.evidence),
+    }
+
+
+def _end(outcomes: "Sequence[Outcome]") -> None:
+    from federation.registry.plain import plain
+
+    failed = [one for one in outcomes if not one.is_well]
+    for one in failed:
+        typer.echo(f"tacit: {plain(one.origin)}: {plain(one.reason, most=1000)}", err=True)
+    if failed:
+        raise typer.Exit(_FAILED)

@@ -1,0 +1,214 @@
+"""What every call passes before it is answered; where one check fails, nothing is answered.
+
+In this order: TLS 1.3; a certificate that names one caller; the caller's rate; a call that its role
+may make; a deadline, and not too far a one; for what streams, not too many at once. A refused call
+leaves one line in the log, without anything of the request. What goes wrong inside leaves its
+traceback in the server's log and is called internal outside.
+"""
+
+from __future__ import annotations  # gRPC's classes are generic in their stubs only
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Never, TypeAlias, TypeVar, cast
+
+import grpc
+
+from federation.registry.access import Method, Scope, scope_of
+from federation.registry.peer import Peer, peer_of
+from federation.registry.rate import COSTS, Buckets
+from federation.registry.refusal import CallRefusedError, denied, invalid
+from privacy.errors import ProtocolError
+
+DEADLINE_S: Final = 60.0
+STREAM_DEADLINE_S: Final = 600.0
+STREAMS_MAX: Final = 2
+_CLOCK_S: Final = 1.0  # a deadline is counted from when the call was sent
+_TLS: Final = b"TLSv1.3"
+_PREFIX: Final = "/tacit.registry.v1.Registry/"
+_LOG = logging.getLogger(__name__)
+
+_Request = TypeVar("_Request")
+_Reply = TypeVar("_Reply")
+_Context: TypeAlias = grpc.ServicerContext
+_Behaviour: TypeAlias = Callable[[Any, _Context], Any]
+
+
+def auth_of(context: _Context) -> Mapping[str, Iterable[bytes]]:
+    """Return what gRPC knows of the connection."""
+    # the stubs say one value of each; there are several
+    return cast("Mapping[str, Iterable[bytes]]", context.auth_context())
+
+
+@dataclass(slots=True)
+class Streams:
+    """Which callers stream now.
+
+    Attributes:
+        most: At once, of one caller.
+    """
+
+    most: int = STREAMS_MAX
+    _mutex: threading.Lock = field(default_factory=threading.Lock)
+    _open: Counter[str] = field(default_factory=Counter)
+
+    def begin(self, caller: str) -> bool:
+        """Whether `caller` may begin one more; then `end` follows."""
+        with self._mutex:
+            if self._open[caller] >= self.most:
+                return False
+            self._open[caller] += 1
+            return True
+
+    def end(self, caller: str) -> None:
+        """One of `caller` is over."""
+        with self._mutex:
+            self._open[caller] -= 1
+            if not self._open[caller]:
+                del self._open[caller]
+
+
+class Guard(grpc.ServerInterceptor):
+    """See the module."""
+
+    def __init__(self, buckets: Buckets, streams: Streams | None = None) -> None:
+        self._buckets = buckets
+        self._streams = streams or Streams()
+        self._mutex = threading.Lock()
+        self._greeted: set[tuple[str, str]] = set()
+
+    def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], grpc.RpcMethodHandler[_Request, _Reply] | None
+        ],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[_Request, _Reply] | None:
+        """Put the checks before whatever would answer; see gRPC."""
+        handler = cast("Any", continuation(handler_call_details))
+        method = _method(handler_call_details.method)
+        if handler is None or method is None:
+            return grpc.unary_unary_rpc_method_handler(self._answering(None, _nothing))
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(
+                self._streaming(method, handler.unary_stream),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        # The wire has no other shapes.
+        return grpc.unary_unary_rpc_method_handler(
+            self._answering(method, handler.unary_unary),
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
+
+    def _answering(self, method: Method | None, behaviour: _Behaviour) -> _Behaviour:
+        def answer(request: object, context: _Context) -> object:
+            try:
+                self._admit(method, context, DEADLINE_S)
+                return behaviour(request, context)
+            except Exception as error:  # noqa: BLE001 - nothing may leave but a sentence
+                refusal = _refusal(error, method)
+            return _end(context, method, refusal)
+
+        return answer
+
+    def _streaming(self, method: Method, behaviour: _Behaviour) -> _Behaviour:
+        def stream(request: object, context: _Context) -> Iterator[object]:
+            try:
+                peer = self._admit(method, context, STREAM_DEADLINE_S)
+                self._begin_stream(peer, context)
+                yield from behaviour(request, context)
+            except Exception as error:  # noqa: BLE001 - nothing may leave but a sentence
+                refusal = _refusal(error, method)
+            else:
+                return
+            _end(context, method, refusal)
+
+        return stream
+
+    def _admit(self, method: Method | None, context: _Context, deadline_s: float) -> Peer:
+        auth = auth_of(context)
+        tls = list(auth.get("ssl_tls_version", ()))
+        if tls != [_TLS]:
+            raise CallRefusedError(
+                grpc.StatusCode.UNAUTHENTICATED, "TLS 1.3 is needed; update your client"
+            )
+        try:
+            peer = peer_of(auth)
+        except ProtocolError as error:
+            raise CallRefusedError(grpc.StatusCode.UNAUTHENTICATED, str(error)) from None
+        self._greet(peer, auth)
+        cost = 1.0 if method is None else COSTS.get(method, 1.0)
+        if not self._buckets.take(peer.uri, cost):
+            raise CallRefusedError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls; wait a few seconds"
+            )
+        if method is None or scope_of(peer.role, method) is Scope.NONE:
+            name = "that" if method is None else method.value
+            raise denied(f"the role {peer.role.value} may not call {name}")
+        # the stubs forget that there may be none
+        left_s = cast("float | None", context.time_remaining())
+        if left_s is None or left_s > deadline_s + _CLOCK_S:
+            raise invalid(f"{method.value} needs a deadline of at most {deadline_s:.0f} seconds")
+        return peer
+
+    def _begin_stream(self, peer: Peer, context: _Context) -> None:
+        if not self._streams.begin(peer.uri):
+            raise CallRefusedError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{self._streams.most} streams of yours are open; let one end",
+            )
+        # whatever ends the call, the callback runs; it is not taken where the call is over already
+        if not context.add_callback(lambda: self._streams.end(peer.uri)):
+            self._streams.end(peer.uri)
+            raise CallRefusedError(grpc.StatusCode.CANCELLED, "the call is over")
+
+    def _greet(self, peer: Peer, auth: Mapping[str, Iterable[bytes]]) -> None:
+        """Note once how each caller is connected."""
+        group = b"".join(auth.get("ssl_negotiated_key_exchange_group", ())).decode("ascii")
+        with self._mutex:
+            known = (peer.uri, group) in self._greeted
+            self._greeted.add((peer.uri, group))
+        if not known:
+            _LOG.info("connected %s by %s, key exchange %s", peer.uri, _TLS.decode(), group)
+
+
+def _method(path: str) -> Method | None:
+    try:
+        return Method(path.removeprefix(_PREFIX)) if path.startswith(_PREFIX) else None
+    except ValueError:
+        return None
+
+
+def _nothing(request: object, context: _Context) -> Never:
+    del request, context
+    raise denied("there is no such call")
+
+
+def _refusal(error: Exception, method: Method | None) -> CallRefusedError:
+    if isinstance(error, CallRefusedError):
+        return error
+    _LOG.error("failed %s", "unknown" if method is None else method.value, exc_info=error)
+    return CallRefusedError(
+        grpc.StatusCode.INTERNAL, "the registry failed; its operator sees why in the server's log"
+    )
+
+
+def _end(context: _Context, method: Method | None, refusal: CallRefusedError) -> Never:
+    try:
+        who = peer_of(auth_of(context)).uri
+    except ProtocolError:
+        who = "nobody"
+    _LOG.warning(
+        "refused %s to %s at %s: %s",
+        "unknown" if method is None else method.value,
+        who,
+        context.peer(),
+        refusal.code.name,
+    )
+    context.abort(refusal.code, refusal.sentence)
+    raise AssertionError  # `abort` always raises

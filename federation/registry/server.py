@@ -1,0 +1,103 @@
+"""The registry's server: mTLS or nothing, and a limit on all that a caller can use up."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+
+from federation.proto.registry_pb2_grpc import add_RegistryServicer_to_server
+from federation.registry.address import split_address
+from federation.registry.credentials import Credentials
+from federation.registry.guard import Guard
+from federation.registry.rate import Buckets, Rate
+from federation.registry.service import RegistryService
+from privacy.errors import InputError
+
+REQUEST_BYTES_MAX: Final = 1 << 20
+REPLY_BYTES_MAX: Final = 2 << 20
+HANDSHAKE_MS: Final = 3000
+THREADS: Final = 32
+_MINUTE_MS: Final = 60_000
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
+    ("grpc.max_send_message_length", REPLY_BYTES_MAX),
+    ("grpc.max_metadata_size", 8 << 10),
+    ("grpc.absolute_max_metadata_size", 16 << 10),
+    # what is compressed may expand; only "identity" is spoken
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+    ("grpc.max_concurrent_streams", 16),
+    ("grpc.max_connection_idle_ms", 5 * _MINUTE_MS),
+    # a certificate that has expired or was withdrawn is seen with the next connection
+    ("grpc.max_connection_age_ms", 60 * _MINUTE_MS),
+    ("grpc.max_connection_age_grace_ms", 10 * _MINUTE_MS),
+    ("grpc.keepalive_time_ms", 2 * _MINUTE_MS),
+    ("grpc.keepalive_timeout_ms", _MINUTE_MS // 3),
+    ("grpc.keepalive_permit_without_calls", 0),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", _MINUTE_MS),
+    ("grpc.http2.max_ping_strikes", 2),
+    # two servers on one port would share callers between them unseen
+    ("grpc.so_reuseport", 0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A server that answers.
+
+    Attributes:
+        address: `host:port`, the port that was taken.
+        server: gRPC's.
+    """
+
+    address: str
+    server: grpc.Server
+
+
+@contextmanager
+def listening(
+    service: RegistryService, address: str, credentials: Credentials, *, rate: Rate | None = None
+) -> Iterator[Listening]:
+    """Answer at `address` until the block is left; calls under way have five seconds then.
+
+    Args:
+        service: What answers.
+        address: `host:port`; port 0 takes a free one.
+        credentials: Of the server. Its certificate names the host; only certificates that the same
+            root issued may call.
+        rate: Of each caller.
+
+    Raises:
+        InputError: the address is none, or is taken.
+    """
+    host, port = split_address(address)
+    guard = Guard(Buckets(rate or Rate(), time.monotonic))
+    server = grpc.server(
+        ThreadPoolExecutor(THREADS, thread_name_prefix="registry"),
+        interceptors=[guard],
+        options=_OPTIONS,
+        maximum_concurrent_rpcs=2 * THREADS,
+    )
+    add_RegistryServicer_to_server(service, server)
+    try:
+        taken = server.add_secure_port(
+            f"{host}:{port}",
+            grpc.ssl_server_credentials(
+                [(credentials.key, credentials.certificate)],
+                root_certificates=credentials.authority,
+                require_client_auth=True,
+            ),
+        )
+    except RuntimeError:
+        taken = 0
+    if not taken:
+        raise InputError(f"cannot listen at {address}; choose a free port of this machine")
+    server.start()
+    try:
+        yield Listening(f"{host}:{taken}", server)
+    finally:
+        server.stop(grace=5).wait()
