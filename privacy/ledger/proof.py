@@ -15,6 +15,8 @@ from privacy.ledger.note import NOTE_BYTES_MAX, VerifierKey, from_base64, parse_
 HASHES_MAX = 63
 EXTRA_BYTES_MAX = 64 * 1024
 _FIRST = "c2sp.org/tlog-proof@v1"
+PROOF_HEADER = _FIRST.encode()
+"""What such a file begins with."""
 _PROOF_BYTES_MAX = NOTE_BYTES_MAX + 2 * EXTRA_BYTES_MAX
 
 

@@ -122,6 +122,7 @@ class SqliteLedger:
         self.path = path
         self._mutex = threading.RLock()
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
         self._orphaned = False
         with _ALL_LOCK:
             _ALL.add(self)
@@ -239,7 +240,7 @@ class SqliteLedger:
         with self._mutex, self._sentences():
             self._require_own()
             if self._connection is None and self.path.exists() and _may_write(self.path):
-                self._connection = _connect(self.path)
+                self._connection, self._file = _connect(self.path), _file_at(self.path)
             if self._connection is not None or not self.path.exists():
                 yield self._connection
                 return
@@ -257,7 +258,7 @@ class SqliteLedger:
                 raise InputError(
                     f"there is no folder {self.path.parent} for a ledger; make it first"
                 )
-            self._connection = _connect_or_begin(self.path)
+            self._connection, self._file = _connect_or_begin(self.path), _file_at(self.path)
         if self._connection.in_transaction:
             raise RuntimeError(f"a turn at {self.place} is under way; append in that")
         return self._connection
@@ -266,6 +267,12 @@ class SqliteLedger:
         if self._orphaned:
             raise InputError(
                 f"this process was forked in a turn at {self.place}; start it outside of one"
+            )
+        # SQLite would go on in a file that nobody else can see any more
+        if self._connection is not None and _file_at(self.path) != self._file:
+            raise NotVerifiedError(
+                f"the ledger {self.path} was moved, removed or replaced while it was in use; put "
+                "it back, then start again"
             )
 
     @contextmanager
@@ -315,6 +322,14 @@ os.register_at_fork(
     after_in_parent=lambda: _after_fork(child=False),
     after_in_child=lambda: _after_fork(child=True),
 )
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _may_write(path: Path) -> bool:

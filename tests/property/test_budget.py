@@ -1,5 +1,6 @@
 """Whatever happens in whatever order, a budget is never overspent and nothing is forgotten."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,21 +8,27 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import support.budgets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from support.budgets import RECEIPT
+from support.budgets import IDENTITY, RECEIPT, begin, entries_of
 
 from privacy.accounting.event import event_of, solo_event_of
 from privacy.accounting.rdp import best_order, capacity, renyi
 from privacy.budget import Budget, read_statements
 from privacy.errors import RefusedError
-from privacy.ledger.entry import Entry, parse_line
-from privacy.ledger.store import LedgerStore
+from privacy.ledger.entry import Body, Entry
+from privacy.ledger.sqlite import SqliteLedger, SqliteTurn
 from privacy.receipt import COHORTS, Receipt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from privacy.release import ReleaseToken
 
 ROOT = Path(__file__).parents[2]
 DAY_MS = 86_400_000
@@ -39,14 +46,19 @@ RECEIPTS = (
 STEPS = ("statistics", "update", "evaluate test")
 
 
-def entries_of(path: Path) -> list[Entry]:
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    return [parse_line(line) for line in whole.splitlines(keepends=True)]
-
-
 def reserved_in(path: Path) -> list[Entry]:
     return [entry for entry in entries_of(path) if entry.kind == "budget.reserved"]
+
+
+def key_of(entry: Entry) -> tuple[str, str, int]:
+    body: Mapping[str, Any] = entry.body
+    return body["run"], body["step"], body["round"]
+
+
+def kept_in(path: Path) -> list[Entry]:
+    """What was reserved and not taken back."""
+    gone = {key_of(entry) for entry in entries_of(path) if entry.kind == "budget.aborted"}
+    return [entry for entry in reserved_in(path) if key_of(entry) not in gone]
 
 
 def losses(reserves: list[Entry]) -> dict[tuple[str, str], float]:
@@ -67,27 +79,37 @@ ROOM = {"coordinator": capacity(CAP, DELTA, ORDER), "solo": capacity(SOLO_CAP, D
 
 
 class OneNode(RuleBasedStateMachine):
-    """Two processes of a node on one file: they reserve, commit, crash, and their clock errs."""
+    """Two processes of a node on one ledger: they reserve, commit, take back, crash, and err."""
 
     period_days: float | None = None
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.path = Path(self.folder.name) / "budget.jsonl"
+        self.place = 0
+        self.path = self.new_place()
+        begin(self.path)
         self.terms = replace(TERMS, period_days=self.period_days)
         self.time_ms = 1_000 * DAY_MS
         self.budgets: dict[str, Budget | None] = {"a": None, "b": None}
         self.done: list[tuple[str, str, int]] = []
+        self.tokens: dict[tuple[str, str, int], tuple[str, ReleaseToken]] = {}
+        self.left: set[tuple[str, str, int]] = set()
         self.before: dict[tuple[str, str], float] = {}
 
     def teardown(self) -> None:
         self.folder.cleanup()
 
+    def new_place(self) -> Path:
+        self.place += 1
+        folder = Path(self.folder.name) / f"{self.place}"
+        folder.mkdir()
+        return folder / "ledger.db"
+
     def budget(self, process: str) -> Budget:
         found = self.budgets[process]
         if found is None:
-            found = Budget(LedgerStore(self.path), self.terms, now_ms=lambda: self.time_ms)
+            found = Budget(SqliteLedger(self.path), self.terms, now_ms=lambda: self.time_ms)
             self.budgets[process] = found
         return found
 
@@ -106,30 +128,88 @@ class OneNode(RuleBasedStateMachine):
         key = (run, step, number)
         count = len(reserved_in(self.path))
         try:
-            self.budget(process).reserve(*key, receipt)
+            token = self.budget(process).reserve(*key, receipt)
         except RefusedError:
             assert len(reserved_in(self.path)) == count
         else:
             assert key not in self.done
             assert receipt.mechanism != "none"
             assert reserved_in(self.path)[-1].body["receipt"] == receipt.to_json()
+            assert token.head.leaves == len(entries_of(self.path))
             self.done.append(key)
+            self.tokens[key] = process, token
 
     @precondition(lambda self: self.done)
     @rule(process=st.sampled_from("ab"), data=st.data())
     def commit(self, process: str, data: st.DataObject) -> None:
-        self.budget(process).commit(*data.draw(st.sampled_from(self.done)))
+        key = data.draw(st.sampled_from(self.done))
+        try:
+            self.budget(process).commit(*key)
+        except RefusedError:
+            assert key not in {key_of(one) for one in kept_in(self.path)}
+
+    @precondition(lambda self: self.tokens)
+    @rule(data=st.data())
+    def let_leave(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self.tokens)))
+        try:
+            self.tokens[key][1].use()
+        except RefusedError:
+            assert key in self.left or key not in {key_of(one) for one in kept_in(self.path)}
+        else:
+            assert key not in self.left
+            self.left.add(key)
+
+    @precondition(lambda self: self.tokens)
+    @rule(data=st.data())
+    def take_back(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self.tokens)))
+        process, token = self.tokens[key]
+        before = entries_of(self.path)
+        try:
+            self.budget(process).abort(token, reason="nobody asked", sign=IDENTITY.sign)
+        except RefusedError:
+            assert entries_of(self.path) == before
+            if key not in self.left:
+                del self.tokens[key]
+        else:
+            assert key not in self.left
+            self.before.clear()
 
     @rule(process=st.sampled_from("ab"))
     def crash(self, process: str) -> None:
         self.budgets[process] = None
+        self.forget_tokens(process)
 
-    @rule(cut=st.integers(1, 400))
-    def crash_while_writing(self, cut: int) -> None:
-        """A line was begun, and never said to be written."""
-        self.budgets = dict.fromkeys(self.budgets)
-        whole = b"".join(entry.line() for entry in entries_of(self.path))
-        self.path.write_bytes(whole + entries_of(self.path)[0].line()[:-1][:cut])
+    def forget_tokens(self, process: str) -> None:
+        self.tokens = {key: one for key, one in self.tokens.items() if one[0] != process}
+
+    @rule(process=st.sampled_from("ab"))
+    def fail_while_writing(self, process: str) -> None:
+        """All was written but for the last word."""
+        real = SqliteTurn.append
+
+        def failing(turn: SqliteTurn, kind: str, body: Body, *, time_ms: int) -> Entry:
+            real(turn, kind, body, time_ms=time_ms)
+            raise OSError("pulled out")
+
+        budget = self.budget(process)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(SqliteTurn, "append", failing)
+            with pytest.raises(OSError, match="pulled out"):
+                budget.reserve("never", "update", 0, replace(RECEIPT, share=1e9))
+
+    @rule(cut=st.integers(1, 4000))
+    def power_cut(self, cut: int) -> None:
+        """The files as they stood, and a part of what was never said to be written."""
+        old, self.path = self.path, self.new_place()
+        log = old.with_name("ledger.db-wal")
+        shutil.copy(old, self.path)
+        if log.exists():
+            begun = log.read_bytes()
+            self.path.with_name("ledger.db-wal").write_bytes(begun + begun[32 : 32 + cut])
+        for process in self.budgets:
+            self.crash(process)
 
     @rule(days=st.integers(-40, 40))
     def set_clock(self, days: int) -> None:
@@ -137,29 +217,34 @@ class OneNode(RuleBasedStateMachine):
 
     @invariant()
     def everything_is_on_record_and_once(self) -> None:
-        reserves = reserved_in(self.path) if self.path.exists() else []
-        keys = [tuple(one.body[name] for name in ("run", "step", "round")) for one in reserves]
-        assert keys == self.done
+        assert [key_of(one) for one in reserved_in(self.path)] == self.done
+
+    @invariant()
+    def what_left_is_spent(self) -> None:
+        assert self.left <= {key_of(one) for one in kept_in(self.path)}
 
     @invariant()
     def no_cap_is_exceeded(self) -> None:
-        if not self.path.exists():
-            return
-        reserves = reserved_in(self.path)
         days = self.terms.period_days
+        counts: dict[tuple[str, str, int], Entry] = {}
         # At the time of each reserve, over what counted then.
-        for end, entry in enumerate(reserves, 1):
+        for entry in entries_of(self.path):
+            if entry.kind == "budget.aborted":
+                del counts[key_of(entry)]
+            if entry.kind != "budget.reserved":
+                continue
+            counts[key_of(entry)] = entry
             since_ms = 0.0 if days is None else entry.time_ms - days * DAY_MS
-            counted = [one for one in reserves[:end] if one.time_ms >= since_ms]
+            counted = [one for one in counts.values() if one.time_ms >= since_ms]
             for (reading, _), loss in losses(counted).items():
                 assert loss <= ROOM[reading] * (1 + 1e-9)
 
     @invariant()
     def what_is_spent_is_what_was_reserved_and_never_less_than_before(self) -> None:
-        if not self.path.exists() or self.period_days is not None:
+        if self.period_days is not None:
             return
-        (statement,) = read_statements(LedgerStore(self.path), now_ms=0, tightest=False)
-        spent = losses(reserved_in(self.path))
+        (statement,) = read_statements(SqliteLedger(self.path), now_ms=0, tightest=False)
+        spent = losses(kept_in(self.path))
         for one in statement.cohorts:
             for name, found in (("coordinator", one.coordinator), ("solo", one.solo)):
                 assert found.left == pytest.approx(
@@ -193,7 +278,7 @@ def test_what_check_lets_through_can_all_be_reserved_and_nothing_more(
     receipts: list[Receipt], data: st.DataObject
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        budget = Budget(LedgerStore(Path(folder) / "b"), TERMS, now_ms=lambda: 0)
+        budget = Budget(SqliteLedger(Path(folder) / "b"), TERMS, now_ms=lambda: 0)
         reserved = data.draw(st.integers(0, 3))
         for number in range(reserved):
             budget.reserve("before", "update", number, RECEIPT)
@@ -216,9 +301,10 @@ _RESERVING = """
 import sys, time
 from pathlib import Path
 from dataclasses import replace
-from privacy.budget import Budget, BudgetTerms
+from privacy.budget import Budget
+from privacy.budget_record import BudgetTerms
 from privacy.errors import RefusedError
-from privacy.ledger.store import LedgerStore
+from privacy.ledger.sqlite import SqliteLedger
 from privacy.receipt import Receipt
 path, run, share, epsilon = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), float(sys.argv[4])
 receipt = Receipt(
@@ -229,7 +315,7 @@ terms = BudgetTerms(
     member="bank", dataset="loans", unit="borrower", epsilon=epsilon, delta=1e-5, order=5,
     colluders=2, period_days=None, solo_epsilon=None,
 )
-budget = Budget(LedgerStore(path), terms, now_ms=lambda: time.time_ns() // 1_000_000)
+budget = Budget(SqliteLedger(path), terms, now_ms=lambda: time.time_ns() // 1_000_000)
 print("ready", flush=True)
 for number in range(10_000):
     try:
@@ -253,7 +339,7 @@ def reserving(path: Path, run: str, *, share: float, epsilon: float) -> subproce
 def test_what_a_killed_process_said_is_on_record_and_what_is_on_record_is_spent(
     tmp_path: Path,
 ) -> None:
-    path = tmp_path / "budget.jsonl"
+    path = tmp_path / "ledger.db"
     said: list[tuple[str, int]] = []
     for turn in range(4):
         worker = reserving(path, f"run {turn}", share=50.0, epsilon=8.0)
@@ -270,7 +356,7 @@ def test_what_a_killed_process_said_is_on_record_and_what_is_on_record_is_spent(
     assert len(recorded) <= len(said) + 4
     assert said
     terms = replace(TERMS, solo_epsilon=None)
-    budget = Budget(LedgerStore(path), terms, now_ms=lambda: 0)
+    budget = Budget(SqliteLedger(path), terms, now_ms=lambda: 0)
     (training, _) = budget.statement(tightest=False).cohorts
     assert training.releases == len(recorded)
     for run, number in said:
@@ -279,7 +365,7 @@ def test_what_a_killed_process_said_is_on_record_and_what_is_on_record_is_spent(
 
 
 def test_processes_that_share_a_file_cannot_overspend_together(tmp_path: Path) -> None:
-    path = tmp_path / "budget.jsonl"
+    path = tmp_path / "ledger.db"
     workers = [reserving(path, run, share=2.0, epsilon=8.0) for run in "abc"]
     said = 0
     for worker in workers:
