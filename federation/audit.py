@@ -1,5 +1,6 @@
 """Verifying bundles and homes, and what of it is said to people and programs."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -15,8 +16,18 @@ from federation.home import Home, read_json, write_bytes
 from federation.spending import epsilon_text
 from privacy.errors import InputError, NotVerifiedError, TacitError
 from privacy.ledger.bundle import Bundle, read_bundle, write_bundle
+from privacy.ledger.entry import Entry, parse_leaf
 from privacy.ledger.head import LedgerHead
-from privacy.ledger.store import entries_of
+from privacy.ledger.memory import MemoryLedger
+from privacy.ledger.note import parse_note
+from privacy.ledger.proof import (
+    EXTRA_BYTES_MAX,
+    PROOF_HEADER,
+    InclusionProof,
+    parse_proof,
+    verify_proof,
+)
+from privacy.ledger.store import entries_of, prove_inclusion
 from privacy.ledger.trust import TrustPolicy, parse_policy
 from privacy.verify import STEPS, Verdict, verify_bundle, verify_data
 
@@ -196,6 +207,107 @@ def export_sentence(bundle: Bundle, path: Path) -> str:
         f"{path}: {len(bundle.logs)} ledgers, {leaves} entries, as of {made:%Y-%m-%d %H:%M} UTC. "
         f"Whoever has it checks it with: tacit audit verify {path}"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One entry that is on record.
+
+    Attributes:
+        origin: The ledger.
+        size: Entries of the signed state that has it.
+        entry: The entry.
+        verified: Whether the state's signature was checked with a key that the auditor gave.
+    """
+
+    origin: str
+    size: int
+    entry: Entry
+    verified: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        one = self.entry
+        return {
+            "verified": self.verified,
+            "origin": self.origin,
+            "leaves": self.size,
+            "index": one.index,
+            "time_ms": one.time_ms,
+            "kind": one.kind,
+            "body": dict(one.body),
+        }
+
+    def sentence(self) -> str:
+        """For people."""
+        one = self.entry
+        made = datetime.fromtimestamp(one.time_ms / 1000, tz=UTC)
+        return (
+            f"Entry {one.index} of {self.origin}, {one.kind} of {made:%Y-%m-%d %H:%M} UTC, is one "
+            f"of the {self.size} that its key signed: "
+            f"{json.dumps(dict(one.body), ensure_ascii=False, sort_keys=True)}"
+        )
+
+
+def prove_entry(home: Home, index: int, path: Path, *, owner: str) -> Shown:
+    """Write one entry with its proof; return it.
+
+    Raises:
+        InputError: There is no such ledger or entry, or the file cannot be written.
+        NotVerifiedError: The ledger is not what was written; it is not signed then.
+    """
+    from federation.evidence import home_bundle
+
+    logs = [log for log in home_bundle(home).logs if log.owner == owner]
+    if len(logs) != 1:
+        what = "no ledger" if not logs else f"{len(logs)} ledgers"
+        raise InputError(f"{home.root} has {what} of {owner}; see tacit budget show for members.")
+    log = logs[0]
+    if index >= len(log.leaves):
+        raise InputError(f"The ledger of {owner} has {len(log.leaves)} entries, from 0 on.")
+    store = MemoryLedger(log.leaves)
+    leaf = log.leaves[index]
+    if len(leaf) > EXTRA_BYTES_MAX:
+        raise InputError(f"Entry {index} is too long for a proof of its own; export the bundle.")
+    hashes = prove_inclusion(store, index, len(log.leaves))
+    proof = InclusionProof(index, hashes, log.checkpoints[-1], leaf)
+    write_bytes(path, proof.to_bytes())
+    return Shown(log.origin, len(log.leaves), parse_leaf(leaf), verified=True)
+
+
+def is_proof(path: Path) -> bool:
+    """Whether a file says that it is a proof of one entry."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(PROOF_HEADER)) == PROOF_HEADER
+    except OSError as failure:
+        raise InputError(f"{path}: cannot be read ({failure.strerror}).") from None
+
+
+def verify_proof_file(path: Path, *, policy: Path | None) -> Shown:
+    """Verify that one entry is on record, with the key of its ledger.
+
+    Raises:
+        NotVerifiedError: It is not, or the policy's quorum did not cosign.
+        InputError: No policy is given, so that anybody's key would do.
+    """
+    if policy is None:
+        raise InputError("A proof is held against a key that you trust; give it with --policy.")
+    trusted = read_policy(policy)
+    proof = parse_proof(_read(path))
+    leaf = proof.extra
+    if leaf is None or trusted is None:
+        raise NotVerifiedError(f"{path} holds a proof without its entry; ask for one with it.")
+    origin = parse_note(proof.checkpoint_note).text.split("\n", 1)[0]
+    key = next((key for key in trusted.logs if key.name == origin), None)
+    if key is None:
+        raise NotVerifiedError(f"{path} is about {origin}, which the policy does not trust.")
+    state = verify_proof(proof, leaf, key)
+    trusted.require_quorum(proof.checkpoint_note)
+    entry = parse_leaf(leaf)
+    if entry.index != proof.index:
+        raise NotVerifiedError(f"{path} shows an entry that is not in its place.")
+    return Shown(origin, state.size, entry, verified=True)
 
 
 def read_policy(path: Path | None) -> TrustPolicy | None:
