@@ -5,19 +5,21 @@ from typing import Annotated
 
 import typer
 
-from federation.cli import witness
+from federation.cli import serve, witness
 from federation.cli.output import AsJson, print_json, print_rich
 
 app = typer.Typer(no_args_is_help=True)
 
 
+app.command("serve")(serve.serve)
 app.command("witness")(witness.witness)
 
 
 @app.command()
 def verify(
     bundle: Annotated[
-        Path | None, typer.Argument(help="A bundle; without it, this home's own ledgers.")
+        Path | None,
+        typer.Argument(help="A bundle, or a proof of one entry; without it, this home's ledgers."),
     ] = None,
     policy: Annotated[
         Path | None,
@@ -33,9 +35,16 @@ def verify(
 
     Exit 0 if it holds what it claims, 1 if not, or if a rule that refuses is broken.
     """
-    from federation.audit import verify_file, verify_home
+    from federation.audit import is_proof, verify_file, verify_home, verify_proof_file
     from federation.home import open_home
 
+    if bundle is not None and is_proof(bundle):
+        shown = verify_proof_file(bundle, policy=policy)
+        if as_json:
+            print_json(shown.to_json())
+        else:
+            print_rich(shown.sentence())
+        return
     if bundle is not None:
         audit = verify_file(bundle, policy=policy, rules=rules)
     else:
@@ -62,3 +71,23 @@ def export(
         print_json({"bundle": str(out), "made_ms": bundle.made_ms, "leaves": leaves})
     else:
         print_rich(export_sentence(bundle, out))
+
+
+@app.command()
+def prove(
+    entry: Annotated[int, typer.Argument(min=0, help="The entry's number.")],
+    out: Annotated[Path, typer.Argument(help="The file to write.")],
+    ledger: Annotated[
+        str, typer.Option("--ledger", help="Whose: coordinator, or a member's name.")
+    ] = "coordinator",
+    as_json: AsJson = False,
+) -> None:
+    """Write one entry with the proof that it is on record (C2SP tlog-proof), and nothing else."""
+    from federation.audit import prove_entry
+    from federation.home import open_home
+
+    shown = prove_entry(open_home(), entry, out, owner=ledger)
+    if as_json:
+        print_json({"proof": str(out), **shown.to_json()})
+    else:
+        print_rich(f"{out}: {shown.sentence()}")
