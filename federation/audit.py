@@ -320,7 +320,7 @@ def read_policy(path: Path | None) -> TrustPolicy | None:
         return None
     try:
         return parse_policy(_read(path).decode("utf-8"))
-    except (ValueError, NotVerifiedError) as fault:
+    except (UnicodeDecodeError, InputError) as fault:
         raise InputError(f"{path}: is no C2SP tlog-policy ({fault}).") from None
 
 

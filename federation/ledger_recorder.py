@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from aggregator.ports import Recorded, State
+from privacy.errors import NotVerifiedError
 from privacy.identity import Identity
 from privacy.ledger.beginning import begin_ledger
 from privacy.ledger.checkpoint import (
@@ -18,9 +19,16 @@ from privacy.ledger.checkpoint import (
 )
 from privacy.ledger.keys import cosigner_key, log_key
 from privacy.ledger.merkle import Frontier, frontier_at
-from privacy.ledger.note import NoteSignature, VerifierKey, parse_note
+from privacy.ledger.note import (
+    NOTE_BYTES_MAX,
+    SIGNATURES_MAX,
+    NoteSignature,
+    VerifierKey,
+    parse_note,
+)
 from privacy.ledger.store import (
     LedgerStore,
+    SharedLedger,
     append,
     append_once,
     checked_frontier,
@@ -46,7 +54,7 @@ class LedgerRecorder:
     _kept: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Begin the ledger where it is new.
+        """Begin the ledger where it is new; take it over where others may write to it too.
 
         Raises:
             RefusedError: It is another's.
@@ -55,6 +63,8 @@ class LedgerRecorder:
         self.origin = begin_ledger(
             self.store, self.identity, owner=COORDINATOR, role=COORDINATOR, time_ms=now_ms()
         )
+        if isinstance(self.store, SharedLedger):
+            self.store.take_over(time_ms=now_ms())
         self._tree = _trusted(self.store, self.key)
 
     @property
@@ -111,26 +121,49 @@ class LedgerRecorder:
             verify_cosignature(checkpoint, key, line)
             lines.append(line)
         kept = dict(self.store.checkpoints())
-        note = with_cosignatures(kept.get(state.size, state.note), lines)
+        before = kept.get(state.size, state.note)
+        note = with_cosignatures(before, _that_fit(before, lines))
         self.store.keep_checkpoint(state.size, note)
-        before = self._kept.get(run)
-        if before is not None and before != state.size and before not in self._others(run):
-            self.store.drop_checkpoint(before)
+        last = self._kept.get(run)
+        if last is not None and last != state.size and last not in self._others(run):
+            self.store.drop_checkpoint(last)
         self._kept[run] = state.size
 
     def _others(self, run: str) -> set[int]:
         return {size for name, size in self._kept.items() if name != run}
 
 
+def _that_fit(note: bytes, lines: Sequence[NoteSignature]) -> list[NoteSignature]:
+    """As many of these cosignatures as a note has room for; two thirds of 382 members fit."""
+    there = {(one.name, one.key_id) for one in parse_note(note).signatures}
+    count, size_bytes = SIGNATURES_MAX - len(there), NOTE_BYTES_MAX - len(note)
+    fit: list[NoteSignature] = []
+    for line in lines:
+        if (line.name, line.key_id) not in there:
+            count, size_bytes = count - 1, size_bytes - len(line.to_line().encode())
+        if count >= 0 and size_bytes >= 0:
+            fit.append(line)
+    return fit
+
+
 def _trusted(store: LedgerStore, key: VerifierKey) -> Frontier:
-    """The tree at the newest state that this key signed; the empty one if there is none."""
-    for size, note in reversed(store.checkpoints()):
-        state = open_checkpoint(note, key)
-        tree = frontier_at(store.node, size)
-        if (state.size, state.root) == (size, tree.root()):
-            return tree
-        break
-    return Frontier()
+    """The tree at the newest state that this key signed; the empty one if there is none.
+
+    Raises:
+        NotVerifiedError: The store has other entries than were signed; another state beside that
+            one would be a second history.
+    """
+    kept = store.checkpoints()
+    if not kept:
+        return Frontier()
+    size, note = kept[-1]
+    state = open_checkpoint(note, key)
+    tree = frontier_at(store.node, size)
+    if (state.origin, state.size, state.root) != (key.name, size, tree.root()):
+        raise NotVerifiedError(
+            f"{store.place} is not what was signed at {size} entries; restore it from a copy"
+        )
+    return tree
 
 
 def now_ms() -> int:

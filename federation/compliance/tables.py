@@ -5,7 +5,6 @@ from typing import Any, Final
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from federation.compliance.finding import Finding, refused, warned
@@ -19,12 +18,8 @@ _WORDS: Final[Mapping[Language, Mapping[str, str]]] = {
         "contract": "contract",
         "manifest": "manifest",
         "ledger": "ledger",
-        "rule": "rule",
-        "severity": "severity",
-        "looks_at": "looks at",
         "source": "see",
         "none": "No rule is broken.",
-        "holds": "what holds",
     },
     "zh": {
         "refuse": "拒绝",
@@ -32,12 +27,8 @@ _WORDS: Final[Mapping[Language, Mapping[str, str]]] = {
         "contract": "数据契约",
         "manifest": "运行清单",
         "ledger": "账本",
-        "rule": "规则",
-        "severity": "级别",
-        "looks_at": "检查对象",
         "source": "依据",
         "none": "未违反任何规则。",
-        "holds": "要求",
     },
 }
 
@@ -82,18 +73,16 @@ def findings_line(findings: Sequence[Finding]) -> str | None:
 def rules_table(rules: Sequence[Rule], digest: str, language: Language = "en") -> RenderableType:
     """A set of rules."""
     words = _WORDS[language]
-    table = Table()
-    for name in ("rule", "severity", "looks_at", "holds", "source"):
-        table.add_column(words[name], overflow="fold")
+    parts: list[RenderableType] = []
     for rule in rules:
-        table.add_row(
-            rule.id,
-            words[rule.severity],
-            words[rule.applies_to],
-            Text(rule.text("title", language)),
-            Text("\n".join(source.said(language) for source in rule.sources)),
-        )
-    return Group(table, Text(f"{len(rules)}, {digest}"))
+        said = f"{words[rule.severity]}: {rule.id} ({words[rule.applies_to]})"
+        sources = "; ".join(source.said(language) for source in rule.sources)
+        parts += [
+            Text(said, style="bold"),
+            Padding(Text(rule.text("title", language)), (0, 0, 0, 2)),
+            Padding(Text(f"{words['source']}: {sources}", style="dim"), (0, 0, 1, 2)),
+        ]
+    return Group(*parts, Text(digest))
 
 
 def rules_facts(rules: Sequence[Rule]) -> list[dict[str, Any]]:

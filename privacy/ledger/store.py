@@ -9,12 +9,13 @@ What holds of every store:
     2. A turn excludes every other writer, in any process, and shows all that was written before. A
        turn that is left by an exception leaves nothing behind.
     3. Entries are never changed or taken out through it; leaves are the bytes that were written.
-    4. Where the disk is full, or anything is broken, it raises, and nothing was appended.
+    4. Where the disk is full, or anything is broken, it raises, and nothing was appended. Only
+       where a server or a disk fails while a turn ends may it be there; write it again then.
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from privacy.errors import NotVerifiedError, RefusedError
 from privacy.ledger.entry import Body, Entry, key_of, parse_leaf
@@ -119,6 +120,19 @@ class LedgerStore(Protocol):
         ...
 
 
+@runtime_checkable
+class SharedLedger(Protocol):
+    """A ledger that several coordinators may reach, of whom one at a time writes."""
+
+    def take_over(self, *, time_ms: int) -> Entry:
+        """Begin the next epoch, durably; no turn of an earlier writer commits from here on.
+
+        Raises:
+            InputError: the place cannot be read or written.
+        """
+        ...
+
+
 def append(store: LedgerStore, kind: str, body: Body, *, time_ms: int) -> Entry:
     """Append one act; where the same one is there already, in the same words, return that.
 
@@ -127,7 +141,8 @@ def append(store: LedgerStore, kind: str, body: Body, *, time_ms: int) -> Entry:
     Raises:
         ValueError: kind or body are not of the table.
         RefusedError: the act is there in other words, or a later writer took the ledger over.
-        InputError: it could not be written; then it is not there.
+        InputError: it could not be written; then it is not there, unless the sentence says that
+            nobody knows.
     """
     with store.turn() as turn:
         return append_once(turn, kind, body, time_ms=time_ms)

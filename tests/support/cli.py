@@ -27,12 +27,15 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "federation.cli.main", *words]
 
 
-def tacit(*words: str, home: Path, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-    """Run it to its end."""
+def tacit(
+    *words: str, home: Path, timeout_s: float = 120, ledger: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run it to its end; `ledger` is where the coordinator's is, if not in the home."""
+    kept = environment(home)
     return subprocess.run(
         command(*words),
         cwd=ROOT,
-        env=environment(home),
+        env=kept if ledger is None else {**kept, "TACIT_LEDGER": ledger},
         capture_output=True,
         text=True,
         timeout=timeout_s,
