@@ -1,0 +1,208 @@
+"""Bundles that hold, as scripts; each function makes one, unsettled."""
+
+from collections.abc import Callable
+
+from vectors.builder import (
+    NAMES,
+    PERSONAL,
+    PLAN,
+    REGULATOR,
+    TEST,
+    WATCH,
+    State,
+    World,
+    identity,
+    without,
+)
+
+from privacy.ledger.entry import STATISTICS, UPDATE
+from privacy.ledger.keys import cosigner_key, log_key
+from privacy.ledger.trust import two_thirds
+
+FOUR = (*NAMES, "delta-finance")
+TWO = NAMES[:2]
+
+
+def policy_of(world: World, members: tuple[str, ...], *also: str) -> str:
+    """More than two thirds of the members, and each of `also`."""
+    main = world.main
+    log = log_key(main.origin, identity(main.keys[0]).public)
+    names = (*members, *also)
+    keys = {name: cosigner_key(name, identity(name).public) for name in names}
+    return two_thirds([log], keys, also=also).to_text()
+
+
+def full() -> World:
+    """A finished run of four members with noise under caps; a regulator cosigned, as the policy
+    asks. One member's vector came each time, and its signature never."""
+    world = World().begin(FOUR).terms()
+    world.policy = policy_of(world, FOUR, REGULATOR)
+    world.start("run-1", members=FOUR, privacy=PLAN, minimum_cohort=3)
+    signers = FOUR[:3]
+    world.release("run-1", STATISTICS, 0, signers=signers, witnesses=FOUR).model("run-1")
+    world.train("run-1", 1, signers=signers).release("run-1", WATCH, 1, signers=signers)
+    world.train("run-1", 2, signers=signers)
+    world.release("run-1", TEST, 2, signers=signers, witnesses=FOUR[:3]).finish("run-1", 2)
+    return world.state((*FOUR, REGULATOR)).end()
+
+
+def plain(keys: str = "") -> World:
+    """A finished run of two members without noise and caps."""
+    world = World().begin(TWO, keys=keys).terms(epsilon=None, solo_epsilon=None)
+    world.start("run-1", members=TWO)
+    world.release("run-1", STATISTICS, 0).model("run-1")
+    world.train("run-1", 1).release("run-1", WATCH, 1).train("run-1", 2)
+    world.release("run-1", TEST, 2)
+    world.release("run-1", PERSONAL, 2, witnesses=TWO).finish("run-1", 2)
+    return world.end()
+
+
+def stopped() -> World:
+    """The coordinator's ledger alone: one sum, and the run was stopped."""
+    world = World().begin(TWO).start("run-1", members=TWO, privacy=PLAN)
+    world.release("run-1", STATISTICS, 0, witnesses=TWO).stop("run-1")
+    return _alone(world.end())
+
+
+def _alone(world: World) -> World:
+    """Without the nodes' ledgers: what they said of them is settled before they go."""
+    world.settle().nodes.clear()
+    return world
+
+
+def unfinished() -> World:
+    """A run under way: the update of round 2 is reserved and not opened, and one member took its
+    part back, as nothing of it had left."""
+    world = World().begin(FOUR).terms().start("run-1", members=FOUR, privacy=PLAN)
+    world.release("run-1", STATISTICS, 0, witnesses=FOUR).model("run-1")
+    world.train("run-1", 1, witnesses=FOUR)
+    world.release("run-1", UPDATE, 2, aborting=FOUR[3:], opened=False)
+    return world.end()
+
+
+def broken_down() -> World:
+    """A coordinator that broke down: members accepted a sum, and it did not write that any more."""
+    world = World().begin(NAMES).terms().start("run-1", privacy=PLAN)
+    world.release("run-1", STATISTICS, 0, witnesses=NAMES)
+    accepted = world.main.lines.pop()
+    assert accepted.kind == "sum.accepted"
+    return world.end()
+
+
+def rotated() -> World:
+    """Keys of the coordinator and of a node change, another writer takes over, and the next run is
+    under the new keys; the policy knows the first key."""
+    world = World().begin(NAMES).terms()
+    world.policy = policy_of(world, NAMES)
+    world.start("run-1", privacy=PLAN).release("run-1", STATISTICS, 0, witnesses=NAMES)
+    world.stop("run-1").rotate(world.main, "coordinator 2")
+    world.epoch = 2
+    world.add(world.main, "writer.began", {"writer": "host-b"})
+    world.rotate(world.nodes[NAMES[0]], "amber-bank 2")
+    world.start("run-2", privacy=PLAN)
+    world.release("run-2", STATISTICS, 0, witnesses=NAMES)
+    world.state().end()
+    # the policy's witnesses have their first keys; two of three are more than its group needs
+    world.policy = world.policy.replace("group two+thirds 3", "group two+thirds 2")
+    return world
+
+
+def grouped() -> World:
+    """Updates are summed in two groups of two, and one group's sum of round 2 is never opened."""
+    world = World().begin(FOUR).terms(epsilon=None, solo_epsilon=None)
+    world.start("run-1", members=FOUR, group_size=2)
+    world.release("run-1", STATISTICS, 0).model("run-1")
+    for number in (1, 2):
+        world.release("run-1", UPDATE, number, asked=FOUR[:2], accepted=False, witnesses=FOUR)
+        world.release("run-1", UPDATE, number, asked=FOUR[2:], opened=number == 1, accepted=False)
+        if number == 1:
+            world.state()
+        world.accept("run-1", UPDATE, number).commit("run-1", number)
+    return world.end()
+
+
+def discrete() -> World:
+    """Two runs with discrete noise; caps count the last day alone."""
+    plan = without(PLAN, mechanism="discrete_gaussian", parts="together", colluders=0)
+    world = (
+        World()
+        .begin(TWO)
+        .terms(epsilon=2.0, solo_epsilon=3.5, order=24, solo_order=16, period_days=1.0, colluders=0)
+    )
+    for run in ("run-1", "run-2"):
+        world.start(run, members=TWO, privacy=plan, minimum_cohort=2)
+        world.release(run, STATISTICS, 0).model(run)
+        world.train(run, 1, witnesses=TWO).finish(run, 1)
+        world.now_ms += 2 * 86_400_000
+    return world.end()
+
+
+def local() -> World:
+    """Each member's own noise; the coordinator may read vectors; a validation undoes a round."""
+    plan = without(PLAN, noise="local", steps=3, update_share=2.0, delta=1e-6)
+    world = World().begin(TWO).terms(solo_epsilon=None)
+    world.start("run-1", members=TWO, privacy=plan, protection="ckks", minimum_cohort=1)
+    world.release("run-1", STATISTICS, 0).model("run-1").train("run-1", 1)
+    world.release("run-1", WATCH, 1, kept=False, witnesses=TWO).finish("run-1", 1)
+    return world.end()
+
+
+def node_alone() -> World:
+    """One node's own ledger."""
+    world = plain()
+    world.settle().coordinator = None
+    del world.nodes[TWO[1]]
+    world.policy = "quorum none\n"
+    return world
+
+
+def empty() -> World:
+    """Nothing happened yet; a state of no entries is signed, too."""
+    world = World().begin(TWO)
+    world.main.states.append(State(0))
+    return world.end()
+
+
+def named() -> World:
+    """Members whose names are no names of keys: spaces, a plus sign, slashes, other scripts."""
+    names = ("50% bank/Ost", "bank + son", "北京 银行")
+    world = World().begin(names).terms().start("Lauf 1: Ä/B", members=names, privacy=PLAN)
+    world.release("Lauf 1: Ä/B", STATISTICS, 0, witnesses=names).stop("Lauf 1: Ä/B")
+    return world.end()
+
+
+def wide(signers: int = 21) -> World:
+    """More members than 32: two thirds of those who are in a sum sign it, not of all."""
+    names = tuple(f"member-{number:02}" for number in range(33))
+    world = World().begin(names).start("run-1", members=names)
+    world.release(
+        "run-1",
+        STATISTICS,
+        0,
+        arrived=names[:31],
+        survivors=names[:30],
+        signers=names[:signers],
+        accepted=False,
+        witnesses=names[:23],
+    )
+    return _alone(world.end())
+
+
+POSITIVES: dict[str, Callable[[], World]] = {
+    one.__name__: one
+    for one in (
+        full,
+        plain,
+        stopped,
+        unfinished,
+        broken_down,
+        rotated,
+        grouped,
+        discrete,
+        local,
+        node_alone,
+        empty,
+        named,
+        wide,
+    )
+}
