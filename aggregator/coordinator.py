@@ -21,6 +21,7 @@ from privacy.identity import verify_signature
 from privacy.ledger.checkpoint import parse_checkpoint_text, verify_cosignature
 from privacy.ledger.entry import ROWS, STATISTICS, UPDATE
 from privacy.ledger.grammar import CONSENT_DOMAIN
+from privacy.ledger.head import HEAD_DOMAIN, LedgerHead, head_message
 from privacy.ledger.keys import cosigner_key
 from privacy.ledger.note import NoteSignature, parse_note
 from privacy.manifest import Manifest
@@ -83,6 +84,7 @@ AnyReply = TypeVar(
     Revealed,
     Accepted,
     KeyHeld,
+    Cosigned,
 )
 Word = TypeVar("Word", bound=Hashable)
 NO_MODEL = bytes(32)
@@ -125,11 +127,13 @@ class _Member:
         absences: Steps that closed without its vector.
         reason: Its last refusal.
         witnessed: Entries of the ledger when it cosigned it last, as it said.
+        leaves: Entries of its own ledger when it sent its last vector, as it said.
     """
 
     node: int
     shown: int = 0
     witnessed: int = 0
+    leaves: int = 0
     present: bool = True
     absences: int = 0
     reason: str = ""
@@ -147,6 +151,7 @@ class _Run:
     members: dict[str, _Member]
     everyone: Cohort
     groups: tuple[Cohort, ...]
+    known: Mapping[bytes, int]
     public: bytes = b""
     fingerprint: bytes = b""
     history: bytes = b""
@@ -274,14 +279,16 @@ def witness(manifest: Manifest, *, transport: Transport, ledger: Ledger, observe
     """Let a run's members cosign the ledger as it is now; return how many did.
 
     Each is shown the state first with a proof from nothing; who remembers more says so, and is
-    shown it again with the proof from there.
+    shown it again, once, with the proof from there. Who sends anything else is left out.
     """
     origin = manifest.ledger["origin"]
     directory = manifest.directory_keys()
     state = ledger.state()
     due = dict.fromkeys(transport.nodes(), 0)
     cosigned: dict[str, tuple[bytes, bytes]] = {}
-    while due:
+    for _ in range(2):
+        if not due:
+            break
         answers = transport.exchange(
             {
                 node: (
@@ -302,16 +309,28 @@ def witness(manifest: Manifest, *, transport: Transport, ledger: Ledger, observe
         )
         again: dict[int, int] = {}
         for node, (reply, _) in answers.items():
-            if not isinstance(reply, Cosigned) or reply.member not in directory:
-                continue
-            if reply.cosignature is not None:
-                cosigned[reply.member] = directory[reply.member], reply.cosignature
-            elif due[node] < reply.witnessed <= state.size:
-                again[node] = reply.witnessed
-            else:
-                observer.note(f"{reply.member} does not cosign the ledger: compare both copies")
+            member = reply.member
+            if member not in directory:
+                continue  # a node that is online, but was not asked for
+            try:
+                found = _expect(reply, Cosigned)
+                if found.cosignature is not None:
+                    _require_cosigned(member, directory[member], state, found.cosignature)
+                    cosigned[member] = directory[member], found.cosignature
+                elif due[node] < found.witnessed <= state.size:
+                    again[node] = found.witnessed
+                else:
+                    raise ProtocolError(f"{member} remembers another ledger; compare both copies")
+            except RefusedError as fault:
+                observer.note(f"{member} does not cosign the ledger: {fault}")
         due = again
-    ledger.cosigned(manifest.run, state, cosigned)
+    if len(cosigned) >= threshold(len(directory)):
+        ledger.cosigned(manifest.run, state, cosigned)
+    else:
+        observer.note(
+            f"{len(cosigned)} of {len(directory)} members cosigned the ledger as it is now; "
+            "what they cosigned with the last sum stays"
+        )
     return len(cosigned)
 
 
@@ -415,6 +434,7 @@ def _gather(
         groups=tuple(
             Cohort(roster, names, minimum) for names in groups_of(roster, manifest.group_size)
         ),
+        known=ledger.heads(),
     )
     packed = tuple(offer.to_bytes() for offer in offers)
     _share_key(work, _all_of(work, RosterNotice(run=digest, offers=packed)))
@@ -586,10 +606,18 @@ def _open(
     gathered = [_gathered(work, context, replies) for context in contexts]
     up = max((len(payload) for _, payload in replies.values()), default=0)
     reserved = _reserve(work, [one for one in gathered if one is not None], length, replies)
-    sums = [
-        None if one is None else _opened(work, one, reserved[one.context.digest()])
+    # all groups vote before any is told of: members reveal only what two thirds of all saw
+    cosignatures: dict[str, bytes] = {}
+    voted = [
+        one is not None and _agreed(work, one, reserved[one.context.digest()], cosignatures)
         for one in gathered
     ]
+    sums = [
+        _opened(work, one, cosignatures) if one is not None and agreed else None
+        for one, agreed in zip(gathered, voted, strict=True)
+    ]
+    if reserved and any(sums):
+        _keep(work, next(iter(reserved.values())).state, cosignatures)
     work.bytes_total += up
     step = _Step(name, round_index, length, schema, model, tuple(sums), up)
     for member, where in work.members.items():
@@ -615,6 +643,7 @@ def _gathered(
         if member in replies:
             with _Leaving(work, member):
                 _require_size(work, member, len(replies[member][1]), size)
+                _require_head(work, member, gathering.context, replies[member][0])
                 gathering.take(_sealed(*replies[member]))
     # members sign no second sum about the same rows over others
     rows = ROWS.get(context.step)
@@ -626,10 +655,20 @@ def _gathered(
     return _Gathered(cohort, context, gathering)
 
 
-def _opened(work: _Run, one: _Gathered, reserved: Recorded) -> _Sum | None:
+def _agreed(work: _Run, one: _Gathered, reserved: Recorded, cosignatures: dict[str, bytes]) -> bool:
+    """Hear who one cohort's sum is over; False where a group's has to be given up."""
+    try:
+        _vote(work, one.gathering, reserved, cosignatures)
+    except ProtocolError as fault:
+        _give_up(work, one.context, fault)
+        return False
+    return True
+
+
+def _opened(work: _Run, one: _Gathered, cosignatures: Mapping[str, bytes]) -> _Sum | None:
     """Open one cohort's sum; None where a group's has to be given up."""
     try:
-        opened = _open_one(work, one.gathering, reserved)
+        opened = _reveal(work, one.gathering, cosignatures)
     except ProtocolError as fault:
         _give_up(work, one.context, fault)
         return None
@@ -670,7 +709,11 @@ def _reserve(
             "protection": manifest.protection,
             "receipt": manifest.receipt(one.context.step, one.context.round, length).to_json(),
             "nodes": {
-                member: {"leaves": replies[member][0].leaves, "root": replies[member][0].root.hex()}
+                member: {
+                    "leaves": replies[member][0].leaves,
+                    "root": replies[member][0].root.hex(),
+                    "signature": replies[member][0].signature.hex(),
+                }
                 for member in one.gathering.arrived
             },
         }
@@ -680,8 +723,10 @@ def _reserve(
     return {one.gathering.context: each for one, each in zip(gathered, recorded, strict=True)}
 
 
-def _open_one(work: _Run, gathering: Gathering, reserved: Recorded) -> OpenedSum:
-    cosignatures: dict[str, bytes] = {}
+def _vote(
+    work: _Run, gathering: Gathering, reserved: Recorded, cosignatures: dict[str, bytes]
+) -> None:
+    """Let a cohort agree on who its sum is over, and cosign the ledger that has it."""
     while True:
         asked: dict[str, tuple[Request, bytes]] = {
             member: (
@@ -702,7 +747,9 @@ def _open_one(work: _Run, gathering: Gathering, reserved: Recorded) -> OpenedSum
         }
         for member, (vote, _) in _ask(work, asked, Voted, "query").items():
             with _Leaving(work, member):
-                _take_cosignature(work, member, reserved.state, vote.cosignature)
+                public = work.roster.directory[member]
+                _require_cosigned(member, public, reserved.state, vote.cosignature)
+                work.members[member].witnessed = reserved.state.size
                 cosignatures[member] = vote.cosignature
                 gathering.take_vote(Vote(member, vote.signature))
         if gathering.leave_silent_out():
@@ -723,7 +770,11 @@ def _open_one(work: _Run, gathering: Gathering, reserved: Recorded) -> OpenedSum
             with _Leaving(work, member):
                 gathering.take_release(Release(member, masks.seeds, masks.signature))
         if not gathering.leave_unreleased_out():
-            break
+            return
+
+
+def _reveal(work: _Run, gathering: Gathering, cosignatures: Mapping[str, bytes]) -> OpenedSum:
+    """Hear the shares that open a cohort's sum, and open it."""
     if gathering.needs_answers:
         asked = {
             member: (
@@ -733,8 +784,9 @@ def _open_one(work: _Run, gathering: Gathering, reserved: Recorded) -> OpenedSum
                     survivors=gathering.survivors,
                     votes=_signatures(gathering.votes_for(member)),
                     cosignatures={
-                        vote.member: cosignatures[vote.member]
-                        for vote in gathering.votes_for(member)
+                        holder: cosignatures[holder]
+                        for holder in work.everyone.holders(member)
+                        if holder in cosignatures
                     },
                     boxes=dict(gathering.boxes_for(member)),
                 ),
@@ -747,9 +799,7 @@ def _open_one(work: _Run, gathering: Gathering, reserved: Recorded) -> OpenedSum
                 gathering.take_answer(Shares(member, answer.shares, answer.signature))
     for fault in gathering.faults:
         work.observer.note(fault)
-    opened = gathering.open()
-    _keep(work, reserved.state, cosignatures)
-    return opened
+    return gathering.open()
 
 
 def _shown(work: _Run, member: str, state: State) -> SignedState:
@@ -758,8 +808,8 @@ def _shown(work: _Run, member: str, state: State) -> SignedState:
     return SignedState(checkpoint=state.note, old=old, growth=work.ledger.growth(old, state))
 
 
-def _take_cosignature(work: _Run, member: str, state: State, cosignature: bytes) -> None:
-    key = cosigner_key(member, work.roster.directory[member])
+def _require_cosigned(member: str, public: bytes, state: State, cosignature: bytes) -> None:
+    key = cosigner_key(member, public)
     text = parse_note(state.note).text
     try:
         verify_cosignature(
@@ -769,7 +819,6 @@ def _take_cosignature(work: _Run, member: str, state: State, cosignature: bytes)
         raise ProtocolError(
             f"{member} did not cosign the ledger that it was shown: {fault}"
         ) from None
-    work.members[member].witnessed = state.size
 
 
 def _keep(work: _Run, state: State, cosignatures: Mapping[str, bytes]) -> None:
@@ -789,6 +838,23 @@ def _require_size(work: _Run, member: str, size_bytes: int, common_bytes: int) -
     """Leave out whose payload has another size than most; only ciphertexts of `ckks` vary."""
     if size_bytes != common_bytes and work.scheme.name != "ckks":
         raise ProtocolError(f"{member} sent {size_bytes} bytes where others sent {common_bytes}")
+
+
+def _require_head(work: _Run, member: str, context: bytes, reply: Sealed) -> None:
+    """Leave out whose own ledger did not grow, or that does not sign what it says of it.
+
+    What a vector costs is on record there first.
+    """
+    where, public = work.members[member], work.roster.directory[member]
+    head = LedgerHead(reply.leaves, reply.root.hex())
+    verify_signature(public, HEAD_DOMAIN, head_message(context, head), reply.signature)
+    before = max(where.leaves, work.known.get(public, 0))
+    if reply.leaves <= before:
+        raise ProtocolError(
+            f"{member} had {before} entries in its own ledger and now says {reply.leaves}; "
+            "it was set back, and has to be restored"
+        )
+    where.leaves = reply.leaves
 
 
 def _record(work: _Run, opened: _Step) -> None:

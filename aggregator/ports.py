@@ -85,6 +85,10 @@ class Ledger(Protocol):
         """
         ...
 
+    def heads(self) -> Mapping[bytes, int]:
+        """Return a member's public key -> the most entries that its own ledger ever had here."""
+        ...
+
     def state(self) -> State:
         """Sign the ledger as it is now.
 
@@ -103,7 +107,8 @@ class Ledger(Protocol):
         """Keep a run's newest state with who cosigned it.
 
         Args:
-            run: The run; an earlier state that was kept for it is kept no longer.
+            run: The run. An earlier state that was kept for it is kept no longer where this one
+                has as many cosignatures.
             state: As it was shown; cosignatures that were kept under it before stay.
             cosignatures: Member -> its public key, and the cosignature.
 

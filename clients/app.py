@@ -10,7 +10,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 
 from clients.node import Node
-from privacy.errors import DataError, InputError, ProtocolError, TacitError
+from privacy.errors import BudgetError, DataError, InputError, ProtocolError, TacitError
 from privacy.messages import Parcel, Refused, pack, unpack_request
 
 
@@ -35,6 +35,11 @@ def _answer(node: Node, content: RecordDict) -> Parcel:
     except (DataError, InputError) as fault:
         logging.getLogger(f"tacit.node.{node.member}").info("refused: %s", fault)
         told = str(fault) if node.tells_data_errors else "Its rows do not keep the contract."
+        return pack(Refused(member=node.member, reason=told))
+    except BudgetError as refusal:
+        # what was spent in other federations is nobody's business here
+        logging.getLogger(f"tacit.node.{node.member}").info("refused: %s", refusal)
+        told = str(refusal) if node.tells_data_errors else "Its privacy budget does not hold this."
         return pack(Refused(member=node.member, reason=told))
     except TacitError as refusal:
         logging.getLogger(f"tacit.node.{node.member}").info("refused: %s", refusal)

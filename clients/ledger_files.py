@@ -1,6 +1,5 @@
-"""Names of the files in a node's folder that remember: its own ledger, and the coordinator's."""
+"""The file in a node's folder that remembers what it released, and what it saw on record."""
 
 from typing import Final
 
 LEDGER: Final = "ledger.db"
-WITNESS: Final = "witness.db"

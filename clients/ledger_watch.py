@@ -1,59 +1,114 @@
 """A node's eye on the coordinator's ledger: nothing is opened that is not on record there.
 
 Before it signs who a sum is over, the node sees the entry that says what the sum costs, its proof,
-and that the ledger only grew since the node looked last; it remembers that state, on disk, and
-cosigns it. Before it reveals what opens the sum, it sees that more than two thirds of the holders
-of its shares cosigned the same state. So a coordinator that leaves a sum out, shows two ledgers,
-or sets its own back, opens nothing.
+and that the ledger only grew since the node looked last; it remembers that state, in its own
+ledger, durably, and cosigns it. Before it reveals what opens the sum, it sees that more than two
+thirds of the run's members cosigned the same state. So a coordinator that leaves a sum out, shows
+two ledgers, or sets its own back, opens nothing; and an auditor who has one node's ledger finds
+what the coordinator's does not say.
 """
 
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 
-from privacy.errors import CohortError, NotVerifiedError, ProtocolError, RefusedError
+from privacy.errors import (
+    CohortError,
+    InputError,
+    NotVerifiedError,
+    ProtocolError,
+    RefusedError,
+)
 from privacy.identity import Identity
-from privacy.ledger.checkpoint import open_checkpoint, verify_cosignature
-from privacy.ledger.entry import parse_leaf
-from privacy.ledger.keys import cosigner_key
-from privacy.ledger.merkle import leaf_hash, verify_inclusion
-from privacy.ledger.note import NoteSignature, VerifierKey
-from privacy.ledger.witness import StaleError, Witness
+from privacy.ledger.checkpoint import (
+    Checkpoint,
+    cosign,
+    open_checkpoint,
+    parse_checkpoint_text,
+    verify_cosignature,
+)
+from privacy.ledger.entry import Entry, parse_leaf
+from privacy.ledger.keys import cosigner_key, log_key
+from privacy.ledger.merkle import EMPTY_ROOT, leaf_hash, verify_inclusion
+from privacy.ledger.note import NoteSignature, VerifierKey, parse_note
+from privacy.ledger.store import LedgerStore, Turn
+from privacy.ledger.witness import StaleError, check_follows
 from privacy.messages import RecordedSum, SignedState
 from privacy.secure_sum.cohort import Cohort
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A ledger that this node follows, as it cosigned it last."""
+
+    key: VerifierKey
+    state: Checkpoint
+    time_ms: int = 0
 
 
 class LedgerWatch:
     """What a node remembers of the coordinator's ledger; see the module."""
 
-    def __init__(self, path: Path, *, member: str, identity: Identity) -> None:
-        """Open the memory, or begin one.
+    def __init__(
+        self,
+        ledger: LedgerStore,
+        *,
+        member: str,
+        identity: Identity,
+        now_ms: Callable[[], int],
+    ) -> None:
+        """Remember by the node's own ledger, which was begun.
 
-        Raises:
-            RefusedError: The file cannot be used.
+        Args:
+            ledger: The node's own.
+            member: The node's name.
+            identity: The node's, which cosigns.
+            now_ms: Milliseconds since 1970 UTC.
         """
-        key = cosigner_key(member, identity.public)
-        self._witness = Witness(path, key=key, sign=identity.sign_note)
+        self._ledger = ledger
+        self._key = cosigner_key(member, identity.public)
+        self._identity = identity
+        self._now_ms = now_ms
+        self._followed: dict[str, _Followed] = {}
+        self._read = 0
 
     def trust(self, log: VerifierKey, *, allowed: Collection[str]) -> None:
         """Follow a ledger: the first that a run names, and later no other unless it is allowed.
 
         Raises:
-            RefusedError: This node follows another one, or the same under another key.
+            RefusedError: This node follows another one, or the same under another key; or its own
+                ledger cannot be used.
         """
-        known = self._witness.origins()
-        if known and log.name not in known and log.name not in allowed:
-            raise RefusedError(
-                f"This node follows the ledger {known[0]}, and the run names {log.name}; where "
-                "a new one was begun, add it to ledgers in the node's policy."
-            )
+        body = {"origin": log.name, "key": log.public.hex()}
         try:
-            self._witness.trust(log, origin=log.name)
-        except NotVerifiedError as fault:
-            raise RefusedError(f"The run's ledger has another key than before: {fault}.") from None
+            with self._ledger.turn() as turn:
+                self._refresh(turn)
+                known = self._followed.get(log.name)
+                if known is not None and known.key != log:
+                    raise RefusedError(
+                        f"The run's ledger {log.name} has another key than the one that this node "
+                        "follows; ask its operator."
+                    )
+                if known is None and self._followed and log.name not in allowed:
+                    first = next(iter(self._followed))
+                    raise RefusedError(
+                        f"This node follows the ledger {first}, and the run names {log.name}; "
+                        "where a new one was begun, add it to ledgers in the node's policy."
+                    )
+                if known is None:
+                    turn.append("ledger.followed", body, time_ms=self._now_ms())
+        except InputError as failure:
+            raise RefusedError(f"{failure}; this node follows no ledger then.") from None
 
     def seen(self, origin: str) -> int:
-        """Entries of the ledger when this node cosigned it last; 0 of one that it does not know."""
-        return self._witness.seen(origin)
+        """Entries of the ledger when this node cosigned it last; 0 of one that it does not know.
+
+        Raises:
+            InputError: The node's own ledger cannot be read.
+        """
+        with self._ledger.turn(durable=False) as turn:
+            self._refresh(turn)
+        known = self._followed.get(origin)
+        return 0 if known is None else known.state.size
 
     def cosign(self, state: SignedState, *, time_s: int) -> bytes:
         """Remember a state of the ledger, durably, and return the cosignature, 72 bytes.
@@ -61,15 +116,63 @@ class LedgerWatch:
         Raises:
             StaleError: The proof begins at another size than this node remembers.
             NotVerifiedError: It does not follow on what this node cosigned before.
-            RefusedError: It cannot be remembered.
+            RefusedError: It cannot be remembered; it was not cosigned.
         """
-        return self._witness.cosign(
-            state.checkpoint, old=state.old, proof=state.growth, time_s=time_s
-        ).signature
+        shown = parse_checkpoint_text(parse_note(state.checkpoint).text)
+        try:
+            with self._ledger.turn() as turn:
+                self._refresh(turn)
+                known = self._followed.get(shown.origin)
+                if known is None:
+                    raise NotVerifiedError(f"this node does not follow the ledger {shown.origin}")
+                open_checkpoint(state.checkpoint, known.key)
+                check_follows(known.state, shown, state.old, state.growth)
+                if shown.size > known.state.size:
+                    body = {
+                        "origin": shown.origin,
+                        "leaves": shown.size,
+                        "root": shown.root.hex(),
+                    }
+                    turn.append("ledger.cosigned", body, time_ms=self._now_ms())
+                # a time that was told is never taken back
+                at_s = max(time_s, known.time_ms // 1000)
+        except InputError as failure:
+            raise RefusedError(f"{failure}; nothing was cosigned.") from None
+        # The turn is over, so it is on disk.
+        return cosign(shown, key=self._key, sign=self._identity.sign_note, time_s=at_s).signature
+
+    def _refresh(self, turn: Turn) -> None:
+        """Take in what the node's own ledger says since the last look."""
+        if turn.size < self._read:
+            self._followed.clear()
+            self._read = 0
+        for leaf in turn.leaves(self._read):
+            # a look at the bytes spares parsing every entry
+            if b'"kind":"ledger.' in leaf:
+                self._take(parse_leaf(leaf))
+        self._read = turn.size
+
+    def _take(self, entry: Entry) -> None:
+        body = entry.body
+        origin = str(body["origin"])
+        if entry.kind == "ledger.followed":
+            key = log_key(origin, bytes.fromhex(str(body["key"])))
+            self._followed[origin] = _Followed(key, Checkpoint(origin, 0, EMPTY_ROOT))
+        elif entry.kind == "ledger.cosigned":
+            known = self._followed[origin]
+            known.state = Checkpoint(
+                origin, int(str(body["leaves"])), bytes.fromhex(str(body["root"]))
+            )
+            known.time_ms = entry.time_ms
 
 
 def require_on_record(
-    record: RecordedSum, log: VerifierKey, expected: Mapping[str, object], *, member: str
+    record: RecordedSum,
+    log: VerifierKey,
+    expected: Mapping[str, object],
+    *,
+    member: str,
+    survivors: Collection[str],
 ) -> None:
     """Return if the ledger has this very sum, with what it costs and this node's own head.
 
@@ -78,6 +181,7 @@ def require_on_record(
         log: Who signs the ledger.
         expected: Each field of `sum.reserved`; of `nodes`, what must be said of `member`.
         member: This node.
+        survivors: Over whom the sum is to be opened; each of them must have its head there.
 
     Raises:
         ProtocolError: The entry says something else, or is not in the signed state.
@@ -97,7 +201,11 @@ def require_on_record(
     own = dict(expected)
     head = own.pop("nodes")
     wrong = [name for name, value in own.items() if said[name] != value]
-    if not isinstance(nodes, dict) or nodes.get(member) != head:
+    if (
+        not isinstance(nodes, dict)
+        or nodes.get(member) != head
+        or not nodes.keys() >= set(survivors)
+    ):
         wrong.append("nodes")
     if wrong:
         raise ProtocolError(
@@ -113,7 +221,16 @@ def require_cosigned(
     *,
     member: str,
 ) -> None:
-    """Return if more than two thirds of the holders of this node's shares cosigned that state.
+    """Return if more than two thirds of the run's members cosigned that state.
+
+    Above 32 members: of those who hold this node's shares in a sum over all.
+
+    Args:
+        record: The sum's.
+        log: Who signs the ledger.
+        cosignatures: Member -> its cosignature.
+        cohort: All members of the run, whatever group the sum is of.
+        member: This node.
 
     Raises:
         CohortError: Fewer did.

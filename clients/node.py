@@ -24,7 +24,7 @@ from clients.common_model import CommonModel
 from clients.contract import DataContract
 from clients.examples import Examples
 from clients.learner import WATCH_ROWS, Learner, split_validation
-from clients.ledger_files import LEDGER, WITNESS
+from clients.ledger_files import LEDGER
 from clients.ledger_watch import LedgerWatch, StaleError, require_cosigned, require_on_record
 from clients.members import MemberRows
 from clients.model import architecture_digest, from_vector, to_vector
@@ -43,6 +43,7 @@ from privacy.identity import Identity, verify_signature
 from privacy.ledger.beginning import begin_ledger
 from privacy.ledger.entry import STATISTICS, UPDATE, key_of
 from privacy.ledger.grammar import CONSENT_DOMAIN
+from privacy.ledger.head import HEAD_DOMAIN, head_message
 from privacy.ledger.sqlite import SqliteLedger
 from privacy.ledger.store import append
 from privacy.manifest import SIGNING_DOMAIN, Manifest
@@ -107,6 +108,8 @@ from privacy.sum_context import (
 from privacy.tally import metrics
 
 Floats = NDArray[np.float64]
+UNITS = " (units)"
+"""After a run's name: what it tells of single units, where it protects whole organisations."""
 _REASON_CHARACTERS_MAX = 400
 
 
@@ -258,11 +261,16 @@ class Node:
         work = Learner(settings.contract, spec, settings.device, plan=manifest.privacy)
         if manifest.privacy is not None:
             _require_covered(work, spec, manifest.privacy)
-        self._books().trust(manifest.log, allowed=settings.policy.ledgers)
+        if manifest.run.endswith(UNITS):
+            raise RefusedError(f"A run's name may not end with {UNITS!r}; choose another.")
         budget = self._budget(manifest)
         planned = manifest.planned_receipts(stages=work.stages, rounds=spec.training.rounds)
         budget.check(planned)
-        # (5) it is new here, also after a restart: one run, one set of keys, one answer a sum
+        # (5) its releases will be on record in the ledger that this node follows
+        self._books().trust(manifest.log, allowed=settings.policy.ledgers)
+        rows = settings.rows(spec.fold)
+        digest = rows_digest(rows, run=run, home=settings.home, entropy=self._entropy)
+        # (6) it is new here, also after a restart: one run, one set of keys, one answer a sum
         self._remember(manifest, run)
         key, offer = offer_key(
             settings.identity,
@@ -271,10 +279,9 @@ class Node:
             directory=directory,
             entropy=self._entropy,
         )
-        rows = settings.rows(spec.fold)
         if manifest.privacy is not None and manifest.privacy.parts == "apart":
             _require_apart(settings.contract, rows)
-        self._note_rows(manifest, rows)
+        self._note_rows(manifest, digest)
         budget.promise(manifest.run, planned)
         self._sessions[run] = Session(
             manifest=manifest,
@@ -305,7 +312,7 @@ class Node:
         except (OSError, InputError):
             raise RefusedError("This node cannot write its own folder.") from None
         self._watch = LedgerWatch(
-            settings.home / WITNESS, member=self.member, identity=settings.identity
+            self._ledger, member=self.member, identity=settings.identity, now_ms=_now_ms
         )
 
     def _books(self) -> LedgerWatch:
@@ -321,12 +328,12 @@ class Node:
         with suppress(InputError, RefusedError):
             append(self._ledger, "run.refused", body, time_ms=_now_ms())
 
-    def _note_rows(self, manifest: Manifest, rows: MemberRows) -> None:
+    def _note_rows(self, manifest: Manifest, digest: bytes) -> None:
         """Bind the run to the rows that it is about, by a hash that tells nothing of them."""
         body = {
             "run": manifest.run,
             "contract": manifest.contract,
-            "rows": rows_digest(rows, self._settings.home, self._entropy).hex(),
+            "rows": digest.hex(),
         }
         append(self._ledger, "rows.read", body, time_ms=_now_ms())
 
@@ -364,7 +371,11 @@ class Node:
         return self._budget(replace(manifest, privacy=None))
 
     def _remember(self, manifest: Manifest, run: bytes) -> None:
-        body = {"run": manifest.run, "manifest": run.hex()}
+        body = {
+            "run": manifest.run,
+            "manifest": run.hex(),
+            "origin": manifest.ledger["origin"],
+        }
         try:
             with self._ledger.turn() as turn:
                 key = key_of("run.joined", body)
@@ -524,7 +535,7 @@ class Node:
             # what it tells of single units is not bounded, and a later cap has to know
             plain = replace(session.manifest, privacy=None)
             exact = plain.receipt(step.name, step.round, step.length)
-            session.units_budget.reserve(f"{run} (units)", step.name, step.round, exact)
+            session.units_budget.reserve(f"{run}{UNITS}", step.name, step.round, exact)
         return session.budget.reserve(run, step.name, step.round, receipt)
 
     def _seal(
@@ -561,6 +572,9 @@ class Node:
             length=values.size,
             leaves=session.head.leaves,
             root=bytes.fromhex(session.head.root),
+            signature=self._settings.identity.sign(
+                HEAD_DOMAIN, head_message(context.digest(), session.head)
+            ),
             witnessed=self._books().seen(session.manifest.ledger["origin"]),
         )
         return reply, sealed.payload
@@ -577,7 +591,7 @@ class Node:
         step, cohort = self._under_way(session, request.context)
         cohort.require_survivors(request.survivors)
         session.require_no_difference(step, cohort, request.context, request.survivors)
-        self._require_on_record(session, step, request.context, request.record)
+        self._require_on_record(session, step, request)
         vote = session.agreed.sealer.vote(request.context, request.survivors)
         cosignature = self._cosign(request.record.state)
         session.records[request.context] = request.record
@@ -585,9 +599,7 @@ class Node:
         session.note_signed(step, cohort, request.context, request.survivors)
         return Voted(member=self.member, signature=vote.signature, cosignature=cosignature)
 
-    def _require_on_record(
-        self, session: Session, step: Step, context: bytes, record: RecordedSum
-    ) -> None:
+    def _require_on_record(self, session: Session, step: Step, request: SurvivorsNotice) -> None:
         manifest, mine, head = session.manifest, step.of(self.member), session.head
         if head is None:
             raise ProtocolError("That sum is not under way here; nothing is told of another.")
@@ -599,12 +611,24 @@ class Node:
             "asked": list(step.cohorts[mine].members),
             "schema": step.contexts[mine].schema.hex(),
             "model": step.contexts[mine].model.hex(),
-            "context": context.hex(),
+            "context": request.context.hex(),
             "protection": manifest.protection,
             "receipt": receipt.to_json(),
-            "nodes": {"leaves": head.leaves, "root": head.root},
+            "nodes": {
+                "leaves": head.leaves,
+                "root": head.root,
+                "signature": self._settings.identity.sign(
+                    HEAD_DOMAIN, head_message(request.context, head)
+                ).hex(),
+            },
         }
-        require_on_record(record, manifest.log, expected, member=self.member)
+        require_on_record(
+            request.record,
+            manifest.log,
+            expected,
+            member=self.member,
+            survivors=request.survivors,
+        )
 
     def _witness(self, request: StateNotice) -> Cosigned:
         """Cosign the ledger outside of runs: it is only ever the one that this node follows."""
@@ -645,12 +669,12 @@ class Node:
         return Released(member=self.member, seeds=dict(release.seeds), signature=release.signature)
 
     def _reveal(self, session: Session, request: RevealRequest) -> Revealed:
-        _, cohort = self._under_way(session, request.context)
+        self._under_way(session, request.context)
         require_cosigned(
             self._record_of(session, request.context),
             session.manifest.log,
             request.cosignatures,
-            cohort,
+            session.agreed.everyone,
             member=self.member,
         )
         answer = session.agreed.sealer.reveal(

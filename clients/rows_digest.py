@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +19,25 @@ _KEY_BYTES = 32
 _FILE = "rows.key"
 
 
-def rows_digest(rows: MemberRows, home: Path, entropy: Entropy) -> bytes:
+def rows_digest(rows: MemberRows, *, run: bytes, home: Path, entropy: Entropy) -> bytes:
     """Return HMAC-SHA256 over the rows, 32 bytes, under a key that stays in the node's folder.
 
-    The same rows in the same order have the same digest at this node. Whoever has not the key can
-    test no guess of a row against it; a node that shows its key and its rows proves what it read.
+    The same rows in the same order have the same digest in one run, and another in every other
+    run: two of them do not tell whether rows changed. Whoever has not the key can test no guess of
+    a row against it; a node that shows its key and its rows proves what it read.
+
+    Args:
+        rows: As they were read.
+        run: Digest of the run's manifest.
+        home: The node's folder.
+        entropy: Makes the key, the first time.
 
     Raises:
         InputError: The key cannot be kept.
     """
-    code = hmac.new(_key(home, entropy), digestmod=hashlib.sha256)
+    code = hmac.new(_key(home, entropy), run, digestmod=hashlib.sha256)
     for part in (rows.train, rows.test):
-        # framed as a whole too: no column can pass from one part to the other
-        code.update(framed(framed(*_columns(part))))
+        code.update(framed(*_columns(part)))
     return code.digest()
 
 
@@ -59,12 +66,25 @@ def _key(home: Path, entropy: Entropy) -> bytes:
     path = home / _FILE
     try:
         if not path.exists():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(entropy(_KEY_BYTES))
+            _make(path, entropy(_KEY_BYTES))
         key = path.read_bytes()
     except OSError as failure:
         raise InputError(f"{path}: cannot be used ({failure.strerror}).") from None
     if len(key) != _KEY_BYTES:
         raise InputError(f"{path}: is no key of {_KEY_BYTES} bytes; restore it from a copy.")
     return key
+
+
+def _make(path: Path, key: bytes) -> None:
+    """Write the key whole or not at all; where another process was first, its key stands."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key)
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(part, path)
+    finally:
+        part.unlink(missing_ok=True)

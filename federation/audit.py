@@ -34,6 +34,8 @@ from privacy.verify import STEPS, Verdict, verify_bundle, verify_data
 if TYPE_CHECKING:
     from federation.compliance import Finding
 
+_CLOCKS_S_MAX = 86_400
+
 
 @dataclass(frozen=True, slots=True)
 class Audit:
@@ -75,6 +77,14 @@ class Audit:
             parts.append(
                 f"{len(found.nodes)} nodes' own ledgers say the same of {compared} releases."
             )
+        elsewhere = sum(node.elsewhere for node in found.nodes)
+        if elsewhere:
+            parts.append(f"On record with another coordinator: {elsewhere} releases of nodes.")
+        late = [node.owner for node in found.nodes if node.clocks_s > _CLOCKS_S_MAX]
+        if late:
+            parts.append(f"Clocks differed by more than a day: {', '.join(late)}; caps go by them.")
+        if found.set_back:
+            parts.append(f"Own ledgers that were set back: {', '.join(found.set_back)}.")
         if found.missing:
             parts.append(f"Not compared, as not at hand: {', '.join(found.missing)}.")
         if found.unfinished:
@@ -116,12 +126,12 @@ class Audit:
         if not self.verdict.privacy:
             return None
         table = Table(title="privacy, computed again from the receipts (add or remove one unit)")
-        for name in ("unit", "contract", "cohort", "releases", "epsilon", "if all others collude"):
+        for name in ("unit", "data set", "cohort", "releases", "epsilon", "if all others collude"):
             table.add_column(name)
         for one in self.verdict.privacy:
             table.add_row(
                 one.unit,
-                f"{one.contract[:12]}..",
+                one.dataset,
                 one.cohort,
                 str(one.releases),
                 epsilon_text(one.epsilon),

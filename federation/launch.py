@@ -399,7 +399,7 @@ class _Launch:
         """Record the end of a run that did not finish; nothing here may hide the reason."""
         for run in list(self.ledger.unfinished):
             with suppress(TacitError, ValueError):
-                self.ledger.record("run.stopped", {"run": run, "reason": _printable(reason)[:500]})
+                self.ledger.stop(run, _printable(reason)[:500])
         with suppress(TacitError, OSError):
             self.folder.log(f"stopped: {reason}")
             self.folder.state(

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from aggregator.ports import Recorded, State
 from privacy.errors import NotVerifiedError
@@ -17,6 +17,7 @@ from privacy.ledger.checkpoint import (
     verify_cosignature,
     with_cosignatures,
 )
+from privacy.ledger.entry import key_of, parse_leaf
 from privacy.ledger.keys import cosigner_key, log_key
 from privacy.ledger.merkle import Frontier, frontier_at
 from privacy.ledger.note import (
@@ -51,7 +52,7 @@ class LedgerRecorder:
     origin: str = field(init=False)
     unfinished: list[str] = field(default_factory=list)
     _tree: Frontier = field(init=False)
-    _kept: dict[str, int] = field(default_factory=dict)
+    _kept: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Begin the ledger where it is new; take it over where others may write to it too.
@@ -124,13 +125,42 @@ class LedgerRecorder:
         before = kept.get(state.size, state.note)
         note = with_cosignatures(before, _that_fit(before, lines))
         self.store.keep_checkpoint(state.size, note)
-        last = self._kept.get(run)
-        if last is not None and last != state.size and last not in self._others(run):
+        last, many = self._kept.get(run, (state.size, 0))
+        # a state with more cosignatures says of the sums before it what this one may not
+        spare = last not in self._others(run) and many <= len(cosignatures)
+        if last != state.size and spare:
             self.store.drop_checkpoint(last)
-        self._kept[run] = state.size
+        self._kept[run] = state.size, len(cosignatures)
+
+    def stop(self, run: str, reason: str) -> None:
+        """Record that a run ended early, unless its end is on record.
+
+        Whoever is interrupted while an entry is written does not know whether it was.
+        """
+        with self.store.turn() as turn:
+            ends = (key_of(kind, {"run": run}) for kind in ("run.finished", "run.stopped"))
+            if not any(key is not None and turn.find(key) for key in ends):
+                turn.append("run.stopped", {"run": run, "reason": reason}, time_ms=now_ms())
+        self.unfinished.remove(run)
+
+    def heads(self) -> Mapping[bytes, int]:
+        """See the port."""
+        keys: dict[str, Mapping[str, str]] = {}
+        found: dict[bytes, int] = {}
+        for leaf in self.store.leaves():
+            # a look at the bytes spares parsing every entry
+            if b'"kind":"run.started"' not in leaf and b'"kind":"sum.reserved"' not in leaf:
+                continue
+            body: dict[str, Any] = dict(parse_leaf(leaf).body)
+            if "members" in body:
+                keys[body["run"]] = body["members"]
+            for member, head in body.get("nodes", {}).items():
+                public = bytes.fromhex(keys[body["run"]][member])
+                found[public] = max(found.get(public, 0), head["leaves"])
+        return found
 
     def _others(self, run: str) -> set[int]:
-        return {size for name, size in self._kept.items() if name != run}
+        return {size for name, (size, _) in self._kept.items() if name != run}
 
 
 def _that_fit(note: bytes, lines: Sequence[NoteSignature]) -> list[NoteSignature]:

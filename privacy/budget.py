@@ -42,7 +42,7 @@ from privacy.budget_record import (
     Release,
     ReleaseKey,
 )
-from privacy.errors import InputError, NotVerifiedError, ProtocolError, RefusedError
+from privacy.errors import BudgetError, InputError, NotVerifiedError, ProtocolError, RefusedError
 from privacy.identity import verify_signature
 from privacy.ledger.entry import Body, Entry
 from privacy.ledger.merkle import Frontier, frontier_at
@@ -380,7 +380,7 @@ class Budget:
                 try:
                     admit(terms, charges, events)
                 except RefusedError as refusal:
-                    raise RefusedError(
+                    raise BudgetError(
                         f"the budget of {account.terms.dataset} ({account.terms.unit}, {cohort}, "
                         f"against {reading.against}): {refusal}"
                     ) from None

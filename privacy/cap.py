@@ -4,13 +4,10 @@ The rule is `privacy.accounting.filter`'s, applied to each reservation as it was
 library alone.
 """
 
-from dataclasses import replace
-
-from privacy.accounting.rdp import added, capacity, renyi
-from privacy.budget_record import RESERVED, Record
-from privacy.errors import NotVerifiedError
+from privacy.accounting.rdp import capacity
+from privacy.budget_record import RESERVED, Record, release_key
+from privacy.errors import InputError, NotVerifiedError
 from privacy.ledger.entry import Entry
-from privacy.receipt import Receipt
 
 # A node adds its charges up in another order, and both sides round upward.
 _ROUNDING = 1e-9
@@ -24,20 +21,18 @@ def require_within_caps(record: Record, entry: Entry) -> None:
     """
     if entry.kind != RESERVED:
         return
-    receipt = Receipt.from_json(entry.body["receipt"])
-    account = record.accounts[str(entry.body["dataset"]), receipt.unit]
+    key = release_key(entry.body)
+    account = record.owners[key]
     since_ms = account.since_ms(entry.time_ms)
     for reading in account.readings():
         if reading.cap is None:
             continue
-        most = capacity(reading.cap, account.terms.delta, reading.order)
-        for cohort in receipt.cohorts:
-            counts = account.counts(reading, cohort, since_ms)
-            loss = added(
-                renyi(replace(event, steps=event.steps * count), reading.order)
-                for event, count in counts.items()
-            )
-            if not loss <= most * (1 + _ROUNDING):
+        try:
+            most = capacity(reading.cap, account.terms.delta, reading.order)
+        except InputError as error:
+            raise NotVerifiedError(f"entry {entry.index} reserves where {error}") from None
+        for cohort in account.releases[key].receipt.cohorts:
+            if not account.loss(reading, cohort, since_ms) <= most * (1 + _ROUNDING):
                 raise NotVerifiedError(
                     f"entry {entry.index} reserves more than the cap of epsilon {reading.cap:g} "
                     f"against {reading.against} holds"

@@ -4,6 +4,7 @@
     +-- InputError            (2) a file, key or option that was given cannot be used
     +-- RefusedError          (1) understood, and the answer is no
         +-- DataError         rows do not keep their contract
+        +-- BudgetError       a privacy budget does not hold a release
         +-- ProtocolError     a message is malformed, repeated, forged or from another round
         |   +-- CohortError   too few members, or not the agreed ones, for a sum
         +-- NotVerifiedError  a ledger does not hold what it claims
@@ -31,6 +32,10 @@ class RefusedError(TacitError):
 
 class DataError(RefusedError):
     """Rows do not keep their contract."""
+
+
+class BudgetError(RefusedError):
+    """A privacy budget does not hold a release; the sentence says what was spent, anywhere."""
 
 
 class ProtocolError(RefusedError):

@@ -261,6 +261,7 @@ class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="seale
         length: Values in it.
         leaves: Entries of the node's own ledger, which has this release.
         root: Their root.
+        signature: By its identity, over both and the sum's context.
         witnessed: Entries of the coordinator's ledger when this node cosigned it last.
     """
 
@@ -271,6 +272,7 @@ class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="seale
     length: Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
     leaves: Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
     root: Digest
+    signature: Signature
     witnessed: Natural
 
 

@@ -115,7 +115,7 @@ def _count(low: int) -> Callable[[object], bool]:
 
 _CHECKS: Final[Mapping[str, Callable[[object], bool]]] = {
     "noise": lambda value: value in get_args(Noise),
-    "mechanism": lambda value: value in {"gaussian", "discrete_gaussian"},
+    "mechanism": lambda value: value in ("gaussian", "discrete_gaussian"),
     "unit": lambda value: isinstance(value, str) and bool(value),
     "parts": lambda value: value in get_args(Parts),
     "rate": _number(_SMALLEST, 1.0),

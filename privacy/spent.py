@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 from privacy.accounting.event import Event, event_of, merged, solo_event_of
 from privacy.accounting.rdp import epsilon
@@ -15,6 +16,7 @@ from privacy.ledger.grammar import Run
 from privacy.receipt import Receipt
 
 _DELTA = 1e-5
+_Member: TypeAlias = tuple[str, bytes]  # name and key: one name may be two members of two contracts
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Spent:
     """One cohort of units of one data set, at the member whose units it cost most.
 
     Attributes:
-        contract: Digest of the data contract, 64 hexadecimal digits.
+        dataset: The data contract's name, as runs declared it.
         unit: Whom the figures are about.
         cohort: "training" or "test".
         member: Whose units were told of most.
@@ -34,7 +36,7 @@ class Spent:
         delta: The smallest of the runs' plans.
     """
 
-    contract: str
+    dataset: str
     unit: str
     cohort: str
     member: str
@@ -46,17 +48,20 @@ class Spent:
 
 
 def spent(runs: Iterable[Run]) -> tuple[Spent, ...]:
-    """Compose all receipts, by contract, unit, cohort and member."""
-    found: dict[tuple[str, str, str], dict[str, list[Receipt]]] = {}
+    """Compose all receipts, by data set, unit, cohort and member.
+
+    A contract that was edited is about the same rows, and what was told of them adds up.
+    """
+    found: dict[tuple[str, str, str], dict[_Member, list[Receipt]]] = {}
     plans = []
     for run in runs:
         if run.agreed.privacy is not None:
             plans.append(run.agreed.privacy)
         for members, receipt in run.spent:
             for cohort in receipt.cohorts:
-                by_member = found.setdefault((run.agreed.contract, receipt.unit, cohort), {})
+                by_member = found.setdefault((run.dataset, receipt.unit, cohort), {})
                 for member in members:
-                    by_member.setdefault(member, []).append(receipt)
+                    by_member.setdefault((member, run.keys[member]), []).append(receipt)
     colluders = max((plan.colluders for plan in plans), default=0)
     delta = min((plan.delta for plan in plans), default=_DELTA)
     return tuple(
@@ -67,12 +72,12 @@ def spent(runs: Iterable[Run]) -> tuple[Spent, ...]:
 
 def _worst(
     key: tuple[str, str, str],
-    by_member: dict[str, list[Receipt]],
+    by_member: dict[_Member, list[Receipt]],
     *,
     colluders: int,
     delta: float,
 ) -> Spent:
-    contract, unit, cohort = key
+    dataset, unit, cohort = key
     figures = {
         name: (
             _epsilon(merged(event_of(one, colluders=colluders) for one in receipts), delta),
@@ -83,10 +88,10 @@ def _worst(
     member = max(sorted(figures), key=lambda name: figures[name])
     both = [None if math.isinf(value) else value for value in figures[member]]
     return Spent(
-        contract=contract,
+        dataset=dataset,
         unit=unit,
         cohort=cohort,
-        member=member,
+        member=member[0],
         releases=len(by_member[member]),
         epsilon=both[0],
         solo_epsilon=both[1],

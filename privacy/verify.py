@@ -6,20 +6,20 @@ verifier, written apart with the standard library alone, is privacy/verify_alone
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from privacy.budget_record import Record
 from privacy.cap import require_within_caps
-from privacy.errors import NotVerifiedError
+from privacy.errors import InputError, NotVerifiedError
 from privacy.ledger.bundle import Bundle, Log, read_bundle
-from privacy.ledger.checkpoint import cosigners, open_checkpoint, parse_checkpoint_text
+from privacy.ledger.checkpoint import cosigned_at, open_checkpoint, parse_checkpoint_text
 from privacy.ledger.entry import Entry, parse_leaf
 from privacy.ledger.grammar import Anchor, Reading, Run, follow, rotated
 from privacy.ledger.head import LedgerHead, in_order
 from privacy.ledger.keys import cosigner_key, log_key
-from privacy.ledger.merkle import leaf_hash, root_of, verify_consistency
-from privacy.ledger.note import parse_note
+from privacy.ledger.merkle import frontier_at, leaf_hash, node_hash, verify_consistency
+from privacy.ledger.note import VerifierKey, parse_note
 from privacy.ledger.trust import TrustPolicy, parse_policy
 from privacy.spent import Spent, spent
 
@@ -48,6 +48,10 @@ class NodeFound:
         releases: That it reserved and did not take back.
         pending: Of these, how many it does not know to have been accepted; spent all the same.
         compared: How many of them were found on the coordinator's side too.
+        witnessed: States of the coordinator's ledger that it cosigned, each found there.
+        elsewhere: Releases of runs that are on record in another coordinator's ledger.
+        terms: How often it set, or changed, what its policy allows.
+        clocks_s: By how many seconds its clock and the coordinator's differed at most.
     """
 
     owner: str
@@ -55,6 +59,10 @@ class NodeFound:
     releases: int
     pending: int
     compared: int
+    witnessed: int
+    elsewhere: int
+    terms: int
+    clocks_s: int
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,8 @@ class Verdict:
         unfinished: Runs that neither finished nor stopped, in the order of their start.
         nodes: Members' own ledgers.
         missing: Members with releases whose own ledger is not there to compare.
+        set_back: Members whose own ledgers were set back, as they signed two releases at one size.
+        launchers: Public keys of who started the runs; compare them with those that you know.
         privacy: What the receipts cost, for each contract, unit and cohort of units.
         steps: What each step found, in order, for people.
     """
@@ -88,22 +98,35 @@ class Verdict:
     unfinished: tuple[str, ...]
     nodes: tuple[NodeFound, ...]
     missing: tuple[str, ...]
+    set_back: tuple[str, ...]
+    launchers: tuple[str, ...]
     privacy: tuple[Spent, ...]
     steps: tuple[str, ...]
 
 
 @dataclass
 class _Read:
-    """A log while it is checked."""
+    """A log while it is checked.
+
+    Attributes:
+        log: As it was handed over.
+        entries: Of its leaves.
+        levels: Its tree: hashes of all complete subtrees, of single leaves first.
+        states: Sizes of its signed states.
+    """
 
     log: Log
     entries: list[Entry] = field(default_factory=list)
-    hashes: list[bytes] = field(default_factory=list)
-    roots: dict[int, bytes] = field(default_factory=dict)
+    levels: list[list[bytes]] = field(default_factory=list)
+    states: list[int] = field(default_factory=list)
 
     @property
     def size(self) -> int:
-        return len(self.hashes)
+        return len(self.log.leaves)
+
+    def root(self, size: int) -> bytes:
+        """The root of the first `size` entries, of so many as there are at most."""
+        return frontier_at(lambda level, place: self.levels[level][place], size).root()
 
 
 Heads = Mapping[str, Sequence[LedgerHead]]
@@ -144,11 +167,16 @@ def verify_bundle(
            members, over what the manifest and the entries before make of each sum.
         7. Witnesses: for each run, more than two thirds of its members cosigned a state that has
            its last opened sum on record; the policy's quorum cosigned the newest state; every head
-           that somebody remembered is found at its size.
-        8. Nodes' ledgers: each is its member's, and never reserves more than its caps hold.
-        9. Both sides: what a node said of its own ledger with each sum is what is there, and it
-           had reserved that very release by then; what a node knows to have been accepted is on
-           the coordinator's side.
+           that somebody remembered is found at its size. A policy that an auditor gives needs the
+           coordinator's ledger to be there; it may name any key of that ledger's history.
+        8. Nodes' ledgers: each is its member's, and never reserves more than its caps hold. No
+           two of them share a key, or hold budgets of one owner for the same data set and unit.
+        9. Both sides: what a node signed of its own ledger with each vector that it sent, opened or
+           not, is what is there, and it had reserved that very release by then, of the data set
+           that the run declared, and never took it back. Each state of the coordinator's ledger
+           that a node cosigned is there; what it knows to have been accepted is on record there,
+           in a run of which it is a member; and nobody else goes by its name in runs about its
+           rows. Runs of another coordinator are counted and not compared.
        10. Privacy: every epsilon is computed again from receipts; none is read.
 
     Args:
@@ -195,27 +223,23 @@ def verify_bundle(
     signatures = sum(run.signatures for run in runs)
     found.append(f"{len(runs)} runs keep the protocol; {signatures} signatures hold")
     with _Step(7):
-        chosen = parse_policy(bundle.policy) if policy is None else policy
+        chosen = _policy_of(bundle) if policy is None else policy
+        if coordinator is None and policy is not None and (policy.logs or policy.quorum):
+            raise NotVerifiedError("the policy is about a coordinator's ledger, and there is none")
         cosigned = _require_witnesses(coordinator, runs, chosen)
         remembered = _require_heads(logs, heads or {})
     found.append(
         f"every opened sum is in a state that two thirds of its members cosigned; "
         f"{len(cosigned)} cosigned the newest; {remembered} remembered states found"
     )
-    records: dict[bytes, tuple[_Read, Record]] = {}
-    for read in logs:
-        if read.log.role == "node":
-            with _Step(8, read.log):
-                records[_node_key(read)] = (read, _own_record(read))
+    records = _own_records(logs)
     found.append(f"{len(records)} nodes' ledgers; none reserved more than its caps")
     nodes = []
-    for public, (read, record) in records.items():
+    for read, record in records:
         with _Step(9, read.log):
-            anchors = reading.anchors.get(public, [])
-            nodes.append(_compared(read, record, anchors, reading, known=coordinator is not None))
-    missing = sorted(
-        {anchors[0].member for key, anchors in reading.anchors.items() if key not in records}
-    )
+            nodes.append(_compared(read, record, reading, coordinator))
+    owned = {key for _, record in records for key in record.keys}
+    missing = sorted({told[0].member for key, told in reading.told.items() if key not in owned})
     found.append(
         f"{sum(node.compared for node in nodes)} releases are the same on both sides"
         + (f"; {len(missing)} members' own ledgers are not here" if missing else "")
@@ -228,7 +252,7 @@ def verify_bundle(
     size = 0 if coordinator is None else coordinator.size
     return Verdict(
         leaves=size,
-        root="" if coordinator is None else root_of(coordinator.hashes).hex(),
+        root="" if coordinator is None else coordinator.root(size).hex(),
         runs=len(runs),
         rounds=sum(run.committed for run in runs),
         releases=sum(run.releases for run in runs),
@@ -238,6 +262,8 @@ def verify_bundle(
         unfinished=tuple(name for name, run in reading.runs.items() if not run.ended),
         nodes=tuple(nodes),
         missing=tuple(missing),
+        set_back=tuple(sorted(reading.set_back)),
+        launchers=tuple(sorted({run.launcher for run in runs})),
         privacy=costs,
         steps=tuple(found),
     )
@@ -253,13 +279,18 @@ class _Step:
         return None
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, NotVerifiedError):
+        # What no honest writer writes may break what reads it, and that is no leave to pass.
+        refusals = NotVerifiedError | InputError | ValueError | TypeError | ArithmeticError
+        if isinstance(error, refusals):
             where = f"step {self._number} ({STEPS[self._number]})"
             if self._log is not None:
                 where += f", ledger of {self._log.owner}"
             if self._index is not None:
                 where += f", entry {self._index}"
-            raise NotVerifiedError(f"{where}: {error}") from None
+            foreseen = isinstance(error, NotVerifiedError)
+            raise NotVerifiedError(
+                f"{where}: {error if foreseen else f'it cannot be read: {error}'}"
+            ) from None
 
 
 def _require_form(logs: Sequence[_Read]) -> None:
@@ -281,9 +312,16 @@ def _parsed(leaves: Iterable[bytes]) -> Iterator[Entry]:
             raise NotVerifiedError(f"entry {place}: {error}") from None
 
 
+def _policy_of(bundle: Bundle) -> TrustPolicy:
+    try:
+        return parse_policy(bundle.policy)
+    except InputError as error:
+        raise NotVerifiedError(f"the bundle's own policy cannot be used: {error}") from None
+
+
 def _require_tree(read: _Read) -> None:
     log = read.log
-    read.hashes = [leaf_hash(leaf) for leaf in log.leaves]
+    read.levels = _levels([leaf_hash(leaf) for leaf in log.leaves])
     sizes = []
     for note in log.checkpoints:
         state = parse_checkpoint_text(parse_note(note).text)
@@ -291,23 +329,30 @@ def _require_tree(read: _Read) -> None:
             raise NotVerifiedError(
                 f"entry {read.size}: the ledger was cut off; a signed state has {state.size}"
             )
-        root = root_of(read.hashes[: state.size])
-        if state.root != root:
+        if state.root != read.root(state.size):
             raise NotVerifiedError(
                 f"the signed state of {state.size} entries has another root than these entries: "
                 "one of them was changed, added or taken out"
             )
         sizes.append(state.size)
-        read.roots[state.size] = root
     if sizes != sorted(set(sizes)):
         raise NotVerifiedError("the signed states are not in order")
     steps = list(pairwise(sizes))
     if [(proof.old, proof.new) for proof in log.proofs] != steps:
         raise NotVerifiedError("there is not one proof of growth from each state to the next")
     for proof in log.proofs:
-        verify_consistency(
-            proof.old, read.roots[proof.old], proof.new, read.roots[proof.new], proof.hashes
-        )
+        roots = read.root(proof.old), read.root(proof.new)
+        verify_consistency(proof.old, roots[0], proof.new, roots[1], proof.hashes)
+    read.states = sizes
+
+
+def _levels(hashes: list[bytes]) -> list[list[bytes]]:
+    """All complete subtrees over these leaf hashes, from which the root of any size follows."""
+    levels = [hashes]
+    while len(levels[-1]) > 1:
+        below = levels[-1]
+        levels.append([node_hash(*pair) for pair in zip(below[::2], below[1::2], strict=False)])
+    return levels
 
 
 def _require_signed_states(read: _Read, *, live: bool) -> None:
@@ -316,17 +361,19 @@ def _require_signed_states(read: _Read, *, live: bool) -> None:
     told = [(key.since, key.public) for key in log.keys]
     if told != [(since, key.hex()) for since, key in keys]:
         raise NotVerifiedError("the key history is not what the entries say")
+    try:
+        signers = [(since, log_key(log.origin, key)) for since, key in keys]
+    except ValueError:
+        raise NotVerifiedError(f"no key can have the name {log.origin!r:.80}") from None
     if not log.checkpoints and not live:
         raise NotVerifiedError("no state of it is signed")
-    sizes = list(read.roots)
-    for size, note in zip(sizes, log.checkpoints, strict=True):
-        key = [public for since, public in keys if since <= size][-1]
-        state = open_checkpoint(note, log_key(log.origin, key))
-        if state.origin != log.origin:
+    for size, note in zip(read.states, log.checkpoints, strict=True):
+        signer = [key for since, key in signers if since <= size][-1]
+        if open_checkpoint(note, signer).origin != log.origin:
             raise NotVerifiedError(f"the state of {size} entries is of another ledger")
-    if not live and sizes[-1] != read.size:
+    if not live and read.states[-1] != read.size:
         raise NotVerifiedError(
-            f"entry {sizes[-1]}: no signed state has it; export the ledger again"
+            f"entry {read.states[-1]}: no signed state has it; export the ledger again"
         )
 
 
@@ -354,13 +401,13 @@ def _require_witnesses(
 ) -> dict[str, int]:
     if coordinator is None:
         return {}
-    notes = list(zip(coordinator.roots, coordinator.log.checkpoints, strict=True))
+    states = _cosigned(coordinator, runs)
     for run in runs:
         if run.due < 0:
             continue
-        keys = [cosigner_key(member, public) for member, public in run.keys.items()]
+        keys = {cosigner_key(member, public) for member, public in run.keys.items()}
         most = max(
-            (len(cosigners(note, keys)) for size, note in notes if size > run.due), default=0
+            (len(keys & times.keys()) for size, times in states if size > run.due), default=0
         )
         needed = 2 * len(keys) // 3 + 1
         if most < needed:
@@ -368,12 +415,28 @@ def _require_witnesses(
                 f"entry {run.due}: {most} of the {len(keys)} members of run {run.agreed.run} "
                 f"cosigned a state that has this sum on record, and {needed} are needed"
             )
-    if not notes:
+    if not states:
+        if policy.quorum is not None:
+            raise NotVerifiedError("no state of it is signed, so nobody of the policy cosigned one")
         return {}
-    newest = coordinator.log.checkpoints[-1]
-    by_policy = policy.require_quorum(newest)
-    members = {cosigner_key(member, public) for run in runs for member, public in run.keys.items()}
-    return by_policy | cosigners(newest, members)
+    # A policy knows the ledger by a key that it once had: each signed the next one (step 5).
+    known = {log_key(coordinator.log.origin, key) for _, key in _keys(coordinator)}
+    if policy.logs and known.isdisjoint(policy.logs):
+        raise NotVerifiedError("the policy knows none of this ledger's keys; compare them")
+    by_policy = replace(policy, logs=()).require_quorum(coordinator.log.checkpoints[-1])
+    _, newest = states[-1]
+    return by_policy | {key.name: newest[key] for key in sorted(newest, key=lambda key: key.name)}
+
+
+def _cosigned(coordinator: _Read, runs: Sequence[Run]) -> list[tuple[int, dict[VerifierKey, int]]]:
+    """Size of each signed state, smallest first, and which members of the runs cosigned it when."""
+    keys = {cosigner_key(member, public) for run in runs for member, public in run.keys.items()}
+    found = []
+    for size, note in zip(coordinator.states, coordinator.log.checkpoints, strict=True):
+        parsed = parse_note(note)
+        times = {key: cosigned_at(parsed, key) for key in keys}
+        found.append((size, {key: time_s for key, time_s in times.items() if time_s is not None}))
+    return found
 
 
 def _require_heads(logs: Sequence[_Read], heads: Heads) -> int:
@@ -388,18 +451,37 @@ def _require_heads(logs: Sequence[_Read], heads: Heads) -> int:
 
 
 def _require_head(head: LedgerHead, read: _Read) -> None:
+    if head.leaves < 0:
+        raise NotVerifiedError("somebody remembers fewer entries than none; compare both copies")
     if head.leaves > read.size:
         raise NotVerifiedError(
             f"entry {read.size}: the ledger was cut off; somebody remembers {head.leaves} entries"
         )
-    if root_of(read.hashes[: head.leaves]).hex() != head.root:
+    if read.root(head.leaves).hex() != head.root:
         raise NotVerifiedError(
-            f"entry {head.leaves - 1}: somebody remembers another ledger; compare both copies"
+            f"entry {max(0, head.leaves - 1)}: somebody remembers another ledger; compare both "
+            "copies"
         )
 
 
-def _node_key(read: _Read) -> bytes:
-    return bytes.fromhex(str(read.entries[0].body["key"]))
+def _own_records(logs: Sequence[_Read]) -> list[tuple[_Read, Record]]:
+    records: list[tuple[_Read, Record]] = []
+    owned: set[bytes] = set()
+    for read in logs:
+        if read.log.role == "node":
+            with _Step(8, read.log):
+                record = _own_record(read)
+                if not owned.isdisjoint(record.keys):
+                    raise NotVerifiedError("another ledger here has the same key")
+                if any(
+                    before.log.owner == read.log.owner and record.accounts.keys() & other.accounts
+                    for before, other in records
+                ):
+                    # each would keep a cap that both together break
+                    raise NotVerifiedError("another ledger here has a budget of the same units")
+            owned.update(record.keys)
+            records.append((read, record))
+    return records
 
 
 def _own_record(read: _Read) -> Record:
@@ -416,57 +498,130 @@ def _own_record(read: _Read) -> Record:
 
 
 def _compared(
-    read: _Read, record: Record, anchors: Sequence[Anchor], reading: Reading, *, known: bool
+    read: _Read, record: Record, reading: Reading, coordinator: _Read | None
 ) -> NodeFound:
-    """Hold a node's ledger against what the coordinator's says of it."""
+    """Hold a node's ledger against what the coordinator's says of it, and the other way round."""
+    told = [one for key in record.keys for one in reading.told.get(key, ())]
+    clocks_ms = _require_told(read, record, reading, told)
+    origins = {
+        str(entry.body["run"]): str(entry.body["origin"])
+        for entry in read.entries
+        if entry.kind == "run.joined"
+    }
+    elsewhere = {name for name, origin in origins.items() if origin != reading.origin}
+    witnessed = 0
+    if coordinator is not None:
+        _require_one_key(read, record, reading)
+        witnessed = _require_witnessed(read, coordinator)
+        _require_known(read, record, reading, elsewhere)
+    releases = [act for account in record.accounts.values() for act in account.releases]
+    return NodeFound(
+        owner=read.log.owner,
+        leaves=read.size,
+        releases=len(releases),
+        pending=sum(len(account.pending) for account in record.accounts.values()),
+        compared=len(told),
+        witnessed=witnessed,
+        elsewhere=sum(_run_of(name) in elsewhere for name, _, _ in releases),
+        terms=sum(entry.kind == "budget.terms" for entry in read.entries),
+        clocks_s=clocks_ms // 1000,
+    )
+
+
+def _run_of(name: str) -> str:
+    """The run, of a budget's entry: releases about single units have a name of their own."""
+    return name.removesuffix(" (units)")
+
+
+def _require_told(read: _Read, record: Record, reading: Reading, told: Sequence[Anchor]) -> int:
+    """What the node said with its vectors is what is here; return how far clocks differed, ms."""
     places = {
         (str(entry.body["run"]), str(entry.body["step"]), entry.body["round"]): entry
         for entry in read.entries
         if entry.kind == "budget.reserved"
     }
-    for anchor in anchors:
+    clocks_ms = 0
+    for anchor in told:
         run, step, number = anchor.act
         what = f"{step} of round {number} of run {run}"
         head = anchor.head
+        if anchor.member != read.log.owner:
+            raise NotVerifiedError(f"with the {what} its key is that of {anchor.member}")
         if head.leaves > read.size:
             raise NotVerifiedError(
                 f"entry {read.size}: it was cut off; with the {what} it had {head.leaves} entries"
             )
-        if root_of(read.hashes[: head.leaves]).hex() != head.root:
+        if read.root(head.leaves).hex() != head.root:
             raise NotVerifiedError(
-                f"entry {head.leaves - 1}: with the {what} it had another root; it was rewritten"
+                f"entry {max(0, head.leaves - 1)}: with the {what} it had another root; "
+                "it was rewritten"
             )
         entry = places.get(anchor.act)
         if entry is None or entry.index >= head.leaves:
-            raise NotVerifiedError(f"the {what} was opened, and not reserved here before")
+            raise NotVerifiedError(f"the {what} was sent, and not reserved here before")
         if entry.body["receipt"] != anchor.receipt.to_json():
             raise NotVerifiedError(
                 f"entry {entry.index}: the {what} costs something else on the coordinator's side"
             )
         if anchor.act in record.aborted:
-            raise NotVerifiedError(f"the {what} was opened, and taken back here")
-    if known:
-        _require_known(record, read, reading)
-    pending = sum(len(account.pending) for account in record.accounts.values())
-    return NodeFound(
-        owner=read.log.owner,
-        leaves=read.size,
-        releases=sum(len(account.releases) for account in record.accounts.values()),
-        pending=pending,
-        compared=len(anchors),
-    )
+            raise NotVerifiedError(f"the {what} was sent, and taken back here")
+        if reading.runs[run].dataset != entry.body["dataset"]:
+            raise NotVerifiedError(f"the {what} is of another data set on the coordinator's side")
+        clocks_ms = max(clocks_ms, abs(entry.time_ms - anchor.time_ms))
+    return clocks_ms
 
 
-def _require_known(record: Record, read: _Read, reading: Reading) -> None:
-    """What the node knows to have been accepted must be on the coordinator's side."""
-    del record
+def _require_one_key(read: _Read, record: Record, reading: Reading) -> None:
+    """Nobody else went by the owner's name in a run about its rows."""
+    datasets = {dataset for dataset, _ in record.accounts}
+    for run in reading.runs.values():
+        key = run.keys.get(read.log.owner)
+        if key is not None and run.dataset in datasets and key not in record.keys:
+            raise NotVerifiedError(
+                f"run {run.agreed.run} names {read.log.owner} with a key that is not its own"
+            )
+
+
+def _require_witnessed(read: _Read, coordinator: _Read) -> int:
+    """Each state of the coordinator's ledger that the node cosigned is there; return how many."""
+    count = 0
+    for entry in read.entries:
+        if entry.kind != "ledger.cosigned" or entry.body["origin"] != coordinator.log.origin:
+            continue
+        size = int(str(entry.body["leaves"]))
+        if size > coordinator.size:
+            raise NotVerifiedError(
+                f"entry {entry.index}: it cosigned {size} entries of the coordinator's ledger, of "
+                f"which {coordinator.size} are here; that was cut off"
+            )
+        if coordinator.root(size).hex() != entry.body["root"]:
+            raise NotVerifiedError(
+                f"entry {entry.index}: it cosigned another ledger of the coordinator than this"
+            )
+        count += 1
+    return count
+
+
+def _require_known(read: _Read, record: Record, reading: Reading, elsewhere: set[str]) -> None:
+    """What the node knows to have been accepted must be on the coordinator's side.
+
+    Members accept a sum that is on record as opened. That enough of them did is written after
+    that, and never where the coordinator broke down between both. Runs of another coordinator are
+    on record with that one.
+    """
     for entry in read.entries:
         if entry.kind != "budget.committed":
             continue
         run, step, number = entry.body["run"], entry.body["step"], entry.body["round"]
-        name = str(run).removesuffix(" (units)")
+        name = _run_of(str(run))
+        if name in elsewhere:
+            continue
         theirs = reading.runs.get(name)
-        if theirs is None or (step, number) not in theirs.done:
+        if (
+            theirs is None
+            or ((step, number) not in theirs.done and (step, number) != theirs.step)
+            or theirs.keys.get(read.log.owner) not in record.keys
+        ):
             raise NotVerifiedError(
                 f"entry {entry.index}: {step} of round {number} of run {run} was accepted here, "
                 "and the coordinator's ledger does not have it"

@@ -31,7 +31,7 @@ class Key:
     """A log's key from an entry on.
 
     Attributes:
-        since: Checkpoints of more than so many leaves are signed by it; 0 for the first.
+        since: Checkpoints of so many leaves or more are signed by it; 0 for the first.
         public: Ed25519, 64 hexadecimal digits.
     """
 
@@ -112,7 +112,7 @@ def read_bundle(data: bytes) -> Bundle:
     if not data.endswith(b"\n"):
         raise NotVerifiedError("the bundle was cut off; get it again")
     cut = data.rfind(b"\n", 0, -1) + 1
-    end = _object(data[cut:-1], cut, "end")
+    end = _object(data[cut:-1], data.count(b"\n", 0, cut), "end")
     if end != hashlib.sha256(data[:cut]).hexdigest():
         raise NotVerifiedError("the bundle was changed or cut off on its way; get it again")
     lines = data[:cut].split(b"\n")
@@ -217,6 +217,8 @@ def _key(value: dict[str, Any]) -> Key:
 def _growth(value: dict[str, Any]) -> Growth:
     _exactly(value, {"old", "new", "hashes"})
     if type(value["old"]) is not int or type(value["new"]) is not int:
+        raise TypeError
+    if not isinstance(value["hashes"], list):
         raise TypeError
     return Growth(value["old"], value["new"], tuple(_hash(one) for one in value["hashes"]))
 

@@ -127,12 +127,13 @@ another model, by another shuffle of the rows, and are not in the table."""
 
 
 def _is_head(value: object) -> bool:
-    """Whether `value` is a node's own ledger as it said itself: size and root."""
+    """Whether `value` is a node's own ledger as it said itself: size, root, and its signature."""
     return (
         isinstance(value, dict)
-        and value.keys() == {"leaves", "root"}
+        and value.keys() == {"leaves", "root", "signature"}
         and is_natural(value["leaves"])
         and is_hex64(value["root"])
+        and is_hex128(value["signature"])
     )
 
 
@@ -319,8 +320,20 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             "coordinator",
         ),
         # Of a node's own ledger.
+        "ledger.followed": Kind(
+            "administration", {"origin": _is_text, "key": is_hex64}, ("origin",), "node"
+        ),
+        "ledger.cosigned": Kind(
+            "administration",
+            {"origin": _is_text, "leaves": is_natural, "root": is_hex64},
+            ("origin", "leaves"),
+            "node",
+        ),
         "run.joined": Kind(
-            "modelling", {"run": _is_text, "manifest": is_hex64}, ("manifest",), "node"
+            "modelling",
+            {"run": _is_text, "manifest": is_hex64, "origin": _is_text},
+            ("manifest",),
+            "node",
         ),
         "run.refused": Kind(
             "modelling", {"manifest": is_hex64, "reason": _is_text}, ("manifest",), "node"

@@ -18,7 +18,7 @@ from typing import Any, Final
 from privacy.errors import NotVerifiedError, ProtocolError
 from privacy.identity import verify_signature
 from privacy.ledger.entry import EVALUATIONS, KINDS, ROWS, STATISTICS, UPDATE, Entry
-from privacy.ledger.head import LedgerHead
+from privacy.ledger.head import HEAD_DOMAIN, LedgerHead, head_message
 from privacy.manifest import SIGNING_DOMAIN, Manifest
 from privacy.plan import update_values, vector_length
 from privacy.receipt import Receipt
@@ -40,7 +40,6 @@ ROTATION_DOMAIN: Final = "key-rotation"
 _SMALLEST_SUM = 2
 # Above, masks are shared with neighbours alone; see `privacy.secure_sum.graph`.
 _COMPLETE_UP_TO = 32
-_ANCHORS_COMPARED: Final = 64
 _NO_MODEL = "00" * 32
 _WATCH, *_ = EVALUATIONS
 _Members = frozenset[str]
@@ -55,19 +54,19 @@ class Reserved:
         act: Step and round.
         asked: Who was asked.
         receipt: What it costs.
-        nodes: Member whose vector arrived -> that member's own ledger, as it said.
+        nodes: Whose vectors arrived.
     """
 
     index: int
     act: tuple[str, int]
     asked: tuple[str, ...]
     receipt: Receipt
-    nodes: Mapping[str, LedgerHead]
+    nodes: _Members
 
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """A node's own ledger as it was when the node signed a sum, as the coordinator's has it.
+    """A node's own ledger as it was with a vector that the node sent, signed by the node.
 
     Attributes:
         index: The coordinator's entry.
@@ -75,6 +74,7 @@ class Anchor:
         head: Its ledger's.
         act: Run, step and round of the sum, which that ledger must have reserved by then.
         receipt: What the sum costs.
+        time_ms: When the coordinator put it on record.
     """
 
     index: int
@@ -82,6 +82,7 @@ class Anchor:
     head: LedgerHead
     act: tuple[str, str, int]
     receipt: Receipt
+    time_ms: int
 
 
 @dataclass
@@ -95,6 +96,8 @@ class Run:
         group_size: Fewest members who are asked for an update's sum; 0 for all.
         protection: Of every sum.
         agreed: The manifest, which says what every receipt must be.
+        launcher: Who signed the manifest, 64 hexadecimal digits.
+        dataset: The contract's name, as it was declared; empty before.
         started: The entry that started it.
         consented: Who agreed to take part.
         roster: Digest, after the keys were agreed.
@@ -129,6 +132,8 @@ class Run:
     protection: object
     agreed: Manifest
     started: int
+    launcher: str
+    dataset: str = ""
     consented: set[str] = field(default_factory=set)
     roster: str = ""
     fingerprint: str = ""
@@ -164,14 +169,18 @@ class Reading:
         keys: Its keys, each with the number of entries from which on it signs.
         epoch: The writer's turn.
         runs: In the order of their start.
-        anchors: A member's public key -> its own ledger's heads, in order.
+        told: A member's public key -> its own ledger's heads, in order, with all that it sent.
+        set_back: Members whose own ledgers ended at one size with two releases: each release is an
+            entry there, so they were set back.
     """
 
     origin: str = ""
     keys: list[tuple[int, bytes]] = field(default_factory=list)
     epoch: int = 1
     runs: dict[str, Run] = field(default_factory=dict)
-    anchors: dict[bytes, list[Anchor]] = field(default_factory=dict)
+    told: dict[bytes, list[Anchor]] = field(default_factory=dict)
+    set_back: set[str] = field(default_factory=set)
+    sizes: set[tuple[bytes, int]] = field(default_factory=set)
 
 
 def follow(reading: Reading, entry: Entry) -> None:
@@ -210,9 +219,9 @@ def follow(reading: Reading, entry: Entry) -> None:
         return
     _require(run.roster != "", "the members' keys were not agreed on before")
     if kind == "sum.reserved":
-        _reserve(run, entry, body)
+        _reserve(reading, run, entry, body)
     elif kind == "sum.opened":
-        _open(reading, run, body)
+        _open(run, body)
     else:
         steps = {
             "model.agreed": _agree_on_model,
@@ -273,6 +282,7 @@ def _start(reading: Reading, entry: Entry, body: Mapping[str, Any]) -> None:
         protection=body["protection"],
         agreed=manifest,
         started=entry.index,
+        launcher=str(body["launcher"]),
         signatures=1,
     )
 
@@ -280,6 +290,7 @@ def _start(reading: Reading, entry: Entry, body: Mapping[str, Any]) -> None:
 def _declare(run: Run, body: Mapping[str, Any]) -> None:
     _require(body["contract"] == run.agreed.contract, "the run is about another data contract")
     _require(body["unit"] == run.agreed.unit, "the run protects another unit")
+    run.dataset = body["dataset"]
 
 
 def _consent(run: Run, body: Mapping[str, Any]) -> None:
@@ -330,6 +341,7 @@ def _number(value: object) -> int:
 
 
 def _agree_on_keys(run: Run, body: Mapping[str, Any]) -> None:
+    _require(run.dataset != "", "the run's data set was not declared before")
     missing = ", ".join(sorted(set(run.keys) - run.consented))
     _require(not missing, f"{missing} did not consent to the run")
     run.roster, run.fingerprint = body["roster"], body["fingerprint"]
@@ -342,7 +354,7 @@ def _agree_on_model(run: Run, body: Mapping[str, Any]) -> None:
     run.model, run.values = body["model"], body["values"]
 
 
-def _reserve(run: Run, entry: Entry, body: Mapping[str, Any]) -> None:
+def _reserve(reading: Reading, run: Run, entry: Entry, body: Mapping[str, Any]) -> None:
     step, number = body["step"], body["round"]
     asked, nodes = tuple(body["asked"]), body["nodes"]
     _require(run.step in {None, (step, number)}, "the step before it was not accepted")
@@ -394,8 +406,19 @@ def _reserve(run: Run, entry: Entry, body: Mapping[str, Any]) -> None:
         act=(step, number),
         asked=asked,
         receipt=receipt,
-        nodes={member: LedgerHead(**head) for member, head in nodes.items()},
+        nodes=frozenset(nodes),
     )
+    for member, said in nodes.items():
+        head = LedgerHead(said["leaves"], said["root"])
+        message = head_message(context, head)
+        _require_signature(run, member, HEAD_DOMAIN, message, said["signature"])
+        act = (run.agreed.run, step, number)
+        anchor = Anchor(entry.index, member, head, act, receipt, entry.time_ms)
+        key = run.keys[member]
+        reading.told.setdefault(key, []).append(anchor)
+        if (key, head.leaves) in reading.sizes:
+            reading.set_back.add(member)
+        reading.sizes.add((key, head.leaves))
     # Whoever sent its vector has spent it, whether or not it was opened.
     run.spent.append((frozenset(nodes), receipt))
     run.releases += 1
@@ -416,7 +439,7 @@ def _require_receipt(run: Run, body: Mapping[str, Any]) -> Receipt:
     return expected
 
 
-def _open(reading: Reading, run: Run, body: Mapping[str, Any]) -> None:
+def _open(run: Run, body: Mapping[str, Any]) -> None:
     step, number = body["step"], body["round"]
     members = tuple(body["members"])
     _require(body["context"] in run.reserved, "the sum was not reserved before it was opened")
@@ -444,30 +467,11 @@ def _open(reading: Reading, run: Run, body: Mapping[str, Any]) -> None:
         message=survivors_message(context, members),
         needed=needed,
     )
-    for member in body["signatures"]:
-        # A member that signed had seen this head in the entry, and it was its own.
-        anchor = Anchor(
-            index=reserved.index,
-            member=member,
-            head=reserved.nodes[member],
-            act=(run.agreed.run, step, number),
-            receipt=reserved.receipt,
-        )
-        _anchor(reading.anchors.setdefault(run.keys[member], []), anchor)
     run.step = (step, number)
     run.opened.append((context, members, bytes.fromhex(body["aggregate"])))
     run.asked.update(asked)
     run.due = reserved.index
     run.sums += 1
-
-
-def _anchor(before: list[Anchor], anchor: Anchor) -> None:
-    # Each release is an entry of its own there, so two of them never end at the same size.
-    _require(
-        all(anchor.head.leaves != one.head.leaves for one in before[-_ANCHORS_COMPARED:]),
-        f"the own ledger of {anchor.member} was set back: two releases ended at one size",
-    )
-    before.append(anchor)
 
 
 def _no_difference(run: Run, body: Mapping[str, Any], members: _Members) -> None:

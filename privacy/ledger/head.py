@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
+from privacy.canonical import framed
 from privacy.errors import NotVerifiedError
 from privacy.ledger.entry import Body, Entry, make_entry
 from privacy.ledger.merkle import EMPTY_ROOT
@@ -22,7 +24,19 @@ class LedgerHead:
     root: str
 
 
+HEAD_DOMAIN: Final = "ledger-head"
+"""In it a node signs what its own ledger is with a vector that it sends."""
 EMPTY_HEAD = LedgerHead(0, EMPTY_ROOT.hex())
+
+
+def head_message(context: bytes, head: LedgerHead) -> bytes:
+    """Return what a node signs in `HEAD_DOMAIN`: with its vector for this sum it had this ledger.
+
+    Args:
+        context: Digest of the sum's context.
+        head: The node's own ledger, in which the release is reserved.
+    """
+    return framed(context, head.leaves.to_bytes(8, "big"), bytes.fromhex(head.root))
 
 
 def next_entry(last: Entry | None, kind: str, body: Body, *, time_ms: int, epoch: int) -> Entry:

@@ -208,7 +208,7 @@ class Witness:
                 open_checkpoint(parsed.to_bytes(), log_key)
             except NotVerifiedError as error:
                 raise BadSignatureError(str(error)) from None
-            _check_follows(before, checkpoint, old, proof)
+            check_follows(before, checkpoint, old, proof)
             now_s = max(time_s, before_s or 0)
             connection.execute(
                 "UPDATE log SET size = ?, root = ?, time_s = ? WHERE origin = ?",
@@ -267,9 +267,25 @@ def _parse(note: bytes, proof: Sequence[bytes]) -> tuple[Note, Checkpoint]:
         raise MalformedError(str(error)) from None
 
 
-def _check_follows(
+def check_follows(
     before: Checkpoint, checkpoint: Checkpoint, old: int, proof: Sequence[bytes]
 ) -> None:
+    """Return if a checkpoint follows on the one that a witness remembers.
+
+    Args:
+        before: What it remembers.
+        checkpoint: What it is shown.
+        old: The size from which growth is shown.
+        proof: The proof, at most 63 hashes.
+
+    Raises:
+        MalformedError: the sizes make no sense, or the proof is too long.
+        StaleError: `old` is not what is remembered.
+        ForkedError: it has another root than the one of this size that is remembered.
+        InconsistentError: the proof does not hold.
+    """
+    if len(proof) > HASHES_MAX:
+        raise MalformedError(f"a proof has at most {HASHES_MAX} hashes, not {len(proof)}")
     if not 0 <= old <= checkpoint.size:
         raise MalformedError(f"a log of {checkpoint.size} entries did not grow from {old}")
     if old != before.size:
