@@ -213,7 +213,8 @@ def run(
     signature: bytes,
     *,
     launcher: bytes,
-    declared: Sequence[tuple[str, Mapping[str, object]]] = (),
+    data: Mapping[str, object],
+    rules: Mapping[str, object] | None = None,
     transport: Transport,
     ledger: Ledger,
     observer: Observer,
@@ -224,7 +225,8 @@ def run(
         manifest: What was agreed.
         signature: The launcher's, over the manifest's bytes.
         launcher: The launcher's public key.
-        declared: What else the ledger is told of the run at its start: kind, and body without run.
+        data: What data it is about: the body of `data.declared`, without the run.
+        rules: What rules it was held against: the body of `rules.checked`, without the run.
         transport: Reaches the nodes.
         ledger: Records.
         observer: Is told.
@@ -240,7 +242,8 @@ def run(
         plan,
         signature,
         launcher=launcher,
-        declared=declared,
+        data=data,
+        rules=rules,
         transport=transport,
         ledger=ledger,
         observer=observer,
@@ -343,7 +346,8 @@ def _gather(
     signature: bytes,
     *,
     launcher: bytes,
-    declared: Sequence[tuple[str, Mapping[str, object]]],
+    data: Mapping[str, object],
+    rules: Mapping[str, object] | None,
     transport: Transport,
     ledger: Ledger,
     observer: Observer,
@@ -367,8 +371,9 @@ def _gather(
             "protection": manifest.protection,
         },
     )
-    for kind, body in declared:
-        ledger.record(kind, {"run": manifest.run, **body})
+    ledger.record("data.declared", {"run": manifest.run, **data})
+    if rules is not None:
+        ledger.record("rules.checked", {"run": manifest.run, **rules})
     invite = Invite(manifest=manifest.to_bytes(), signature=signature)
     nodes = transport.nodes()
     answers = transport.exchange(

@@ -35,6 +35,7 @@ from federation.compliance import (
     warned,
 )
 from federation.config import Project
+from federation.declaration import declaration
 from federation.engine.worker import LocalNode
 from federation.home import Home, read_json, write_json
 from federation.ledger_place import open_store
@@ -319,7 +320,11 @@ class _Launch:
                         manifest,
                         signature,
                         launcher=self.launcher.public,
-                        declared=self._declared(),
+                        data=declaration(self.project.contract),
+                        rules={
+                            "rules": self.law.digest,
+                            "warnings": list(warned(self.law.findings)),
+                        },
                         transport=transport,
                         ledger=self.ledger,
                         observer=watch,
@@ -377,23 +382,6 @@ class _Launch:
             coordinator.witness(manifest, transport=transport, ledger=self.ledger, observer=watch)
 
         self.serve(grid, carry_out)
-
-    def _declared(self) -> list[tuple[str, dict[str, Any]]]:
-        """What the ledger is told at a run's start: the data's classes, and the rules it passed."""
-        contract = self.project.contract
-        classes: dict[str, int] = {}
-        for column in contract.columns:
-            classes[column.data_class] = classes.get(column.data_class, 0) + 1
-        governance = contract.governance
-        data = {
-            "contract": contract.digest,
-            "dataset": contract.name,
-            "unit": contract.unit,
-            "classes": dict(sorted(classes.items())),
-            "retention_days": None if governance is None else governance.retention_days,
-        }
-        rules = {"rules": self.law.digest, "warnings": list(warned(self.law.findings))}
-        return [("data.declared", data), ("rules.checked", rules)]
 
     def stop(self, reason: str) -> None:
         """Record the end of a run that did not finish; nothing here may hide the reason."""

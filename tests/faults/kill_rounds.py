@@ -43,6 +43,7 @@ from clients.node import Node, NodeSettings
 from clients.policy import BudgetPolicy, NodePolicy
 from federation.audit import verify_home
 from federation.config import Project, load_project
+from federation.declaration import declaration
 from federation.home import Home
 from federation.ledger_recorder import LedgerRecorder
 from privacy.budget import Budget
@@ -285,6 +286,7 @@ def _be_coordinator(federation: Federation, run: str, wire: Connection) -> None:
         manifest,
         federation.launcher.sign(SIGNING_DOMAIN, manifest.to_bytes()),
         launcher=federation.launcher.public,
+        data=declaration(federation.project.contract),
         transport=relay,
         ledger=ledger,
         observer=relay,

@@ -4,8 +4,9 @@ Every message is still packed and unpacked, so nothing passes that could not tra
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +20,17 @@ from clients.model_file import load_model
 from clients.node import Node, NodeSettings
 from clients.policy import NodePolicy
 from federation.config import Project, load_project
+from federation.declaration import declaration
+from federation.evidence import Evidence, LedgerView, to_bundle
+from federation.ledger_recorder import LedgerRecorder
 from federation.record import read_sums
 from privacy.errors import ProtocolError, TacitError
 from privacy.identity import Identity
-from privacy.ledger.chain import EMPTY_ROOT
-from privacy.ledger.entry import make_entry
+from privacy.ledger.bundle import Bundle
+from privacy.ledger.keys import log_origin
+from privacy.ledger.memory import MemoryLedger
+from privacy.ledger.store import LedgerStore, entries_of
+from privacy.ledger.trust import TrustPolicy
 from privacy.manifest import SIGNING_DOMAIN, Manifest
 from privacy.messages import (
     Parcel,
@@ -36,6 +43,7 @@ from privacy.messages import (
     vector_digest,
 )
 from privacy.randomness import system_bytes
+from privacy.verify import Verdict, verify_bundle
 
 Tamper = Callable[[str, Request, Parcel], Parcel]
 
@@ -91,26 +99,25 @@ def _handled(node: Node, parcel: Parcel) -> tuple[Reply, bytes]:
         return Refused(member=node.member, reason=str(refusal)), b""
 
 
+def recorder(store: LedgerStore | None = None, identity: Identity | None = None) -> LedgerRecorder:
+    """A coordinator's ledger with a key of its own; in memory, unless a store is given."""
+    return LedgerRecorder(
+        MemoryLedger() if store is None else store, identity or Identity.create(system_bytes)
+    )
+
+
 @dataclass
 class Notes:
-    """A ledger and an observer that remember."""
+    """A coordinator's ledger, and an observer that remembers."""
 
-    entries: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+    recorder: LedgerRecorder = field(default_factory=recorder)
     rounds: list[tuple[int, bool]] = field(default_factory=list)
     sentences: list[str] = field(default_factory=list)
 
-    def record(self, kind: str, body: Mapping[str, object]) -> None:
-        self.entries.append((kind, dict(body)))
-
-    def ledger(self) -> bytes:
-        """The entries as a ledger's bytes."""
-        lines: list[bytes] = []
-        previous = EMPTY_ROOT
-        for index, (kind, body) in enumerate(self.entries):
-            entry = make_entry(index=index, time_ms=index, kind=kind, body=body, previous=previous)
-            previous = entry.digest
-            lines.append(entry.line())
-        return b"".join(lines)
+    @property
+    def entries(self) -> list[tuple[str, dict[str, Any]]]:
+        """What the ledger holds: kind and body of each entry."""
+        return [(one.kind, dict(one.body)) for one in entries_of(self.recorder.store.leaves())]
 
     def step(self, name: str) -> None:
         del name
@@ -136,7 +143,7 @@ class Outcome:
 
 @dataclass
 class Direct:
-    """A federation that is ready to run once."""
+    """A federation that is ready to run once; `again` makes it ready for the next run."""
 
     project: Project
     manifest: Manifest
@@ -149,8 +156,10 @@ class Direct:
         result = coordinator.run(
             self.manifest,
             self.launcher.sign(SIGNING_DOMAIN, self.manifest.to_bytes()),
+            launcher=self.launcher.public,
+            data=declaration(self.project.contract),
             transport=self.transport,
-            ledger=self.notes,
+            ledger=self.notes.recorder,
             observer=self.notes,
         )
         folder = self._folder(next(iter(self.nodes.values())).member)
@@ -172,6 +181,60 @@ class Direct:
     def _folder(self, member: str) -> Path:
         return self.project.config_path.parent / "nodes" / member / "runs" / self.manifest.run
 
+    def witness(self) -> int:
+        """Let the members cosign the coordinator's ledger as it is; how many did."""
+        return coordinator.witness(
+            self.manifest,
+            transport=self.transport,
+            ledger=self.notes.recorder,
+            observer=self.notes,
+        )
+
+    def again(self, run: str, *, restarted: bool = False) -> "Direct":
+        """The same installations and the same ledger, ready for another run.
+
+        Args:
+            run: Its id.
+            restarted: Whether each node starts anew, with nothing but its folder.
+        """
+        nodes = {
+            place: Node(node._settings) if restarted else node for place, node in self.nodes.items()
+        }
+        return replace(
+            self,
+            manifest=replace(self.manifest, run=run),
+            nodes=nodes,
+            transport=type(self.transport)(nodes),
+            notes=Notes(self.notes.recorder),
+        )
+
+    def bundle(self) -> Bundle:
+        """All ledgers, each with its newest state signed by its key."""
+        own = self.notes.recorder
+        coordinator_view = LedgerView(
+            origin=own.origin, owner="coordinator", role="coordinator", dataset="", store=own.store
+        )
+        settings = {node.member: node._settings for node in self.nodes.values()}
+        views = [
+            LedgerView(
+                origin=log_origin(node.member, settings[node.member].identity.public),
+                owner=node.member,
+                role="node",
+                dataset=self.project.contract.name,
+                store=node._ledger,
+            )
+            for node in self.nodes.values()
+            if node._ledger.size()
+        ]
+        identities = {view.origin: settings[view.owner].identity for view in views}
+        evidence = Evidence(federation="direct", coordinator=coordinator_view, nodes=tuple(views))
+        return to_bundle(evidence, {own.origin: own.identity, **identities})
+
+    def verdict(self) -> Verdict:
+        """What an auditor who knows the coordinator's key finds in all ledgers."""
+        policy = TrustPolicy(logs=(self.notes.recorder.key,))
+        return verify_bundle(self.bundle(), policy=policy)
+
     def models(self) -> dict[str, bytes]:
         """Member -> hash of the final model that it wrote down."""
         return {
@@ -182,9 +245,23 @@ class Direct:
 
 
 def assemble(
-    config: Path, root: Path, *, seed: int = 0, policy: NodePolicy | None = None
+    config: Path,
+    root: Path,
+    *,
+    seed: int = 0,
+    policy: NodePolicy | None = None,
+    notes: Notes | None = None,
 ) -> Direct:
-    """Make identities, nodes and a manifest for a small federation."""
+    """Make identities, nodes and a manifest for a small federation.
+
+    Args:
+        config: The run's.
+        root: Where data and nodes' folders are.
+        seed: Of initial model and shuffling.
+        policy: Of all nodes.
+        notes: The coordinator's ledger; None for a new one, in memory.
+    """
+    kept = notes or Notes()
     project = load_project(config)
     contract = project.contract
     rows = read_members(contract, root)
@@ -201,6 +278,7 @@ def assemble(
         protection=project.config.protection.sum,
         group_size=project.config.group_size,
         privacy=project.privacy_plan(),
+        ledger={"origin": kept.recorder.origin, "key": kept.recorder.identity.public.hex()},
         node_settings=project.config.node_settings(seed=seed, fold=None),
         coordinator_settings=project.config.coordinator_settings(),
     )
@@ -220,4 +298,4 @@ def assemble(
         )
         for i, (member, own) in enumerate(rows.items())
     }
-    return Direct(project, manifest, launcher, nodes, DirectTransport(nodes))
+    return Direct(project, manifest, launcher, nodes, DirectTransport(nodes), kept)
