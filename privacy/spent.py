@@ -5,7 +5,7 @@ numerical accountant finds; see `privacy.accounting.pld`.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -47,11 +47,19 @@ class Spent:
     delta: float
 
 
-def spent(runs: Iterable[Run]) -> tuple[Spent, ...]:
+def spent(
+    runs: Iterable[Run], first_keys: Mapping[bytes, bytes] | None = None
+) -> tuple[Spent, ...]:
     """Compose all receipts, by data set, unit, cohort and member.
 
     A contract that was edited is about the same rows, and what was told of them adds up.
+
+    Args:
+        runs: Of the coordinator's ledger.
+        first_keys: A member's key -> the first one of its ledger: whoever changes its key has the
+            same rows. A key that is not there stands for itself.
     """
+    same = {} if first_keys is None else first_keys
     found: dict[tuple[str, str, str], dict[_Member, list[Receipt]]] = {}
     plans = []
     for run in runs:
@@ -61,7 +69,8 @@ def spent(runs: Iterable[Run]) -> tuple[Spent, ...]:
             for cohort in receipt.cohorts:
                 by_member = found.setdefault((run.dataset, receipt.unit, cohort), {})
                 for member in members:
-                    by_member.setdefault((member, run.keys[member]), []).append(receipt)
+                    key = run.keys[member]
+                    by_member.setdefault((member, same.get(key, key)), []).append(receipt)
     colluders = max((plan.colluders for plan in plans), default=0)
     delta = min((plan.delta for plan in plans), default=_DELTA)
     return tuple(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from privacy.budget_record import Record
+from privacy.budget_record import RESERVED, Record, ReleaseKey, release_key
 from privacy.cap import require_within_caps
 from privacy.errors import InputError, NotVerifiedError
 from privacy.ledger.bundle import Bundle, Log, read_bundle
@@ -245,7 +245,7 @@ def verify_bundle(
         + (f"; {len(missing)} members' own ledgers are not here" if missing else "")
     )
     with _Step(10):
-        costs = spent(runs)
+        costs = spent(runs, {key: record.keys[0] for _, record in records for key in record.keys})
     found.append(
         f"{len(costs)} totals computed again from {sum(r.releases for r in runs)} receipts"
     )
@@ -502,13 +502,8 @@ def _compared(
 ) -> NodeFound:
     """Hold a node's ledger against what the coordinator's says of it, and the other way round."""
     told = [one for key in record.keys for one in reading.told.get(key, ())]
-    clocks_ms = _require_told(read, record, reading, told)
-    origins = {
-        str(entry.body["run"]): str(entry.body["origin"])
-        for entry in read.entries
-        if entry.kind == "run.joined"
-    }
-    elsewhere = {name for name, origin in origins.items() if origin != reading.origin}
+    elsewhere = _elsewhere(read, reading.origin)
+    clocks_ms = _require_told(read, record, reading, told, elsewhere)
     witnessed = 0
     if coordinator is not None:
         _require_one_key(read, record, reading)
@@ -522,10 +517,24 @@ def _compared(
         pending=sum(len(account.pending) for account in record.accounts.values()),
         compared=len(told),
         witnessed=witnessed,
-        elsewhere=sum(_run_of(name) in elsewhere for name, _, _ in releases),
+        elsewhere=sum(act in elsewhere for act in releases),
         terms=sum(entry.kind == "budget.terms" for entry in read.entries),
         clocks_s=clocks_ms // 1000,
     )
+
+
+def _elsewhere(read: _Read, origin: str) -> set[ReleaseKey]:
+    """Return the releases of runs that it had joined under another coordinator's name by then."""
+    joined: dict[str, object] = {}
+    found: set[ReleaseKey] = set()
+    for entry in read.entries:
+        if entry.kind == "run.joined":
+            joined[str(entry.body["run"])] = entry.body["origin"]
+        elif entry.kind == RESERVED:
+            act = release_key(entry.body)
+            if joined.get(_run_of(act[0]), origin) != origin:
+                found.add(act)
+    return found
 
 
 def _run_of(name: str) -> str:
@@ -533,7 +542,13 @@ def _run_of(name: str) -> str:
     return name.removesuffix(" (units)")
 
 
-def _require_told(read: _Read, record: Record, reading: Reading, told: Sequence[Anchor]) -> int:
+def _require_told(
+    read: _Read,
+    record: Record,
+    reading: Reading,
+    told: Sequence[Anchor],
+    elsewhere: set[ReleaseKey],
+) -> int:
     """What the node said with its vectors is what is here; return how far clocks differed, ms."""
     places = {
         (str(entry.body["run"]), str(entry.body["step"]), entry.body["round"]): entry
@@ -567,6 +582,8 @@ def _require_told(read: _Read, record: Record, reading: Reading, told: Sequence[
             raise NotVerifiedError(f"the {what} was sent, and taken back here")
         if reading.runs[run].dataset != entry.body["dataset"]:
             raise NotVerifiedError(f"the {what} is of another data set on the coordinator's side")
+        if anchor.act in elsewhere:
+            raise NotVerifiedError(f"the {what} was joined under another coordinator's name")
         clocks_ms = max(clocks_ms, abs(entry.time_ms - anchor.time_ms))
     return clocks_ms
 
@@ -602,7 +619,9 @@ def _require_witnessed(read: _Read, coordinator: _Read) -> int:
     return count
 
 
-def _require_known(read: _Read, record: Record, reading: Reading, elsewhere: set[str]) -> None:
+def _require_known(
+    read: _Read, record: Record, reading: Reading, elsewhere: set[ReleaseKey]
+) -> None:
     """What the node knows to have been accepted must be on the coordinator's side.
 
     Members accept a sum that is on record as opened. That enough of them did is written after
@@ -612,11 +631,11 @@ def _require_known(read: _Read, record: Record, reading: Reading, elsewhere: set
     for entry in read.entries:
         if entry.kind != "budget.committed":
             continue
-        run, step, number = entry.body["run"], entry.body["step"], entry.body["round"]
-        name = _run_of(str(run))
-        if name in elsewhere:
+        act = release_key(entry.body)
+        if act in elsewhere:
             continue
-        theirs = reading.runs.get(name)
+        run, step, number = act
+        theirs = reading.runs.get(_run_of(run))
         if (
             theirs is None
             or ((step, number) not in theirs.done and (step, number) != theirs.step)

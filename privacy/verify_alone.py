@@ -342,9 +342,10 @@ def _one_of(*names: str) -> Callable[[object], bool]:
 def _head(value: object) -> bool:
     return (
         isinstance(value, dict)
-        and set(value) == {"leaves", "root"}
+        and set(value) == {"leaves", "root", "signature"}
         and _natural(value["leaves"])
         and _hex(64)(value["root"])
+        and _hex(128)(value["signature"])
     )
 
 
@@ -444,7 +445,9 @@ round.committed  coordinator : run round   run=text round=natural model_before=h
 run.finished     coordinator : run         run=text rounds=natural model=hash
 run.stopped      coordinator : run         run=text reason=text
 model.registered coordinator : run         run=text model=hash file=hash card=hash
-run.joined       node    : manifest        run=text manifest=hash
+ledger.followed  node    : origin          origin=text key=hash
+ledger.cosigned  node    : origin leaves   origin=text leaves=natural root=hash
+run.joined       node    : manifest        run=text manifest=hash origin=text
 run.refused      node    : manifest        manifest=hash reason=text
 budget.terms     node    *                 member=text dataset=text unit=text epsilon=amount? \
  delta=amount order=natural colluders=natural period_days=amount? solo_epsilon=amount? \
@@ -1055,15 +1058,19 @@ def _names_digest(names: Sequence[str]) -> bytes:
     return _sha(_framed(b"tacit/members/v1", *(name.encode() for name in names)))
 
 
+def _head_message(context: bytes, head: Json) -> bytes:
+    return _framed(context, head["leaves"].to_bytes(8, "big"), bytes.fromhex(head["root"]))
+
+
 def _most(count: int) -> int:
     return 2 * count // 3 + 1
 
 
 class _Told:
-    """That a member sent a vector, with its own ledger as it was then."""
+    """That a member sent a vector, with its own ledger as it was then, signed by the member."""
 
-    def __init__(self, index: int, member: str, act: Act, receipt: Json, head: Json) -> None:
-        self.index, self.member, self.act, self.receipt = index, member, act, receipt
+    def __init__(self, time_ms: int, member: str, act: Act, receipt: Json, head: Json) -> None:
+        self.time_ms, self.member, self.act, self.receipt = time_ms, member, act, receipt
         self.leaves: int = head["leaves"]
         self.root: str = head["root"]
 
@@ -1071,9 +1078,10 @@ class _Told:
 class _Run:
     """One run, entry by entry."""
 
-    def __init__(self, manifest: Json, digest: str, signed: _Signatures) -> None:
+    def __init__(self, manifest: Json, digest: str, launcher: str, signed: _Signatures) -> None:
         self.manifest = manifest
         self.digest = digest
+        self.launcher = launcher
         self.signed = signed
         self.keys: dict[str, str] = manifest["directory"]
         self.dataset: str | None = None
@@ -1123,6 +1131,7 @@ class _Run:
 
     def keys_agreed(self, entry: _Entry) -> None:
         _need(self.setup is None, "the members' keys were agreed on before")
+        _need(self.dataset is not None, "the run's data set was not declared before")
         _need(self.consents == set(self.keys), "a member did not consent to the run")
         roster, fingerprint = (bytes.fromhex(entry.body[n]) for n in ("roster", "fingerprint"))
         self.setup = roster, fingerprint
@@ -1194,12 +1203,15 @@ class _Run:
             values = _update_length(manifest, self.weights)
         receipt = _due_receipt(manifest, step, number, values)
         _need(body["receipt"] == receipt, "the receipt is not what the run's manifest makes it")
+        for name, head in nodes.items():
+            said = _head_message(_sha(context), head)
+            self._signed_by([name], {name: head["signature"]}, "ledger-head", said, 1)
         self.reserved[body["context"]] = body
         self.places[body["context"]] = entry.index
         self.costs.append((list(nodes), receipt))
         self.releases += 1
         act = manifest["run"], step, number
-        return [_Told(entry.index, name, act, receipt, head) for name, head in nodes.items()]
+        return [_Told(entry.time_ms, name, act, receipt, head) for name, head in nodes.items()]
 
     def _require_asked(self, step: str, asked: list[str]) -> None:
         _need(asked == sorted(asked), "the members who are asked are not in order")
@@ -1216,8 +1228,7 @@ class _Run:
         )
         self.groups.append(mine)
 
-    def sum_opened(self, entry: _Entry) -> list[str]:
-        """Take an opened sum; return who signed it."""
+    def sum_opened(self, entry: _Entry) -> None:
         self._after_setup()
         body = entry.body
         step, number, members = body["step"], body["round"], body["members"]
@@ -1249,7 +1260,6 @@ class _Run:
         self.busy |= set(asked)
         self.due = self.places[body["context"]]
         self.opened += 1
-        return list(body["signatures"])
 
     def sum_accepted(self, entry: _Entry) -> None:
         self._after_setup()
@@ -1338,7 +1348,8 @@ class _Coordinator:
         self.signed = signed
         self.runs: dict[str, _Run] = {}
         self.told: dict[str, list[_Told]] = {}
-        self._sizes: dict[str, list[int]] = {}
+        self.set_back: set[str] = set()
+        self._sizes: set[tuple[str, int]] = set()
         self._epoch = 1
         for entry in [] if log is None else log.entries:
             with _Step(6, f"ledger of {'' if log is None else log.owner}, entry {entry.index}: "):
@@ -1366,15 +1377,12 @@ class _Coordinator:
         _need(kind == "model.registered" or not run.over, f"run {name} had ended")
         if kind == "sum.reserved":
             for told in run.sum_reserved(entry):
-                self.told.setdefault(run.keys[told.member], []).append(told)
-        elif kind == "sum.opened":
-            nodes = run.reserved.get(entry.body["context"], {}).get("nodes", {})
-            for member in run.sum_opened(entry):
-                sizes = self._sizes.setdefault(run.keys[member], [])
-                size = nodes[member]["leaves"]
-                # each release is an entry of its own there
-                _need(size not in sizes[-64:], f"the own ledger of {member} was set back")
-                sizes.append(size)
+                key = run.keys[told.member]
+                self.told.setdefault(key, []).append(told)
+                # each release is an entry of its own there, so no size comes twice
+                if (key, told.leaves) in self._sizes:
+                    self.set_back.add(told.member)
+                self._sizes.add((key, told.leaves))
         else:
             getattr(run, kind.replace(".", "_"))(entry)
 
@@ -1400,7 +1408,7 @@ class _Coordinator:
             self.signed.said(body["launcher"], "manifest", document, body["signature"]),
             "the launcher did not sign the run's manifest",
         )
-        return _Run(manifest, digest, self.signed)
+        return _Run(manifest, digest, body["launcher"], self.signed)
 
 
 # ---------------------------------------------------------------- step 7: witnesses
@@ -1447,7 +1455,7 @@ def _require_heads(logs: Sequence[_Log], heads: Sequence[Head]) -> None:
     for origin, leaves, root in heads:
         _need(origin in known, f"somebody remembers the ledger {origin}, and it is not here")
         log = known[origin]
-        _need(leaves <= log.size, f"entry {log.size}: the ledger {origin} was cut off")
+        _need(0 <= leaves <= log.size, f"entry {log.size}: the ledger {origin} was cut off")
         _need(
             _roots(log.hashes, [leaves])[leaves].hex() == root,
             f"somebody remembers another ledger {origin} of {leaves} entries",
@@ -1587,8 +1595,14 @@ class _Node:
         self.account_of: dict[Act, _Account] = {}
         self.aborted: set[Act] = set()
         self.committed: list[_Entry] = []
+        self.cosigned: list[_Entry] = []
+        self.terms = 0
+        self._joined: dict[str, str] = {}
+        self.origins: dict[Act, str | None] = {}
         takes = {
-            "budget.terms": self._terms,
+            "run.joined": self._join,
+            "ledger.cosigned": self.cosigned.append,
+            "budget.terms": self._allow,
             "budget.reserved": self._reserve,
             "budget.committed": self._commit,
             "budget.aborted": self._abort,
@@ -1599,7 +1613,10 @@ class _Node:
                 if entry.kind in takes:
                     takes[entry.kind](entry)
 
-    def _terms(self, entry: _Entry) -> None:
+    def _join(self, entry: _Entry) -> None:
+        self._joined[entry.body["run"]] = entry.body["origin"]
+
+    def _allow(self, entry: _Entry) -> None:
         terms = entry.body
         caps = (terms["epsilon"], terms["solo_epsilon"], terms["period_days"])
         _need(all(cap is None or cap > 0 for cap in caps), "a cap or the period is not above 0")
@@ -1612,6 +1629,7 @@ class _Node:
         before = (account.terms["order"], account.terms["solo_order"])
         _need(before == orders, "the filter's order changed, which is fixed")
         account.terms = terms
+        self.terms += 1
 
     def _reserve(self, entry: _Entry) -> None:
         body = entry.body
@@ -1619,6 +1637,7 @@ class _Node:
         if account is None:
             raise _Fault("it reserves before any terms")
         act = _act(entry)
+        self.origins[act] = self._joined.get(_run_of(act))
         self.reserved[act] = entry
         self.account_of[act] = account
         account.releases[act] = entry.time_ms, body["receipt"]
@@ -1654,6 +1673,11 @@ def _act(entry: _Entry) -> Act:
     return entry.body["run"], entry.body["step"], entry.body["round"]
 
 
+def _run_of(act: Act) -> str:
+    """The run of a release; those about single units have a name of their own."""
+    return act[0].removesuffix(" (units)")
+
+
 def _require_apart(nodes: Sequence[_Node]) -> None:
     """No key signs two ledgers, and no owner has two budgets for the same units."""
     keys: set[str] = set()
@@ -1673,7 +1697,34 @@ def _require_apart(nodes: Sequence[_Node]) -> None:
 
 def _compared(node: _Node, coordinator: _Coordinator) -> Json:
     log = node.log
+    main = "" if coordinator.log is None else coordinator.log.origin
+    elsewhere = {act for act, origin in node.origins.items() if origin not in (None, main)}
     told = [one for _, key in log.keys for one in coordinator.told.get(key, [])]
+    clocks_ms = _require_told(node, coordinator, told, elsewhere)
+    witnessed = 0
+    if coordinator.log is not None:
+        _require_own_name(node, coordinator)
+        witnessed = _require_cosigned(node, coordinator.log)
+        _require_known(node, coordinator, elsewhere)
+    releases = [act for account in node.accounts.values() for act in account.releases]
+    return {
+        "owner": log.owner,
+        "leaves": log.size,
+        "releases": len(releases),
+        "pending": sum(len(account.pending) for account in node.accounts.values()),
+        "compared": len(told),
+        "witnessed": witnessed,
+        "elsewhere": sum(act in elsewhere for act in releases),
+        "terms": node.terms,
+        "clocks_s": clocks_ms // 1000,
+    }
+
+
+def _require_told(
+    node: _Node, coordinator: _Coordinator, told: Sequence[_Told], elsewhere: set[Act]
+) -> int:
+    """Find what the node signed with its vectors; return by how much both clocks differed."""
+    log, clocks_ms = node.log, 0
     sizes = {one.leaves for one in told}
     _need(max(sizes, default=0) <= log.size, f"entry {log.size}: it was cut off")
     roots = _roots(log.hashes, sizes)
@@ -1688,24 +1739,48 @@ def _compared(node: _Node, coordinator: _Coordinator) -> Json:
         _need(entry.body["receipt"] == one.receipt, f"{what} costs something else there")
         _need(one.act not in node.aborted, f"{what} was sent, and taken back here")
         dataset = coordinator.runs[run].dataset
-        _need(dataset in (None, entry.body["dataset"]), f"{what} is of another data set there")
-    if coordinator.log is not None:
-        _require_known(node, coordinator)
-    accounts = node.accounts.values()
-    return {
-        "owner": log.owner,
-        "leaves": log.size,
-        "releases": sum(len(account.releases) for account in accounts),
-        "pending": sum(len(account.pending) for account in accounts),
-        "compared": len(told),
-    }
+        _need(dataset == entry.body["dataset"], f"{what} is of another data set there")
+        _need(one.act not in elsewhere, f"{what} is said to be on record elsewhere")
+        clocks_ms = max(clocks_ms, abs(one.time_ms - entry.time_ms))
+    return clocks_ms
 
 
-def _require_known(node: _Node, coordinator: _Coordinator) -> None:
+def _require_own_name(node: _Node, coordinator: _Coordinator) -> None:
+    """Check that no other key went by the owner's name where its data sets were used."""
+    mine = {key for _, key in node.log.keys}
+    datasets = {dataset for dataset, _ in node.accounts}
+    for name, run in coordinator.runs.items():
+        _need(
+            run.dataset not in datasets or run.keys.get(node.log.owner) in {None, *mine},
+            f"run {name} has a key for {node.log.owner} that is not its own",
+        )
+
+
+def _require_cosigned(node: _Node, main: _Log) -> int:
+    """Find each state of the coordinator's ledger that the node cosigned; return how many."""
+    mine = [entry for entry in node.cosigned if entry.body["origin"] == main.origin]
+    for entry in mine:
+        _need(
+            entry.body["leaves"] <= main.size,
+            f"entry {entry.index}: the coordinator's ledger was cut off after it was cosigned",
+        )
+    roots = _roots(main.hashes, [entry.body["leaves"] for entry in mine])
+    for entry in mine:
+        _need(
+            roots[entry.body["leaves"]].hex() == entry.body["root"],
+            f"entry {entry.index}: it cosigned another ledger of the coordinator's",
+        )
+    return len(mine)
+
+
+def _require_known(node: _Node, coordinator: _Coordinator, elsewhere: set[Act]) -> None:
     keys = {key for _, key in node.log.keys}
     for entry in node.committed:
-        name, step, number = _act(entry)
-        run = coordinator.runs.get(name.removesuffix(" (units)"))
+        act = _act(entry)
+        if act in elsewhere:
+            continue
+        name, step, number = act
+        run = coordinator.runs.get(_run_of(act))
         _need(
             run is not None
             and ((step, number) in run.done or (step, number) == run.now)
@@ -1718,27 +1793,30 @@ def _require_known(node: _Node, coordinator: _Coordinator) -> None:
 # ---------------------------------------------------------------- step 10: what it all cost
 
 
-def _privacy(runs: Iterable[_Run]) -> list[Json]:
-    found: dict[tuple[str, str, str], dict[str, list[Json]]] = {}
+def _privacy(runs: Iterable[_Run], nodes: Iterable[_Node]) -> list[Json]:
+    first = {key: node.log.keys[0][1] for node in nodes for _, key in node.log.keys}
+    found: dict[tuple[str, str, str], dict[tuple[str, str], list[Json]]] = {}
     plans = []
     for run in runs:
         if run.manifest["privacy"] is not None:
             plans.append(run.manifest["privacy"])
         for members, receipt in run.costs:
             for cohort in _cohorts(receipt):
-                key = (run.manifest["contract"], receipt["unit"], cohort)
+                key = (run.dataset or "", receipt["unit"], cohort)
                 table = found.setdefault(key, {})
                 for member in members:
-                    table.setdefault(member, []).append(receipt)
+                    # one name may be two members; one member may have had two keys
+                    who = member, first.get(run.keys[member], run.keys[member])
+                    table.setdefault(who, []).append(receipt)
     colluders = max((plan["colluders"] for plan in plans), default=0)
     delta = min((plan["delta"] for plan in plans), default=1e-5)
     known: dict[object, float] = {}
     rows = []
-    for (contract, unit, cohort), table in sorted(found.items()):
+    for (dataset, unit, cohort), table in sorted(found.items()):
         figures = {
             member: [
-                _epsilon((_cost(one, who) for one in receipts), delta, known)
-                for who in (colluders, None)
+                _epsilon((_cost(one, others) for one in receipts), delta, known)
+                for others in (colluders, None)
             ]
             for member, receipts in table.items()
         }
@@ -1746,10 +1824,10 @@ def _privacy(runs: Iterable[_Run]) -> list[Json]:
         both = [None if math.isinf(one) else one for one in figures[worst]]
         rows.append(
             {
-                "contract": contract,
+                "dataset": dataset,
                 "unit": unit,
                 "cohort": cohort,
-                "member": worst,
+                "member": worst[0],
                 "releases": len(table[worst]),
                 "epsilon": both[0],
                 "solo_epsilon": both[1],
@@ -1815,7 +1893,7 @@ def verify(
     missing = sorted({t[0].member for key, t in coordinator.told.items() if key not in here})
     runs = list(coordinator.runs.values())
     with _Step(10):
-        privacy = _privacy(runs)
+        privacy = _privacy(runs, nodes)
         root = ""
         if main_log is not None:
             root = _roots(main_log.hashes, [main_log.size])[main_log.size].hex()
@@ -1832,6 +1910,8 @@ def verify(
         "unfinished": [name for name, run in coordinator.runs.items() if not run.over],
         "nodes": compared,
         "missing": missing,
+        "set_back": sorted(coordinator.set_back),
+        "launchers": sorted({run.launcher for run in runs}),
         "privacy": privacy,
     }
     found["steps"] = _steps(found, logs, remembered)
@@ -1869,6 +1949,9 @@ def _say(text: str, *, to: TextIO) -> None:
     to.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
+_CLOCKS_S: Final = 86_400  # from which on caps of a period may have counted other days
+
+
 def _lines(found: Json) -> Iterator[str]:
     for number, (name, said) in enumerate(zip(STEPS, found["steps"], strict=True), 1):
         yield f"{number:>2} {name:<15} {said}"
@@ -1878,16 +1961,21 @@ def _lines(found: Json) -> Iterator[str]:
         f"{found['releases']} releases, of which {found['opened']} were opened."
     )
     yield f"root {found['root'] or '(none, as the coordinator is not in it)'}"
-    for title in ("unfinished", "missing"):
+    for title in ("unfinished", "missing", "set_back", "launchers"):
         if found[title]:
-            yield f"{title}: {_plain(', '.join(found[title]))}"
+            yield f"{title.replace('_', ' ')}: {_plain(', '.join(found[title]))}"
+    for node in found["nodes"]:
+        if node["elsewhere"]:
+            yield f"{_plain(node['owner'])}: {node['elsewhere']} releases are on record elsewhere"
+        if node["clocks_s"] > _CLOCKS_S:
+            yield f"{_plain(node['owner'])}: its clock was off by up to {node['clocks_s']} seconds"
     for one in found["privacy"]:
         both = [
             "no bound" if one[name] is None else f"{one[name]:.4f}"
             for name in ("epsilon", "solo_epsilon")
         ]
         yield (
-            f"{_plain(one['unit'])}, {one['cohort']}, contract {_plain(one['contract'])[:12]}: "
+            f"{_plain(one['dataset'])}, {_plain(one['unit'])}, {one['cohort']}: "
             f"epsilon {both[0]} against the coordinator with {one['colluders']} others, {both[1]} "
             f"against all others, delta {one['delta']:g}; {one['releases']} releases of "
             f"{_plain(one['member'])}"

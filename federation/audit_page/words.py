@@ -194,6 +194,8 @@ _TABLE: Final[Mapping[str, tuple[str, str]]] = {
     "kind.run.finished": ("Run finished", "任务完成"),
     "kind.run.stopped": ("Run stopped", "任务停止"),
     "kind.model.registered": ("Model registered", "模型登记"),
+    "kind.ledger.followed": ("Ledger followed", "关注账本"),
+    "kind.ledger.cosigned": ("Ledger cosigned", "联署账本"),
     "kind.run.joined": ("Run joined", "加入任务"),
     "kind.run.refused": ("Run refused by node", "节点拒绝任务"),
     "kind.budget.terms": ("Budget terms", "预算条款"),

@@ -200,7 +200,7 @@ class Story:
             protection="masked",
         )
         for name in names:
-            self.add(name, "run.joined", run=run, manifest=told)
+            self.add(name, "run.joined", run=run, manifest=told, origin=self.origin(COORDINATOR))
             self.add(COORDINATOR, "run.consented", run=run, member=name, signature=NO_SIGNATURE)
         self.add(
             COORDINATOR,
@@ -324,7 +324,7 @@ class Story:
     def said(self, member: str) -> dict[str, object]:
         """What a node says of its own ledger."""
         tree = self.trees[member]
-        return {"leaves": tree.size, "root": tree.root().hex()}
+        return {"leaves": tree.size, "root": tree.root().hex(), "signature": NO_SIGNATURE}
 
     def checkpoint(
         self, cosigners: Iterable[str] | None = None, *, ledger: str = COORDINATOR, signer: str = ""

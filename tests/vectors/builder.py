@@ -19,6 +19,7 @@ from privacy.identity import Identity
 from privacy.ledger.checkpoint import Checkpoint, cosign, sign_checkpoint, with_cosignatures
 from privacy.ledger.entry import EVALUATIONS, FORMAT, STATISTICS, UPDATE
 from privacy.ledger.grammar import CONSENT_DOMAIN, ROTATION_DOMAIN
+from privacy.ledger.head import HEAD_DOMAIN, LedgerHead, head_message
 from privacy.ledger.keys import cosigner_key, log_key, log_origin
 from privacy.ledger.merkle import Frontier, consistency_proof, leaf_hash, new_nodes
 from privacy.manifest import SIGNING_DOMAIN, Manifest
@@ -86,8 +87,20 @@ def public(name: str) -> str:
 
 
 @dataclass
+class State:
+    """A signed state: of how many entries, and who cosigns it under which key."""
+
+    size: int
+    cosigners: tuple[tuple[str, str], ...] = ()
+    signer: str = ""
+    origin: str = ""
+    root: bytes = b""
+    note: Callable[[bytes], bytes] | None = None
+
+
+@dataclass
 class Line:
-    """One entry; `leaf` changes its bytes after all was settled."""
+    """One entry; `leaf` changes its bytes after all was settled; `state` is what it cosigns."""
 
     kind: str
     body: dict[str, Any]
@@ -96,6 +109,7 @@ class Line:
     index: int | None = None
     format: int = FORMAT
     leaf: Callable[[bytes], bytes] | None = None
+    state: State | None = None
 
     def bytes_at(self, place: int) -> bytes:
         value = {
@@ -108,18 +122,6 @@ class Line:
         }
         data = canonical_json(value)
         return data if self.leaf is None else self.leaf(data)
-
-
-@dataclass
-class State:
-    """A signed state: of how many entries, and who cosigns it under which key."""
-
-    size: int
-    cosigners: tuple[tuple[str, str], ...] = ()
-    signer: str = ""
-    origin: str = ""
-    root: bytes = b""
-    note: Callable[[bytes], bytes] | None = None
 
 
 @dataclass
@@ -183,6 +185,7 @@ class World:
     coordinator: Book | None = None
     nodes: dict[str, Book] = field(default_factory=dict)
     manifests: dict[str, Manifest] = field(default_factory=dict)
+    datasets: dict[str, str] = field(default_factory=dict)
     federation: str = "vectors"
     policy: str = "quorum none\n"
     now_ms: int = BEGUN_MS
@@ -223,10 +226,17 @@ class World:
         book.lines.append(Line(kind, body, self.now_ms, epoch))
         return book.lines[-1]
 
-    def terms(self, **changes: Any) -> "World":  # noqa: ANN401 - any of the terms
-        for name, book in self.nodes.items():
+    def book(self, run: str, member: str) -> Book:
+        """The ledger of whoever goes by that name in that run."""
+        key = self.manifests[run].directory.get(member)
+        books = self.nodes.values()
+        mine = [book for book in books if key in {public(name) for name in book.keys}]
+        return mine[0] if mine else self.nodes[member]
+
+    def terms(self, *names: str, **changes: Any) -> "World":  # noqa: ANN401 - any of the terms
+        for book in [self.nodes[name] for name in names or self.nodes]:
             terms: dict[str, Any] = {
-                "member": name,
+                "member": book.owner,
                 "dataset": DATASET,
                 "unit": "borrower",
                 "epsilon": 8.0,
@@ -240,8 +250,16 @@ class World:
             self.add(book, "budget.terms", {**terms, **changes})
         return self
 
-    def start(self, run: str, *, members: Sequence[str] = NAMES, **changes: Any) -> "World":  # noqa: ANN401 - any field
+    def start(
+        self,
+        run: str,
+        *,
+        members: Sequence[str] = NAMES,
+        dataset: str = DATASET,
+        **changes: Any,  # noqa: ANN401 - any field
+    ) -> "World":
         """The start of a run up to its keys."""
+        self.datasets[run] = dataset
         directory = {name: public(self.nodes[name].keys[-1]) for name in members}
         ledger = {"origin": self.main.origin, "key": public(self.main.keys[-1])}
         values: dict[str, Any] = {
@@ -267,7 +285,7 @@ class World:
         declared = {
             "run": run,
             "contract": manifest.contract,
-            "dataset": DATASET,
+            "dataset": dataset,
             "unit": manifest.unit,
             "classes": {"L2": 3, "L3": 4},
             "retention_days": 180,
@@ -276,8 +294,10 @@ class World:
         checked = {"run": run, "rules": digest("rules"), "warnings": ["governance-stated"]}
         self.add(self.main, "rules.checked", checked)
         for name in members:
-            book = self.nodes[name]
-            self.add(book, "run.joined", {"run": run, "manifest": None})
+            book = self.book(run, name)
+            self.follow(book)
+            joined = {"run": run, "manifest": None, "origin": manifest.ledger["origin"]}
+            self.add(book, "run.joined", joined)
             rows = {"run": run, "contract": manifest.contract, "rows": digest("rows", name)}
             self.add(book, "rows.read", rows)
             consent = {"run": run, "member": name, "signature": None}
@@ -290,6 +310,13 @@ class World:
         }
         self.add(self.main, "keys.agreed", agreed)
         return self
+
+    def follow(self, book: Book) -> None:
+        """Let a node follow the coordinator's ledger, if it does not yet."""
+        told = {"origin": self.main.origin, "key": public(self.main.keys[-1])}
+        known = [line.body["origin"] for line in book.lines if line.kind == "ledger.followed"]
+        if told["origin"] not in known:
+            self.add(book, "ledger.followed", told)
 
     def release(
         self,
@@ -314,13 +341,12 @@ class World:
         survivors = list(arrived) if survivors is None else list(survivors)
         signers = survivors if signers is None else signers
         act = {"run": run, "step": step, "round": number}
+        kept_by = {**act, "dataset": self.datasets[run]}
         for name in asked:
-            self.add(
-                self.nodes[name], "budget.reserved", {**act, "dataset": DATASET, "receipt": None}
-            )
+            self.add(self.book(run, name), "budget.reserved", {**kept_by, "receipt": None})
         for name in aborting:
-            body = {**act, "dataset": DATASET, "reason": "not sealed", "signature": None}
-            self.add(self.nodes[name], "budget.aborted", body)
+            body = {**kept_by, "reason": "not sealed", "signature": None}
+            self.add(self.book(run, name), "budget.aborted", body)
         computed = dict.fromkeys(("model", "context", "protection", "receipt"))
         reserved = {
             **act,
@@ -354,13 +380,13 @@ class World:
         body = {**act, "model": model, "kept": kept, "signatures": dict.fromkeys(members)}
         self.add(self.main, "sum.accepted", body)
         for name in members:
-            mine = self.nodes[name]
+            mine = self.book(run, name)
             keys = [line.body for line in mine.lines if line.kind == "budget.reserved"]
             gone = [line.body for line in mine.lines if line.kind == "budget.aborted"]
             same = [all(body[k] == v for k, v in act.items()) for body in keys]
             back = [all(body[k] == v for k, v in act.items()) for body in gone]
             if any(same) and not any(back):
-                self.add(mine, "budget.committed", {**act, "dataset": DATASET})
+                self.add(mine, "budget.committed", {**act, "dataset": self.datasets[run]})
         return self
 
     def model(self, run: str) -> "World":
@@ -392,12 +418,20 @@ class World:
         return self
 
     def state(self, cosigners: Iterable[str] | None = None) -> "World":
-        """Sign the coordinator's ledger as it is; all members cosign unless others are named."""
+        """Sign the coordinator's ledger as it is; all members cosign unless others are named.
+
+        A member notes in its own ledger what it cosigns.
+        """
         names = list(self.nodes) if cosigners is None else list(cosigners)
         pairs = [
             (name, self.nodes[name].keys[-1] if name in self.nodes else name) for name in names
         ]
-        self.main.states.append(State(len(self.main.lines), tuple(pairs)))
+        state = State(len(self.main.lines), tuple(pairs))
+        self.main.states.append(state)
+        for book in [self.nodes[name] for name in names if name in self.nodes]:
+            self.follow(book)
+            body = {"origin": self.main.origin, "leaves": None, "root": None}
+            self.add(book, "ledger.cosigned", body).state = state
         return self
 
     def rotate(self, book: Book, key: str) -> "World":
@@ -427,7 +461,10 @@ class World:
         for book in self.nodes.values():
             self._settle_node(book, weights)
         if self.coordinator is not None:
-            self._settle_coordinator(weights)
+            trees = self._settle_coordinator(weights)
+            for book in self.nodes.values():
+                for line in book.lines:
+                    _settle_cosigned(line, trees)
         return self
 
     def _receipt(self, body: Mapping[str, Any], weights: Mapping[str, int]) -> dict[str, object]:
@@ -461,36 +498,42 @@ class World:
             line.body["signature"] = identity(book.keys[turn]).sign(ROTATION_DOMAIN, key).hex()
         return line.kind == "key.rotated"
 
-    def _said(self, member: str, body: Mapping[str, Any]) -> dict[str, object]:
-        """What a node says of its own ledger with a vector."""
-        book = self.nodes[member]
+    def _said(self, member: str, sent: Line, trees: Sequence[Frontier]) -> dict[str, object]:
+        """What a node says of its own ledger with a vector, not signed yet."""
+        book = self.book(sent.body["run"], member)
         tree = Frontier()
         for place, line in enumerate(book.lines):
+            if line.time_ms > sent.time_ms:
+                break
+            _settle_cosigned(line, trees)
             tree = tree.append(leaf_hash(line.bytes_at(place)))
             if line.kind == "budget.reserved" and all(
-                line.body[name] == body[name] for name in ("run", "step", "round")
+                line.body[name] == sent.body[name] for name in ("run", "step", "round")
             ):
                 break
-        return {"leaves": tree.size, "root": tree.root().hex()}
+        return {"leaves": tree.size, "root": tree.root().hex(), "signature": None}
 
-    def _settle_coordinator(self, weights: Mapping[str, int]) -> None:
+    def _settle_coordinator(self, weights: Mapping[str, int]) -> list[Frontier]:
         runs: dict[str, _Progress] = {}
         turn = 0
-        for line in self.main.lines:
+        trees = [Frontier()]
+        for place, line in enumerate(self.main.lines):
             turn += self._rotated(self.main, line, turn)
             run = line.body.get("run")
-            if run is None:
-                continue
-            if run not in runs:
-                runs[run] = _Progress(self.manifests[run])
+            if run is not None:
+                if run not in runs:
+                    runs[run] = _Progress(self.manifests[run])
+                if line.kind == "sum.reserved" and line.body["receipt"] is None:
+                    line.body["receipt"] = self._receipt(line.body, weights)
+                runs[run].settle(line.kind, line.body)
             if line.kind == "sum.reserved":
-                body = line.body
-                if body["receipt"] is None:
-                    body["receipt"] = self._receipt(body, weights)
-                for name, said in body["nodes"].items():
+                nodes = line.body["nodes"]
+                for name, said in nodes.items():
                     if said is None:
-                        body["nodes"][name] = self._said(name, body)
-            runs[run].settle(line.kind, line.body)
+                        nodes[name] = self._said(name, line, trees)
+                runs[line.body["run"]].sign_heads(line.body)
+            trees.append(trees[-1].append(leaf_hash(line.bytes_at(place))))
+        return trees
 
     # -- bundles --
 
@@ -513,6 +556,15 @@ class World:
 
     def bundle(self) -> bytes:
         return sealed(self.lines())
+
+
+def _settle_cosigned(line: Line, trees: Sequence[Frontier]) -> None:
+    """What a node cosigned is the coordinator's ledger as it was; `trees` has it at each size."""
+    if line.kind == "ledger.cosigned" and line.state is not None:
+        size = line.state.size
+        _fill(line.body, {"leaves": size})
+        if line.body["root"] is None:
+            line.body["root"] = trees[size].root().hex()
 
 
 def sealed(lines: Iterable[bytes]) -> bytes:
@@ -552,7 +604,7 @@ class _Progress:
         _fill(body, said)
         if body["signature"] is None:
             text = body["document"].encode()
-            body["signature"] = identity("launcher").sign(SIGNING_DOMAIN, text).hex()
+            body["signature"] = _BY_PUBLIC[body["launcher"]].sign(SIGNING_DOMAIN, text).hex()
 
     def _run_consented(self, body: dict[str, Any]) -> None:
         if body["signature"] is None:
@@ -572,6 +624,11 @@ class _Progress:
         if body["context"] is None:
             body["context"] = self.context(body).hex()
         self.contexts.setdefault((body["step"], body["round"]), []).append(body["context"])
+
+    def sign_heads(self, body: Mapping[str, Any]) -> None:
+        for member, said in body["nodes"].items():
+            if said["signature"] is None:
+                said["signature"] = self._sign(member, HEAD_DOMAIN, head_told(body, said))
 
     def context(self, body: Mapping[str, Any]) -> bytes:
         return SumContext(
@@ -621,6 +678,12 @@ class _Progress:
     def _sign(self, member: str, domain: str, message: bytes) -> str:
         key = self.manifest.directory.get(member, public(member))
         return _BY_PUBLIC[key].sign(domain, message).hex()
+
+
+def head_told(body: Mapping[str, Any], said: Mapping[str, Any]) -> bytes:
+    """What a node signs with its vector for the sum that `body` reserves."""
+    head = LedgerHead(said["leaves"], said["root"])
+    return head_message(bytes.fromhex(body["context"]), head)
 
 
 def _fill(body: dict[str, Any], said: Mapping[str, object]) -> None:

@@ -11,13 +11,11 @@ Four ways, by who forges:
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 from vectors import positives
-from vectors.builder import (
-    World,
-    sealed,
-)
+from vectors.builder import World, digest, sealed
 from vectors.positives import FOUR
 
 from privacy.ledger.merkle import leaf_hash, root_of
@@ -64,15 +62,15 @@ class Recipe:
     heads: Callable[[World], list[tuple[str, int, str]]] | None
 
     def make(self) -> Forgery:
-        world = positives.POSITIVES[self.of]()
-        honest = world.copy().settle()
+        script, honest = settled(self.of)
         policy = None if self.policy is None else self.policy(honest)
         heads = [] if self.heads is None else self.heads(honest)
         if self.how == "script":
+            world = script.copy()
             self.change(world)
             data = world.settle().bundle()
         elif self.how == "settled":
-            world.settle()
+            world = honest.copy()
             self.change(world)
             data = world.bundle()
         elif self.how == "lines":
@@ -82,6 +80,13 @@ class Recipe:
         else:
             data = self.change(honest.bundle())
         return Forgery(self.name, self.about, self.of, self.step, data, policy, heads)
+
+
+@cache
+def settled(of: str) -> tuple[World, World]:
+    """A bundle that holds, as a script and settled; nobody changes them, only copies."""
+    script = positives.POSITIVES[of]()
+    return script, script.copy().settle()
 
 
 _RECIPES: dict[str, Recipe] = {}
@@ -130,6 +135,14 @@ def recipes() -> list[Recipe]:
 def flipped(text: str) -> str:
     """A hexadecimal text with its first bit turned over."""
     return f"{int(text[0], 16) ^ 8:x}{text[1:]}"
+
+
+def heads_told(*names: str, first: int = 90) -> dict[str, dict[str, object]]:
+    """Made-up heads of these members' own ledgers, each to be signed by the member itself."""
+    return {
+        name: {"leaves": first + n, "root": digest(name), "signature": None}
+        for n, name in enumerate(names)
+    }
 
 
 def head_of(world: World, owner: str, size: int) -> tuple[str, int, str]:

@@ -4,6 +4,7 @@ from vectors import (
     negatives_form,
     negatives_nodes,
     negatives_runs,
+    negatives_sides,
     negatives_trees,
     negatives_witnesses,
 )
@@ -13,6 +14,7 @@ __all__ = [
     "negatives_form",
     "negatives_nodes",
     "negatives_runs",
+    "negatives_sides",
     "negatives_trees",
     "negatives_witnesses",
 ]

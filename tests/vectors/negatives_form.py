@@ -224,6 +224,18 @@ for _name, _about, _change in (
         ),
     ),
     (
+        "proof-hashes-are-an-object",
+        "The hashes of a proof are the keys of an object, which some readers take for a list.",
+        in_log(
+            lambda log: log["proofs"][0].update(hashes=dict.fromkeys(log["proofs"][0]["hashes"], 0))
+        ),
+    ),
+    (
+        "proof-hashes-are-a-text",
+        "The hashes of a proof are a text, which some readers take for a list of letters.",
+        in_log(lambda log: log["proofs"][0].update(hashes="")),
+    ),
+    (
         "proof-key-unknown",
         "A proof has a key that none has.",
         in_log(lambda log: log["proofs"][0].update(extra=1)),
@@ -520,6 +532,34 @@ for _name, _about, _kind, _old, _new in (
         b'"clip":1',
     ),
     (
+        "joined-nowhere",
+        "A node joined a run, and does not say in whose ledger it is.",
+        "run.joined",
+        b'"origin":',
+        b'"place":',
+    ),
+    (
+        "followed-key-short",
+        "A node follows a ledger under a key of 31 bytes.",
+        "ledger.followed",
+        b'"key":"e4',
+        b'"key":"',
+    ),
+    (
+        "cosigned-size-as-float",
+        "A node cosigned a state whose size is a float.",
+        "ledger.cosigned",
+        b',"origin"',
+        b'.0,"origin"',
+    ),
+    (
+        "cosigned-root-in-base64",
+        "A node cosigned a state whose root is written as in its note.",
+        "ledger.cosigned",
+        b'"root":"',
+        b'"root":"+',
+    ),
+    (
         "asked-twice",
         "A member is asked twice.",
         "sum.reserved",
@@ -568,12 +608,41 @@ def with_body(kind: str, **changes: object) -> Callable[[World], None]:
 
 for _name, _about, _kind, _fields in (
     ("heads-empty", "A sum is reserved that no vector came for.", "sum.reserved", {"nodes": {}}),
-    ("head-without-root", "A head has no root.", "sum.reserved", {"nodes": {A: {"leaves": 5}}}),
+    (
+        "head-without-root",
+        "A head has no root.",
+        "sum.reserved",
+        {"nodes": {A: {"leaves": 5, "signature": "00" * 64}}},
+    ),
     (
         "head-size-negative",
         "A head has -1 entries.",
         "sum.reserved",
-        {"nodes": {A: {"leaves": -1, "root": "00" * 32}}},
+        {"nodes": {A: {"leaves": -1, "root": "00" * 32, "signature": "00" * 64}}},
+    ),
+    (
+        "head-without-signature",
+        "A head is told that nobody signed.",
+        "sum.reserved",
+        {"nodes": {A: {"leaves": 5, "root": "00" * 32}}},
+    ),
+    (
+        "head-signature-null",
+        "A head's signature is null.",
+        "sum.reserved",
+        {"nodes": {A: {"leaves": 5, "root": "00" * 32, "signature": None}}},
+    ),
+    (
+        "head-signature-short",
+        "A head's signature has 63 bytes.",
+        "sum.reserved",
+        {"nodes": {A: {"leaves": 5, "root": "00" * 32, "signature": "00" * 63}}},
+    ),
+    (
+        "head-field-unknown",
+        "A head names its ledger.",
+        "sum.reserved",
+        {"nodes": {A: {"leaves": 5, "root": "00" * 32, "signature": "00" * 64, "origin": "x"}}},
     ),
     (
         "class-unknown",

@@ -15,7 +15,7 @@ from vectors.builder import (
     identity,
     public,
 )
-from vectors.forging import HOSTILE, A, B, C, D, add, flipped, forgery
+from vectors.forging import HOSTILE, A, B, C, D, add, flipped, forgery, heads_told
 from vectors.positives import TWO
 
 from privacy.ledger.entry import STATISTICS, UPDATE
@@ -346,23 +346,20 @@ def reserved_after_it_was_sent(world: World) -> None:
     line = book.find("budget.reserved", step=TEST)
     size = book.place(line)
     root = root_of([leaf_hash(leaf) for leaf in book.leaves()[:size]]).hex()
-    told = {"leaves": size, "root": root}
+    told = {"leaves": size, "root": root, "signature": None}
     world.main.find("sum.reserved", step=TEST).body["nodes"][A] = told
 
 
 @forgery(9, "full", "script")
 def head_of_another_ledger(world: World) -> None:
-    """The coordinator put another head on record than the node told, and the node did not sign."""
-    world.main.find("sum.reserved", step=UPDATE).body["nodes"][D] = {
-        "leaves": 6,
-        "root": digest("made up"),
-    }
+    """A node that signed no sum signed another head with its vector than its ledger ever had."""
+    world.main.find("sum.reserved", step=UPDATE).body["nodes"] |= heads_told(D, first=7)
 
 
 @forgery(9, "full", "script")
 def head_of_nothing(world: World) -> None:
-    """A node that signed nothing is said to have had an empty ledger."""
-    told = {"leaves": 0, "root": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}
+    """A node that signed no sum signed with its vector that it has an empty ledger."""
+    told = {"leaves": 0, "root": root_of([]).hex(), "signature": None}
     world.main.find("sum.reserved", step=UPDATE).body["nodes"][D] = told
 
 
@@ -400,17 +397,26 @@ def accepted_a_run_that_is_not_on_record(world: World) -> None:
     book.after(line, "budget.committed", body)
 
 
-@forgery(9, "discrete", "settled")
+def _unwitnessed(world: World) -> None:
+    """Settle what happened, with nodes that did not note the last state that they cosigned."""
+    for book in world.nodes.values():
+        book.drop(book.find("ledger.cosigned", -1))
+    world.settle()
+
+
+@forgery(9, "discrete", "script")
 def run_left_out_by_the_coordinator(world: World) -> None:
     """The coordinator left the second run out as a whole; tree, states and cosignatures fit."""
+    _unwitnessed(world)
     for line in [line for line in world.main.lines if line.body.get("run") == "run-2"]:
         world.main.drop(line)
     world.main.states = [*world.main.states[:1], State(len(world.main.lines))]
 
 
-@forgery(9, "plain", "settled")
+@forgery(9, "plain", "script")
 def end_of_a_run_left_out_by_the_coordinator(world: World) -> None:
     """The coordinator cut its ledger before the last sum, and all members cosigned that."""
+    _unwitnessed(world)
     lines = world.main.lines
     del lines[world.main.place(world.main.find("sum.reserved", step=PERSONAL)) :]
     world.main.states = [State(len(lines), tuple((name, name) for name in TWO))]

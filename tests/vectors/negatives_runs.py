@@ -21,7 +21,7 @@ from vectors.builder import (
     public,
     without,
 )
-from vectors.forging import HOSTILE, A, B, C, D, add, flipped, forgery
+from vectors.forging import HOSTILE, A, B, C, D, add, flipped, forgery, heads_told
 from vectors.negatives_form import with_body
 from vectors.positives import FOUR
 
@@ -116,8 +116,8 @@ def _beside(world: World, step: str, number: int) -> tuple[dict[str, Any], dict[
     about = {"run": "run-1", "step": step, "round": number}
     receipt = world.manifests["run-1"].receipt(step, number, 64).to_json()
     computed = dict.fromkeys(("model", "context", "protection"))
-    told = {name: {"leaves": 90 + n, "root": digest(name)} for n, name in enumerate(FOUR)}
-    reserved = {**about, **computed, "asked": list(FOUR), "schema": digest("s"), "nodes": told}
+    told = {"asked": list(FOUR), "schema": digest("s"), "nodes": heads_told(*FOUR)}
+    reserved = {**about, **computed, **told}
     opened = {**about, "context": None, "members": list(FOUR), "aggregate": digest("sum")}
     opened |= {"payload_bytes": 576, "signatures": dict.fromkeys(FOUR)}
     return {**reserved, "receipt": receipt}, opened
@@ -145,7 +145,7 @@ def step_summed_again_after_it_was_accepted(world: World) -> None:
     """A test that was accepted is summed once more, under another schema."""
     reserved = world.main.find("sum.reserved", step=TEST)
     again = {**reserved.body, "schema": digest("second"), "context": None}
-    again["nodes"] = {name: {"leaves": 90 + n, "root": digest(name)} for n, name in enumerate(FOUR)}
+    again["nodes"] = heads_told(*FOUR)
     world.main.after(world.main.find("sum.accepted", step=TEST), "sum.reserved", again)
 
 
@@ -355,6 +355,12 @@ def declared_another_unit(world: World) -> None:
 
 
 @forgery(6, "full", "script")
+def declared_never(world: World) -> None:
+    """Nobody said what data the run is about."""
+    world.main.drop(world.main.find("data.declared"))
+
+
+@forgery(6, "full", "script")
 def declared_after_the_keys(world: World) -> None:
     """The data are declared after the keys were agreed on."""
     line = world.main.find("data.declared")
@@ -480,8 +486,7 @@ def asked_a_stranger(world: World) -> None:
 @forgery(6, "full", "script")
 def answered_by_a_stranger(world: World) -> None:
     """A vector came from somebody who was not asked."""
-    head = {"leaves": 9, "root": digest("head")}
-    world.main.find("sum.reserved").body["nodes"][HOSTILE] = head
+    world.main.find("sum.reserved").body["nodes"] |= heads_told(HOSTILE)
 
 
 @forgery(6, "full", "script")
@@ -780,7 +785,7 @@ def two_sums_of_one_step(world: World) -> None:
     reserved = world.main.find("sum.reserved", step=TEST)
     opened = world.main.find("sum.opened", step=TEST)
     again = {**reserved.body, "schema": digest("second"), "context": None}
-    again["nodes"] = {name: {"leaves": 90 + n, "root": digest(name)} for n, name in enumerate(FOUR)}
+    again["nodes"] = heads_told(*FOUR)
     world.main.after(opened, "sum.opened", json.loads(json.dumps(opened.body)))
     world.main.after(opened, "sum.reserved", again)
 
@@ -797,7 +802,7 @@ def member_in_two_groups(world: World) -> None:
     for line in world.main.lines:
         if line.kind == "sum.reserved" and line.body["asked"] == [C, D]:
             line.body["asked"] = [B, C, D]
-            line.body["nodes"] = {B: {"leaves": 77, "root": digest("b")}, C: None, D: None}
+            line.body["nodes"] = {**heads_told(B), C: None, D: None}
 
 
 @forgery(6, "grouped", "script")
@@ -812,7 +817,7 @@ def group_summed_twice(world: World) -> None:
     reserved = world.main.find("sum.reserved", step=UPDATE)
     opened = world.main.find("sum.opened", step=UPDATE)
     again = {**reserved.body, "schema": digest("second"), "context": None}
-    again["nodes"] = {A: {"leaves": 70, "root": digest(A)}, B: {"leaves": 71, "root": digest(B)}}
+    again["nodes"] = heads_told(A, B)
     world.main.after(opened, "sum.opened", json.loads(json.dumps(opened.body)))
     world.main.after(opened, "sum.reserved", again)
 
@@ -827,14 +832,6 @@ def groups_changed(world: World) -> None:
             line.body[name] = sorted(swap[one] for one in line.body[name])
             table = "nodes" if line.kind == "sum.reserved" else "signatures"
             line.body[table] = dict.fromkeys(line.body[name])
-
-
-@forgery(6, "full", "script")
-def node_ledger_set_back(world: World) -> None:
-    """A node's own ledger was as long at the second update as at the first: it was set back."""
-    settled = world.copy().settle()
-    before = settled.main.find("sum.reserved", step=UPDATE, round=1).body["nodes"][A]
-    world.main.find("sum.reserved", step=UPDATE, round=2).body["nodes"][A] = before
 
 
 @forgery(6, "full", "settled")
@@ -1022,5 +1019,19 @@ def first_epoch_is_the_second(world: World) -> None:
 @forgery(6, "full", "script")
 def nodes_kind_at_the_coordinator(world: World) -> None:
     """The coordinator's ledger holds an entry that belongs into a node's."""
-    body = {"run": "run-1", "manifest": digest("m")}
+    body = {"run": "run-1", "manifest": digest("m"), "origin": world.main.origin}
     world.main.after(world.main.find("run.started"), "run.joined", body)
+
+
+@forgery(6, "full", "script")
+def coordinator_follows_itself(world: World) -> None:
+    """The coordinator's ledger says that it follows a ledger, as only nodes do."""
+    body = {"origin": world.main.origin, "key": public(COORDINATOR)}
+    world.main.after(world.main.find("run.started"), "ledger.followed", body)
+
+
+@forgery(6, "full", "script")
+def coordinator_cosigns_itself(world: World) -> None:
+    """The coordinator's ledger says that it cosigned a state, as only nodes do."""
+    body = {"origin": world.main.origin, "leaves": 0, "root": digest("root")}
+    world.main.after(world.main.find("run.started"), "ledger.cosigned", body)

@@ -597,7 +597,7 @@ def rotation_signature_for_another_key(world: World) -> None:
 @forgery(5, "empty", "settled")
 def not_begun(world: World) -> None:
     """A node's ledger begins with something else."""
-    body = {"run": "run-1", "manifest": digest("m")}
+    body = {"run": "run-1", "manifest": digest("m"), "origin": "tacit/x"}
     world.nodes[A].lines[0] = Line("run.joined", body, world.now_ms)
 
 

@@ -352,7 +352,12 @@ def head_of_a_ledger_that_is_not_here(world: World) -> None:
     """Somebody remembers a ledger that is not in the bundle."""
 
 
-@forgery(7, "unfinished", "settled", heads=lambda world: [head_of(world, D, 10)])
+@forgery(
+    7,
+    "unfinished",
+    "settled",
+    heads=lambda world: [head_of(world, D, len(world.nodes[D].lines))],
+)
 def nodes_ledger_behind_a_head(world: World) -> None:
     """A node cut the end of its own ledger off; somebody remembers more of it."""
     world.nodes[D].drop(world.nodes[D].lines[-1])

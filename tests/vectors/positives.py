@@ -3,15 +3,19 @@
 from collections.abc import Callable
 
 from vectors.builder import (
+    DATASET,
     NAMES,
     PERSONAL,
     PLAN,
     REGULATOR,
     TEST,
     WATCH,
+    Line,
     State,
     World,
+    digest,
     identity,
+    public,
     without,
 )
 
@@ -188,6 +192,103 @@ def wide(signers: int = 21) -> World:
     return _alone(world.end())
 
 
+def set_back() -> World:
+    """A node signed two releases at one size of its own ledger, which is not here: it was set
+    back. That is told, and nobody else's bundle fails for it."""
+    world = World().begin(NAMES).terms().start("run-1", privacy=PLAN)
+    world.release("run-1", STATISTICS, 0).model("run-1")
+    world.train("run-1", 1, witnesses=NAMES).end()
+    first = world.copy().settle().main.find("sum.reserved").body["nodes"][NAMES[0]]
+    again = {**first, "root": digest("begun anew"), "signature": None}
+    world.main.find("sum.reserved", 1).body["nodes"][NAMES[0]] = again
+    world.settle()
+    del world.nodes[NAMES[0]]
+    return world
+
+
+def elsewhere() -> World:
+    """A node takes part in another coordinator's runs, too: one of them has the name of a run that
+    is on record here and was stopped. It also told of single units, and raised its caps twice."""
+    world = World().begin(TWO).terms(epsilon=None, solo_epsilon=None)
+    world.start("run-1", members=TWO).release("run-1", STATISTICS, 0, witnesses=TWO)
+    world.start("run-2", members=TWO).stop("run-1").stop("run-2")
+    book = world.nodes[TWO[0]]
+    followed = {"origin": "tacit/another", "key": public("another coordinator")}
+    world.add(book, "ledger.followed", followed)
+    units = {"run": "run-1 (units)", "step": STATISTICS, "round": 0, "dataset": DATASET}
+    _exact(world, units)
+    for run in ("run-2", "run-3"):
+        joined = {"run": run, "manifest": digest(run), "origin": "tacit/another"}
+        world.add(book, "run.joined", joined)
+        for name in (run, f"{run} (units)"):
+            _exact(world, {**units, "run": name})
+    told = {"origin": "tacit/another", "leaves": 77, "root": digest("another ledger")}
+    world.add(book, "ledger.cosigned", told)
+    return world.terms(TWO[0], epsilon=None).terms(TWO[0], epsilon=None).end()
+
+
+def _exact(world: World, act: dict[str, object]) -> None:
+    """A release without noise that the first node reserved, and knows to have been accepted."""
+    book = world.nodes[TWO[0]]
+    receipt = world.manifests["run-1"].receipt(STATISTICS, 0, 9).to_json()
+    world.add(book, "budget.reserved", {**act, "receipt": receipt})
+    world.add(book, "budget.committed", act)
+
+
+def never_followed() -> World:
+    """Two nodes' ledgers have what they cosigned, and not that they follow; a third one's says so
+    after it cosigned; nothing is wrong with what they say."""
+    world = World().begin(NAMES).terms().start("run-1", privacy=PLAN)
+    world.release("run-1", STATISTICS, 0, witnesses=NAMES).end()
+    for name in NAMES:
+        world.nodes[name].drop(world.nodes[name].find("ledger.followed"))
+    book, told = world.nodes[NAMES[2]], world.nodes[NAMES[2]].find("ledger.cosigned")
+    followed = {"origin": world.main.origin, "key": public(world.main.keys[0])}
+    book.put(book.place(told) + 1, Line("ledger.followed", followed, told.time_ms))
+    return world
+
+
+def two_data_sets() -> World:
+    """One name is two members: one key in runs about leases, another in a run about loans, where
+    its clock is a day and an hour behind. The leases' contract was edited between two runs of two
+    launchers, and what both told adds up."""
+    world = World().begin(TWO).terms(epsilon=None, solo_epsilon=None)
+    for number, run in enumerate(("run-1", "run-2")):
+        world.start(run, members=TWO, privacy=PLAN, contract=digest("contract", number))
+        world.main.find("run.started", run=run).body["launcher"] = public(f"launcher {number}")
+        world.release(run, STATISTICS, 0, witnesses=TWO).stop(run)
+    second = world.join(f"{TWO[0]} again")
+    second.owner = TWO[0]
+    begun = {"origin": second.origin, "key": public(second.keys[0])}
+    world.add(second, "ledger.begun", {**begun, "owner": TWO[0], "role": "node"})
+    world.terms(f"{TWO[0]} again", dataset="loans").terms(TWO[1], dataset="loans")
+    directory = {TWO[0]: public(second.keys[0]), TWO[1]: public(TWO[1])}
+    about = {"directory": directory, "contract": digest("loans")}
+    world.start("run-3", members=TWO, privacy=PLAN, dataset="loans", **about)
+    world.release("run-3", STATISTICS, 0).model("run-3").train("run-3", 1)
+    world.main.states.append(
+        State(len(world.main.lines), ((TWO[0], second.keys[0]), (TWO[1], TWO[1])))
+    )
+    for line in second.lines:
+        line.time_ms -= 90_000_000
+    return world.end()
+
+
+def namesakes() -> World:
+    """The coordinator's ledger alone: two runs about one data set, under the same names and other
+    keys. They are other members, and what they told does not add up."""
+    world = World().begin(TWO).start("run-1", members=TWO, privacy=PLAN)
+    world.release("run-1", STATISTICS, 0, witnesses=TWO).stop("run-1")
+    for name in TWO:
+        world.join(f"{name} again").owner = name
+    directory = {name: public(f"{name} again") for name in TWO}
+    world.start("run-2", members=TWO, privacy=PLAN, directory=directory)
+    world.release("run-2", STATISTICS, 0)
+    cosigners = tuple((name, f"{name} again") for name in TWO)
+    world.main.states.append(State(len(world.main.lines), cosigners))
+    return _alone(world.stop("run-2").end())
+
+
 POSITIVES: dict[str, Callable[[], World]] = {
     one.__name__: one
     for one in (
@@ -204,5 +305,10 @@ POSITIVES: dict[str, Callable[[], World]] = {
         empty,
         named,
         wide,
+        set_back,
+        elsewhere,
+        never_followed,
+        two_data_sets,
+        namesakes,
     )
 }

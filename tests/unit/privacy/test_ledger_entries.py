@@ -23,7 +23,7 @@ from privacy.receipt import Receipt
 HASH = "a" * 64
 SIGNATURE = "b" * 128
 SIGNED = {"a": SIGNATURE}
-HEAD = {"leaves": 7, "root": HASH}
+HEAD = {"leaves": 7, "root": HASH, "signature": SIGNATURE}
 RECEIPT = Receipt(
     kind="update",
     unit="borrower",
@@ -102,7 +102,9 @@ BODIES: Mapping[str, Mapping[str, object]] = {
     "run.finished": {"run": "r", "rounds": 0, "model": HASH},
     "run.stopped": {"run": "r", "reason": "by hand"},
     "model.registered": {"run": "r", "model": HASH, "file": HASH, "card": HASH},
-    "run.joined": {"run": "r", "manifest": HASH},
+    "ledger.followed": {"origin": "tacit/coordinator/1", "key": HASH},
+    "ledger.cosigned": {"origin": "tacit/coordinator/1", "leaves": 7, "root": HASH},
+    "run.joined": {"run": "r", "manifest": HASH, "origin": "tacit/coordinator/1"},
     "run.refused": {"manifest": HASH, "reason": "another task"},
     "budget.terms": {
         "member": "a",
@@ -156,6 +158,8 @@ def test_the_families_and_owners_of_kinds_are_the_recorded_ones() -> None:
         "run.finished": ("modelling", "coordinator"),
         "run.stopped": ("modelling", "coordinator"),
         "model.registered": ("output", "coordinator"),
+        "ledger.followed": ("administration", "node"),
+        "ledger.cosigned": ("administration", "node"),
         "run.joined": ("modelling", "node"),
         "run.refused": ("modelling", "node"),
         "budget.terms": ("administration", "node"),
@@ -267,6 +271,7 @@ def _wrong_values() -> dict[str, tuple[object, ...]]:
             {"a": {**HEAD, "size": 1}},
             *({"a": {**HEAD, "leaves": wrong}} for wrong in NOT_NATURAL),
             *({"a": {**HEAD, "root": wrong}} for wrong in NOT_HASHES),
+            *({"a": {**HEAD, "signature": wrong}} for wrong in NOT_SIGNATURES),
         ),
         "receipt": (
             None,
@@ -300,7 +305,7 @@ def _wrong_values() -> dict[str, tuple[object, ...]]:
         **dict.fromkeys(
             (
                 *("round", "rounds", "values", "minimum", "group_size", "payload_bytes"),
-                *("public_bytes", "order", "solo_order", "colluders"),
+                *("public_bytes", "order", "solo_order", "colluders", "leaves"),
             ),
             NOT_NATURAL,
         ),
@@ -308,7 +313,7 @@ def _wrong_values() -> dict[str, tuple[object, ...]]:
             (
                 *("manifest", "roster", "fingerprint", "architecture", "model", "schema"),
                 *("context", "aggregate", "model_before", "model_after", "key", "rules"),
-                *("contract", "rows", "launcher", "file", "card"),
+                *("contract", "rows", "launcher", "file", "card", "root"),
             ),
             NOT_HASHES,
         ),
@@ -481,6 +486,8 @@ def test_the_fields_that_name_an_act_are_the_recorded_ones() -> None:
         "run.finished": ("run",),
         "run.stopped": ("run",),
         "model.registered": ("run",),
+        "ledger.followed": ("origin",),
+        "ledger.cosigned": ("origin", "leaves"),
         "run.joined": ("manifest",),
         "run.refused": ("manifest",),
         "budget.terms": ("no key",),
