@@ -37,7 +37,8 @@ def rows_digest(rows: MemberRows, *, run: bytes, home: Path, entropy: Entropy) -
     """
     code = hmac.new(_key(home, entropy), run, digestmod=hashlib.sha256)
     for part in (rows.train, rows.test):
-        code.update(framed(*_columns(part)))
+        # framed as a whole too: no column can pass from one part to the other
+        code.update(framed(framed(*_columns(part))))
     return code.digest()
 
 

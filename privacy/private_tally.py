@@ -176,7 +176,7 @@ def _limit(kind: TallyKind, cap: float) -> float:
 
 def _errors(score: Floats, target: Floats, limit: float) -> Floats:
     """Shape (n, 3), in [0, 1]: squared and absolute error in limits, one."""
-    with np.errstate(invalid="ignore"):  # an endless score less an endless label
+    with np.errstate(invalid="ignore", over="ignore"):  # endless, or too large for a difference
         error = _held(np.abs(score - target) / limit, 0.0, 1.0)
     return np.stack([np.square(error), error, np.ones(error.size)], axis=1)
 

@@ -39,8 +39,12 @@ from clients.node import Node, NodeSettings  # noqa: E402
 from clients.policy import NodePolicy  # noqa: E402
 from clients.session import WATCH, Session, Step  # noqa: E402
 from federation.config import Project, ProtectionSpec, data_root, load_project  # noqa: E402
+from federation.declaration import declaration  # noqa: E402
+from federation.ledger_recorder import LedgerRecorder  # noqa: E402
 from privacy.errors import TacitError  # noqa: E402
 from privacy.identity import Identity  # noqa: E402
+from privacy.ledger.memory import MemoryLedger  # noqa: E402
+from privacy.ledger.store import entries_of  # noqa: E402
 from privacy.manifest import SIGNING_DOMAIN, Manifest  # noqa: E402
 from privacy.messages import (  # noqa: E402
     Ready,
@@ -212,14 +216,9 @@ class Calls:
 
 @dataclass
 class Notes:
-    """The run's ledger and observer."""
+    """The run's observer."""
 
-    rounds: int = 0
     given_up: int = 0
-
-    def record(self, kind: str, body: Mapping[str, object]) -> None:
-        del body
-        self.rounds += kind == "round.committed"
 
     def step(self, name: str) -> None:
         del name
@@ -265,6 +264,8 @@ def federate(task: Task, data: DataSet, rows: Mapping[str, MemberRows], home: Pa
     turned = order[: task.hostile]
     launcher = Identity.create(seeded("launcher", task.seed))
     keys = {member: Identity.create(seeded(member, task.seed)) for member in rows}
+    # in memory: what a run costs on record is no question here
+    ledger = LedgerRecorder(MemoryLedger(), Identity.create(seeded("coordinator", task.seed)))
     manifest = Manifest(
         run="robustness",
         name=config.name,
@@ -276,6 +277,7 @@ def federate(task: Task, data: DataSet, rows: Mapping[str, MemberRows], home: Pa
         protection=config.protection.sum,
         privacy=None,
         group_size=config.group_size,
+        ledger={"origin": ledger.origin, "key": ledger.identity.public.hex()},
         node_settings=config.node_settings(seed=task.seed, fold=None),
         coordinator_settings=config.coordinator_settings(),
     )
@@ -304,12 +306,16 @@ def federate(task: Task, data: DataSet, rows: Mapping[str, MemberRows], home: Pa
         result = coordinator.run(
             manifest,
             launcher.sign(SIGNING_DOMAIN, manifest.to_bytes()),
+            launcher=launcher.public,
+            data=declaration(contract),
             transport=Calls(nodes),
-            ledger=notes,
+            ledger=ledger,
             observer=notes,
         )
     except TacitError as fault:
-        return found | {"stopped_in_round": notes.rounds + 1, "reason": str(fault)[:400]}
+        kinds = [entry.kind for entry in entries_of(ledger.store.leaves())]
+        stopped = kinds.count("round.committed") + 1
+        return found | {"stopped_in_round": stopped, "reason": str(fault)[:400]}
     sessions = {n.member: n.session for n in nodes.values() if n.session is not None}
     groups = next(iter(sessions.values())).agreed.groups
     found["groups_hit"] = sum(bool(set(turned) & set(g.members)) for g in groups)

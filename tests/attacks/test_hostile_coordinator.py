@@ -6,17 +6,29 @@ its own, and the run must still end as if nothing had been. What cannot be tried
 the run is tried against sealers, or in runs of its own.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import get_args
 
 import msgspec
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from support.deviations import (
+    MEMBERS,
+    Attacked,
+    Deviations,
+    Hostile,
+    Loose,
+    attack_run,
+    check_refused,
+    identity_of,
+    other_than,
+    replaced,
+)
 from support.direct import Direct
+from support.records import body_of, heads_of, own_hand, seen_by
 from support.sums import (
     RUN,
     Exchange,
@@ -35,9 +47,10 @@ from support.sums import (
 from clients.node import Node
 from clients.policy import NodePolicy
 from privacy.canonical import canonical_json, parse_canonical
-from privacy.errors import CohortError, ProtocolError, RefusedError, TacitError
+from privacy.errors import CohortError, ProtocolError, RefusedError
 from privacy.identity import Identity
 from privacy.keystream import shift_by_keystream
+from privacy.ledger.store import entries_of
 from privacy.manifest import SIGNING_DOMAIN
 from privacy.messages import (
     Accepted,
@@ -46,20 +59,19 @@ from privacy.messages import (
     InitialModelRequest,
     Invite,
     KeyNotice,
+    RecordedSum,
     ReleaseRequest,
-    Reply,
     Request,
     RevealRequest,
     RosterNotice,
     Sealed,
+    SignedState,
     StatisticsRequest,
     SumNotice,
     SumPart,
     SurvivorsNotice,
     TrainRequest,
     Voted,
-    pack,
-    unpack_request,
 )
 from privacy.randomness import system_bytes
 from privacy.secure_sum import SealedVector, Vote
@@ -84,59 +96,8 @@ from privacy.sum_context import (
     survivors_message,
 )
 
-MEMBERS = ("bank", "east", "mill", "north", "south", "west")
-Loose: TypeAlias = Any  # an array, or a field of any type
-Hostile = tuple[Request, bytes]
-Make = Callable[[Exchange, Direct], Hostile]
-
-
-@dataclass(frozen=True)
-class Deviation:
-    """One hostile request.
-
-    Attributes:
-        before: The kind of honest request in whose place it is sent.
-        step: The sum that is then under way; "" before the first.
-        make: Makes it.
-        sentence: What the node refuses it with; {node}, {maker}, {other} are names.
-        error: The kind of refusal.
-        ends: Whether the node then leaves the run, as it was shown a sum that does not hold.
-    """
-
-    before: type
-    step: str
-    make: Make
-    sentence: str
-    error: type[TacitError] = ProtocolError
-    ends: bool = False
-
-
-DEVIATIONS: dict[str, Deviation] = {}
-
-
-def deviation(
-    before: type,
-    step: str,
-    sentence: str,
-    error: type[TacitError] = ProtocolError,
-    *,
-    ends: bool = False,
-) -> Callable[[Make], Make]:
-    def kept(make: Make) -> Make:
-        name = make.__name__.removeprefix("_").replace("_", " ")
-        DEVIATIONS[name] = Deviation(before, step, make, sentence, error, ends)
-        return make
-
-    return kept
-
-
-def other_than(name: str, *more: str) -> str:
-    """The first member that is none of these."""
-    return next(member for member in MEMBERS if member not in (name, *more))
-
-
-def identity_of(run: Direct, name: str) -> Identity:
-    return next(n._settings.identity for n in run.nodes.values() if n.member == name)
+deviation = Deviations()
+DEVIATIONS = deviation.all
 
 
 # -- the invitation ---------------------------------------------------------------------------
@@ -288,10 +249,6 @@ def with_offer(at: Exchange, planted: KeyOffer) -> Hostile:
     offers = [KeyOffer.from_bytes(offer) for offer in at.request.offers]
     kept = [planted if offer.member == planted.member else offer for offer in offers]
     return replaced(at.request, offers=tuple(offer.to_bytes() for offer in kept)), b""
-
-
-def replaced(request: Request, **changes: object) -> Request:
-    return msgspec.structs.replace(request, **changes)
 
 
 def fresh_offer(run: Direct, name: str, identity: Identity, *, of_run: bytes) -> KeyOffer:
@@ -632,13 +589,20 @@ def _the_acceptances_of_an_earlier_step(at: Exchange, _: Direct) -> Hostile:
 # -- survivors --------------------------------------------------------------------------------
 
 
+NO_RECORD = RecordedSum(
+    leaf=b"{}", index=0, path=(), state=SignedState(checkpoint=b"", old=0, growth=())
+)
+
+
 def over(at: Exchange, survivors: Iterable[str]) -> Hostile:
     return replaced(at.request, survivors=tuple(survivors)), b""
 
 
 @deviation(StatisticsRequest, "statistics 0", "not under way here; nothing is told of another")
 def _survivors_before_a_vector_was_sealed(at: Exchange, _: Direct) -> Hostile:
-    return SurvivorsNotice(run=at.request.run, context=bytes(32), survivors=MEMBERS), b""
+    return SurvivorsNotice(
+        run=at.request.run, context=bytes(32), survivors=MEMBERS, record=NO_RECORD
+    ), b""
 
 
 @deviation(SurvivorsNotice, "statistics 0", "not under way here; nothing is told of another")
@@ -698,15 +662,14 @@ def _a_validation_that_differs_from_another_by_one_member(at: Exchange, _: Direc
 # -- shares -----------------------------------------------------------------------------------
 
 
-@deviation(
-    SurvivorsNotice, "update 1", "masks are told for the survivors that were signed; no others"
-)
+@deviation(SurvivorsNotice, "update 1", "has not seen that sum in the coordinator's ledger")
 def _shares_before_the_vote(at: Exchange, _: Direct) -> Hostile:
     reveal = RevealRequest(
         run=at.request.run,
         context=at.request.context,
         survivors=at.request.survivors,
         votes={},
+        cosignatures={},
         boxes={},
     )
     return reveal, b""
@@ -775,11 +738,16 @@ def _shares_a_second_time_with_other_boxes(at: Exchange, _: Direct) -> Hostile:
 
 
 @deviation(SumNotice, "update 1", "survivors are settled; they cannot be changed now")
-def _both_secrets_of_one_member(at: Exchange, _: Direct) -> Hostile:
+def _both_secrets_of_one_member(at: Exchange, run: Direct) -> Hostile:
     # Its own mask's shares were given; now the masks that it shares with the node are asked for.
     honest = at.earlier(SurvivorsNotice, at.node.member)[-1][0]
     other = other_than(at.node.member)
-    return replaced(honest, survivors=tuple(name for name in MEMBERS if name != other)), b""
+    # the ledger is shown as the node remembers it, so that nothing else is wrong
+    size = seen_by(run, at.node)
+    state = msgspec.structs.replace(honest.record.state, old=size, growth=())
+    record = msgspec.structs.replace(honest.record, state=state)
+    survivors = tuple(name for name in MEMBERS if name != other)
+    return replaced(honest, survivors=survivors, record=record), b""
 
 
 @deviation(RevealRequest, "update 2", "not under way here; nothing is told of another")
@@ -805,7 +773,7 @@ def masks_for(at: Exchange, survivors: Iterable[str], votes: Mapping[str, bytes]
     return request, b""
 
 
-@deviation(SurvivorsNotice, "update 1", "masks are told for the survivors that were signed; no")
+@deviation(SurvivorsNotice, "update 1", "has not seen that sum in the coordinator's ledger")
 def _masks_before_the_vote(at: Exchange, _: Direct) -> Hostile:
     return masks_for(at, at.request.survivors, {})
 
@@ -1030,74 +998,13 @@ def _a_mean_longer_than_allowed_with_a_members_tag(at: Exchange, _: Direct) -> H
 # -- the run that is attacked -----------------------------------------------------------------
 
 
-@dataclass
-class Outcome:
-    """What became of one hostile request."""
-
-    node: str
-    other: str
-    maker: str
-    reply: Reply | None = None
-    error: TacitError | None = None
-
-
-@dataclass
-class Attacked:
-    """The run, after everything was tried in it."""
-
-    run: Direct
-    tried: Collection[str]
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
-    finished: Loose = None
-
-    def strike(self, at: Exchange) -> None:
-        """Hand the node every hostile request that belongs here, before the honest one."""
-        for name in self.tried:
-            one = DEVIATIONS[name]
-            due = isinstance(at.request, one.before) and at.step == one.step
-            if due and name not in self.outcomes:
-                self.outcomes[name] = self._struck(at, one)
-
-    def _struck(self, at: Exchange, one: Deviation) -> Outcome:
-        node = at.node.member
-        session = at.node._sessions.get(self.run.manifest.digest())
-        roster = session.roster if session is not None else None
-        maker = maker_of(roster) if roster is not None else ""
-        outcome = Outcome(node, other_than(node), maker)
-        try:
-            outcome.reply, _ = at.node.handle(*unpack_request(pack(*one.make(at, self.run))))
-        except TacitError as fault:
-            outcome.error = fault
-        return outcome
-
-
-def attack_run(folder: Path, tried: Collection[str]) -> Attacked:
-    attacked = Attacked(federation(folder, MEMBERS, update={"clip_l2": 3.0}), tried)
-    watched(attacked.run).hostile = attacked.strike
-    # An attack that succeeds may end the run; the tests below say which one it was.
-    with suppress(Exception):
-        attacked.finished = attacked.run.run().result
-    return attacked
-
-
-def check_refused(one: Deviation, outcome: Outcome) -> None:
-    assert outcome.reply is None
-    assert outcome.error is not None
-    names = {"node": outcome.node, "other": outcome.other, "maker": outcome.maker}
-    sentence = one.sentence.format(**names, first=MEMBERS[0], last=MEMBERS[-1])
-    with pytest.raises(one.error, match=sentence):
-        raise outcome.error
-    if one.error is not CohortError:
-        assert not isinstance(outcome.error, CohortError)
-
-
 GOING_ON = [name for name, one in DEVIATIONS.items() if not one.ends]
 ENDING = [name for name, one in DEVIATIONS.items() if one.ends]
 
 
 @pytest.fixture(name="attacked", scope="module")
 def _attacked(tmp_path_factory: pytest.TempPathFactory) -> Attacked:
-    return attack_run(tmp_path_factory.mktemp("attacked"), GOING_ON)
+    return attack_run(tmp_path_factory.mktemp("attacked"), deviation, GOING_ON)
 
 
 @pytest.mark.parametrize("name", GOING_ON)
@@ -1118,7 +1025,7 @@ def test_a_run_that_was_attacked_at_every_message_ends_as_an_honest_one(attacked
 def test_a_node_that_was_shown_a_sum_that_does_not_hold_leaves_the_run(
     tmp_path: Path, name: str
 ) -> None:
-    attacked = attack_run(tmp_path, [name])
+    attacked = attack_run(tmp_path, deviation, [name])
     outcome = attacked.outcomes[name]
     check_refused(DEVIATIONS[name], outcome)
     run = attacked.run
@@ -1145,13 +1052,21 @@ def request_kinds() -> list[type]:
 
 
 def test_there_is_no_message_in_which_a_model_could_be_sent() -> None:
-    # Whatever a request holds is a name, a digest, a signature, a number of steps, or an envelope.
+    # Whatever a request holds is a name, a digest, a signature, a number of steps, an envelope, or
+    # an entry of the ledger with its proof.
     known = {"run", "accepted", "stage", "round", "part", "context", "survivors", "votes", "boxes"}
     known |= {"step", "parts", "manifest", "signature", "offers", "fingerprint", "public"}
-    known |= {"carrier", "secret"}
+    known |= {"carrier", "secret", "record", "cosignatures", "origin", "state"}
     for kind in request_kinds():
         assert {one.name for one in msgspec.structs.fields(kind)} <= known, kind
     assert {one.name for one in msgspec.structs.fields(SumPart)} == {"survivors", "votes", "length"}
+    record = {one.name for one in msgspec.structs.fields(RecordedSum)}
+    assert record == {"leaf", "index", "path", "state"}
+    assert {one.name for one in msgspec.structs.fields(SignedState)} == {
+        "checkpoint",
+        "old",
+        "growth",
+    }
 
 
 def test_nothing_but_a_sum_has_a_payload(tmp_path: Path) -> None:
@@ -1169,6 +1084,7 @@ def test_nothing_but_a_sum_has_a_payload(tmp_path: Path) -> None:
 
     watched(run).hostile = strike
     run.run()
+    run.witness()
     assert refused == {kind.__name__ for kind in request_kinds()} - {"SumNotice"}
 
 
@@ -1347,8 +1263,15 @@ def test_members_who_hold_two_models_cancel_no_masks(tmp_path: Path) -> None:
         total = np.sum([words_of(vector) for vector in sealed.values()], axis=0, dtype=np.uint64)
         assert looks_random(np.asarray(total))
         # Nobody votes with the victim, and it takes five.
+        hand, ours = own_hand(run), at.request.run
+        heads = heads_of(nodes, ours)
         notice = SurvivorsNotice(
-            run=at.request.run, context=sealed[victim].context, survivors=MEMBERS
+            run=ours,
+            context=sealed[victim].context,
+            survivors=MEMBERS,
+            record=hand.recorded(
+                body_of(nodes[victim], ours, heads), old=seen_by(run, nodes[victim])
+            ),
         )
         vote, _ = nodes[victim].handle(notice)
         assert isinstance(vote, Voted)
@@ -1444,7 +1367,8 @@ def test_the_policy_of_a_node_is_stricter_than_any_launcher(tmp_path: Path) -> N
     ):
         with pytest.raises(RefusedError, match=sentence):
             node.handle(*invited(run, **changes))
-    assert not (node._settings.home / "joined").exists()
+    kinds = [entry.kind for entry in entries_of(node._ledger.leaves())]
+    assert kinds == ["ledger.begun", *["run.refused"] * 4]
 
 
 # -- sealers ----------------------------------------------------------------------------------
@@ -1921,17 +1845,27 @@ def test_a_round_that_was_summed_in_secret_is_not_summed_again_without_one_membe
             assert isinstance(reply, Sealed)
             vectors[name] = SealedVector.from_wire(reply.header, payload)
         context = vectors["bank"].context
-        notice = SurvivorsNotice(run=request.run, context=context, survivors=MEMBERS)
-        votes = {}
+        body = body_of(nodes["bank"], request.run, heads_of(nodes, request.run))
+        index = own_hand(run).recorded(body, old=0).index
+        votes: dict[str, bytes] = {}
+        cosignatures: dict[str, bytes] = {}
         for name, node in nodes.items():
-            vote, _ = node.handle(notice)
+            record = own_hand(run).shown(index, old=seen_by(run, node))
+            vote, _ = node.handle(
+                SurvivorsNotice(run=request.run, context=context, survivors=MEMBERS, record=record)
+            )
             assert isinstance(vote, Voted)
-            votes[name] = vote.signature
+            votes[name], cosignatures[name] = vote.signature, vote.cosignature
         for name, node in nodes.items():
             boxes = {peer: vectors[peer].boxes[name] for peer in MEMBERS if peer != name}
             node.handle(
                 RevealRequest(
-                    run=request.run, context=context, survivors=MEMBERS, votes=votes, boxes=boxes
+                    run=request.run,
+                    context=context,
+                    survivors=MEMBERS,
+                    votes=votes,
+                    cosignatures=cosignatures,
+                    boxes=boxes,
                 )
             )
 

@@ -4,6 +4,7 @@ Where it alone is at fault, it is left out by name and the others' sum is what i
 Where that cannot be, nothing is opened or used, and the sentence says why.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -26,11 +27,18 @@ from support.sums import (
 )
 
 from clients.node import Node
-from privacy.errors import CohortError, ProtocolError, RefusedError
+from federation.ledger_recorder import LedgerRecorder
+from privacy.errors import CohortError, NotVerifiedError, ProtocolError, RefusedError
 from privacy.identity import Identity
 from privacy.keystream import shift_by_keystream
+from privacy.ledger.checkpoint import Checkpoint, cosign, open_checkpoint
+from privacy.ledger.grammar import CONSENT_DOMAIN
+from privacy.ledger.head import HEAD_DOMAIN, LedgerHead, head_message
+from privacy.ledger.keys import cosigner_key
+from privacy.ledger.store import head_of
 from privacy.messages import (
     Accepted,
+    Cosigned,
     InitialModel,
     Joined,
     KeyHeld,
@@ -43,6 +51,7 @@ from privacy.messages import (
     Revealed,
     RevealRequest,
     Sealed,
+    StateNotice,
     SumNotice,
     SurvivorsNotice,
     TrainRequest,
@@ -70,6 +79,7 @@ from privacy.sum_context import (
     SumContext,
     survivors_message,
 )
+from privacy.verify import Verdict, verify_bundle
 
 # Of seven, five are needed: one may be hostile while another is away.
 MEMBERS = ("bank", "east", "farm", "mill", "north", "south", "west")
@@ -102,6 +112,33 @@ class Hostile:
         message = sealed_message("masked", vector)
         signed = replace(vector, signature=self.identity.sign(SEALED_DOMAIN, message))
         return msgspec.structs.replace(reply, header=signed.header()), signed.payload
+
+    def state(self) -> Checkpoint:
+        """The coordinator's ledger as it was shown with the sum under way."""
+        session = self.node._sessions[self.run]
+        (record,) = session.records.values()
+        return open_checkpoint(record.state.checkpoint, session.manifest.log)
+
+    def cosigned(self, identity: Identity, state: Checkpoint | None = None) -> bytes:
+        """A cosignature under that state, or another one, by its key, or another one."""
+        return cosign(
+            state or self.state(),
+            key=cosigner_key(HOSTILE, identity.public),
+            sign=identity.sign_note,
+            time_s=int(time.time()),
+        ).signature
+
+    def told(self, reply: Loose, head: LedgerHead) -> Loose:
+        """Its vector with another head of its own ledger, signed by it for this sum."""
+        step = self.node._sessions[self.run].step
+        assert step is not None
+        message = head_message(step.contexts[0].digest(), head)
+        return changed(
+            reply,
+            leaves=head.leaves,
+            root=bytes.fromhex(head.root),
+            signature=self.identity.sign(HEAD_DOMAIN, message),
+        )
 
     def answer(self, reply: Revealed, shares: Mapping[str, bytes]) -> Words:
         """Its shares, changed and signed anew."""
@@ -149,6 +186,8 @@ def changed(reply: Loose, **fields: object) -> Loose:
 
 # -- vectors ----------------------------------------------------------------------------------
 
+UNSIGNED_HEAD = "a signature for ledger-head does not verify"
+
 
 @deviation(Sealed, "mill sent a vector in the name of bank")
 def _a_vector_in_anothers_name(reply: Loose, payload: bytes, by: Hostile) -> Words:
@@ -161,8 +200,73 @@ def _an_answer_as_somebody_else(reply: Loose, payload: bytes, _: Hostile) -> Wor
 
 
 @deviation(Sealed, "mill sealed its vector for another sum")
-def _a_vector_of_an_earlier_round(_: Loose, __: bytes, by: Hostile) -> Words:
+def _a_vector_of_an_earlier_round(reply: Loose, _: bytes, by: Hostile) -> Words:
+    old, words = by.earlier(Sealed)
+    now = {name: getattr(reply, name) for name in ("leaves", "root", "signature", "witnessed")}
+    return changed(old, **now), words
+
+
+@deviation(Sealed, UNSIGNED_HEAD)
+def _a_whole_earlier_answer(_: Loose, __: bytes, by: Hostile) -> Words:
     return by.earlier(Sealed)
+
+
+@deviation(Sealed, r"mill had \d+ entries in its own ledger and now says \d+; it was set back")
+def _its_own_ledger_as_it_was_before(reply: Loose, payload: bytes, by: Hostile) -> Words:
+    old, _ = by.earlier(Sealed)
+    assert isinstance(old, Sealed)
+    return by.told(reply, LedgerHead(old.leaves, old.root.hex())), payload
+
+
+@deviation(Sealed, r"mill had \d+ entries in its own ledger and now says 1; it was set back")
+def _an_own_ledger_that_was_begun_anew(reply: Loose, payload: bytes, by: Hostile) -> Words:
+    return by.told(reply, LedgerHead(1, reply.root.hex())), payload
+
+
+@deviation(Sealed, UNSIGNED_HEAD)
+def _a_head_that_it_did_not_sign(reply: Loose, payload: bytes, _: Hostile) -> Words:
+    return changed(reply, signature=bytes(64)), payload
+
+
+@deviation(Sealed, UNSIGNED_HEAD)
+def _another_root_under_its_signature(reply: Loose, payload: bytes, _: Hostile) -> Words:
+    return changed(reply, root=bytes(32)), payload
+
+
+@deviation(Sealed, UNSIGNED_HEAD)
+def _another_size_under_its_signature(reply: Loose, payload: bytes, _: Hostile) -> Words:
+    return changed(reply, leaves=reply.leaves + 1), payload
+
+
+@deviation(Sealed, UNSIGNED_HEAD)
+def _a_head_that_it_signed_for_another_sum(reply: Loose, payload: bytes, by: Hostile) -> Words:
+    message = head_message(b"c" * 32, LedgerHead(reply.leaves, reply.root.hex()))
+    return changed(reply, signature=by.identity.sign(HEAD_DOMAIN, message)), payload
+
+
+# What it then signs is what its own ledger really is, and that is not on record.
+@deviation(
+    Sealed, "mill refused: The coordinator's ledger says something else .* nodes", summed=True
+)
+def _another_root_of_its_own_ledger(reply: Loose, payload: bytes, by: Hostile) -> Words:
+    return by.told(reply, LedgerHead(reply.leaves, "00" * 32)), payload
+
+
+@deviation(
+    Sealed, "mill refused: The coordinator's ledger says something else .* nodes", summed=True
+)
+def _a_larger_own_ledger_than_it_has(reply: Loose, payload: bytes, by: Hostile) -> Words:
+    return by.told(reply, LedgerHead(reply.leaves + 1, reply.root.hex())), payload
+
+
+@deviation(Sealed, "mill refused: The coordinator's ledger does not follow on", summed=True)
+def _a_memory_of_more_than_there_is(reply: Loose, payload: bytes, _: Hostile) -> Words:
+    return changed(reply, witnessed=2**53 - 1), payload
+
+
+@deviation(Sealed, "mill refused: The coordinator's ledger does not follow on", summed=True)
+def _a_memory_of_less_than_it_saw(reply: Loose, payload: bytes, _: Hostile) -> Words:
+    return changed(reply, witnessed=0), payload
 
 
 @deviation(Sealed, "mill sealed its vector for another sum")
@@ -283,8 +387,54 @@ def _a_vote_that_nobody_signed(reply: Loose, _: bytes, __: Hostile) -> Words:
 
 
 @deviation(Voted, "mill did not sign these survivors of this sum", summed=True)
-def _a_vote_of_an_earlier_sum(_: Loose, __: bytes, by: Hostile) -> Words:
+def _a_vote_of_an_earlier_sum(reply: Loose, _: bytes, by: Hostile) -> Words:
+    old, __ = by.earlier(Voted)
+    return changed(old, cosignature=reply.cosignature), b""
+
+
+NOT_COSIGNED = "mill did not cosign the ledger that it was shown"
+
+
+@deviation(Voted, NOT_COSIGNED, summed=True)
+def _a_cosignature_that_nobody_made(reply: Loose, _: bytes, __: Hostile) -> Words:
+    return changed(reply, cosignature=bytes(72)), b""
+
+
+@deviation(Voted, NOT_COSIGNED, summed=True)
+def _the_cosignature_of_an_earlier_state(reply: Loose, _: bytes, by: Hostile) -> Words:
+    old, __ = by.earlier(Voted)
+    assert isinstance(old, Voted)
+    return changed(reply, cosignature=old.cosignature), b""
+
+
+@deviation(Voted, NOT_COSIGNED, summed=True)
+def _a_whole_earlier_vote(_: Loose, __: bytes, by: Hostile) -> Words:
     return by.earlier(Voted)
+
+
+@deviation(Voted, NOT_COSIGNED, summed=True)
+def _a_cosignature_by_another_key(reply: Loose, _: bytes, by: Hostile) -> Words:
+    return changed(reply, cosignature=by.cosigned(Identity.create(system_bytes))), b""
+
+
+@deviation(Voted, NOT_COSIGNED, summed=True)
+def _a_cosignature_at_another_time_than_was_signed(reply: Loose, _: bytes, __: Hostile) -> Words:
+    time, signature = reply.cosignature[:8], reply.cosignature[8:]
+    later = int.from_bytes(time, "big") + 1
+    return changed(reply, cosignature=later.to_bytes(8, "big") + signature), b""
+
+
+@deviation(Voted, NOT_COSIGNED, summed=True)
+def _a_logs_signature_in_place_of_a_cosignature(reply: Loose, _: bytes, by: Hostile) -> Words:
+    # The bare text, without what tells a cosignature from a log's own signature.
+    signature = by.identity.sign_note(by.state().text().encode())
+    return changed(reply, cosignature=reply.cosignature[:8] + signature), b""
+
+
+@deviation(Voted, NOT_COSIGNED, summed=True)
+def _a_cosignature_under_another_root(reply: Loose, _: bytes, by: Hostile) -> Words:
+    other = replace(by.state(), root=bytes(32))
+    return changed(reply, cosignature=by.cosigned(by.identity, other)), b""
 
 
 @deviation(Voted, "mill did not sign these survivors of this sum", summed=True)
@@ -432,11 +582,33 @@ def test_a_hostile_member_is_left_out_and_the_others_go_on(harassed: Harassed, n
 
 
 def test_a_run_with_a_hostile_member_ends_with_one_model_for_all(harassed: Harassed) -> None:
-    assert len(DEVIATIONS) >= 20
+    assert len(DEVIATIONS) >= 40
     assert harassed.survivors["honest"] == MEMBERS
     assert harassed.notes["honest"] == []
     assert len(set(harassed.run.models().values())) == 1
     assert set(harassed.run.models()) == set(MEMBERS)
+
+
+def test_an_auditor_finds_the_hostile_members_ledger_by_name_and_all_others_whole(
+    harassed: Harassed,
+) -> None:
+    """It told twice of heads that its own ledger never had, though it did not vote on them."""
+    with pytest.raises(NotVerifiedError, match="ledger of mill"):
+        harassed.run.verdict()
+    verdict = without_its_ledger(harassed.run)
+    assert verdict.opened == verdict.releases == len(DEVIATIONS) + 1 + 3
+    assert {node.owner: node.compared for node in verdict.nodes} == dict.fromkeys(
+        OTHERS, verdict.opened
+    )
+
+
+def without_its_ledger(run: Direct) -> Verdict:
+    """What an auditor finds to whom the hostile member did not show its own ledger."""
+    bundle = run.bundle()
+    logs = tuple(log for log in bundle.logs if log.owner != HOSTILE)
+    verdict = verify_bundle(replace(bundle, logs=logs))
+    assert verdict.missing == (HOSTILE,)
+    return verdict
 
 
 # -- what ends a run ---------------------------------------------------------------------------
@@ -506,8 +678,8 @@ def test_a_sum_that_a_member_spoils_stays_closed(
     deviate(run, Sealed, make)
     with pytest.raises(ProtocolError, match=sentence):
         run.run()
-    assert kinds(run, "update") == []
-    assert kinds(run, "statistics") == ["sum.opened", "receipt", "sum.accepted"]
+    assert kinds(run, "update") == ["sum.reserved"]  # it is spent all the same
+    assert kinds(run, "statistics") == ["sum.reserved", "sum.opened", "sum.accepted"]
 
 
 def test_boxes_that_two_of_seven_cannot_open_spoil_nothing(tmp_path: Path) -> None:
@@ -583,32 +755,66 @@ def test_a_huge_vector_with_a_right_tag_is_found_by_every_member(
 
 def test_two_nodes_that_say_they_are_one_member_start_no_run(tmp_path: Path) -> None:
     run = federation(tmp_path, MEMBERS, rows=40)
-    offers: dict[str, bytes] = {}
+    first: dict[str, Joined] = {}
 
     def tamper(member: str, _: Request, parcel: Parcel) -> Parcel:
         reply, __ = unpack_reply(parcel)
         if not isinstance(reply, Joined):
             return parcel
-        offers[member] = reply.offer
-        return pack(changed(reply, offer=offers["bank"])) if member == HOSTILE else parcel
+        first[member] = reply
+        bank = first["bank"]
+        copied = changed(reply, offer=bank.offer, consent=bank.consent)
+        return pack(copied) if member == HOSTILE else parcel
 
     run.transport.tamper_reply = tamper
     with pytest.raises(ProtocolError, match="Two nodes say that they are bank; keep one"):
         run.run()
 
 
-def test_an_offer_in_the_name_of_another_starts_no_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stolen", [True, False])
+def test_an_offer_in_the_name_of_another_starts_no_run(tmp_path: Path, *, stolen: bool) -> None:
     run = federation(tmp_path, MEMBERS, rows=40)
+    south = next(node for node in run.nodes.values() if node.member == "south")
+    consent = south._settings.identity.sign(CONSENT_DOMAIN, run.manifest.digest())
 
     def forged(reply: Loose, _: bytes, __: Hostile) -> Words:
-        return changed(
-            reply, offer=replace(KeyOffer.from_bytes(reply.offer), member="south").to_bytes()
-        ), b""
+        offer = replace(KeyOffer.from_bytes(reply.offer), member="south").to_bytes()
+        return changed(reply, offer=offer, consent=consent if stolen else reply.consent), b""
 
     run.transport.away = lambda member, _, __: member == "south"
     deviate(run, Joined, forged, step="")
-    with pytest.raises(CohortError, match="mill did not answer"):
+    absent = "mill" if stolen else "mill, south"
+    with pytest.raises(CohortError, match=f"^{absent} did not answer"):
         run.run()
+    assert any("is ignored" in note for note in run.notes.sentences) == (not stolen)
+
+
+def _consent_to_another_run(reply: Loose, _: bytes, by: Hostile) -> Words:
+    return changed(reply, consent=by.identity.sign(CONSENT_DOMAIN, b"another run")), b""
+
+
+def _consent_for_another_purpose(reply: Loose, _: bytes, by: Hostile) -> Words:
+    return changed(reply, consent=by.identity.sign("manifest", by.run)), b""
+
+
+def _consent_of_another_key(reply: Loose, _: bytes, by: Hostile) -> Words:
+    stranger = Identity.create(system_bytes)
+    return changed(reply, consent=stranger.sign(CONSENT_DOMAIN, by.run)), b""
+
+
+@pytest.mark.parametrize(
+    "make", [_consent_to_another_run, _consent_for_another_purpose, _consent_of_another_key]
+)
+def test_a_consent_that_does_not_hold_starts_no_run_and_is_not_recorded(
+    tmp_path: Path, make: Change
+) -> None:
+    run = federation(tmp_path, MEMBERS, rows=40)
+    deviate(run, Joined, make, step="")
+    with pytest.raises(CohortError, match=r"^mill did not answer"):
+        run.run()
+    assert any("a signature for consent does not verify" in n for n in run.notes.sentences)
+    entries = [kind for kind, _ in run.notes.entries]
+    assert entries == ["ledger.begun", "run.started", "data.declared"]
 
 
 def test_an_exchange_key_that_is_not_its_own_starts_no_run(tmp_path: Path) -> None:
@@ -726,6 +932,189 @@ def test_a_dealer_who_spoils_a_sum_spoils_its_group_alone(tmp_path: Path) -> Non
     (note,) = run.notes.sentences
     assert f"{node.member} dealt shares of no one seed" in note
     assert len(set(run.models().values())) == 1
+
+
+# -- records ----------------------------------------------------------------------------------
+
+
+def test_a_sum_that_too_many_do_not_cosign_stays_closed(tmp_path: Path) -> None:
+    run = federation(tmp_path, MEMBERS, rows=40)
+    asked: list[str] = []
+
+    def tamper(member: str, request: Request, parcel: Parcel) -> Parcel:
+        reply, _ = unpack_reply(parcel)
+        update = watched(run).step == "update 1"
+        if update and isinstance(request, RevealRequest):
+            asked.append(member)
+        if update and isinstance(reply, Voted) and member in MEMBERS[:3]:
+            return pack(changed(reply, cosignature=bytes(72)))
+        return parcel
+
+    run.transport.tamper_reply = tamper
+    with pytest.raises(CohortError, match="more than a third of those who hold shares"):
+        run.run()
+    assert asked == []
+    assert kinds(run, "update") == ["sum.reserved"]
+
+
+def test_a_member_that_does_not_cosign_is_shown_what_it_missed_with_the_next_sum(
+    tmp_path: Path,
+) -> None:
+    run = federation(tmp_path, MEMBERS, rows=40)
+    deviate(run, Voted, lambda *_: (Refused(member=HOSTILE, reason="not now"), b""))
+    run.run()
+    assert run.notes.sentences == ["mill is left out of this step: mill refused: not now"]
+    assert len(set(run.models().values())) == 1
+    # Its node remembers what it cosigned, whether or not that arrived.
+    voted = [
+        (body["step"], body["round"])
+        for kind, body in run.notes.entries
+        if kind == "sum.opened" and HOSTILE in body["signatures"]
+    ]
+    assert ("update", 1) not in voted
+    assert ("evaluate watch", 1) in voted
+    assert run.verdict().opened == len(voted) + 1
+
+
+def told(reply: Sealed, by: Hostile, head: LedgerHead) -> Sealed:
+    """Its vector with another head of its own ledger, which it stands by when it votes."""
+    by.node._sessions[by.run].head = head
+    return by.told(reply, head)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (0, "step 9 .both sides., ledger of mill: .* it had another root; it was rewritten"),
+        (-1, "step 9 .both sides., ledger of mill: .* it had another root; it was rewritten"),
+        (99, "step 9 .both sides., ledger of mill: .* it was cut off; with the update of round 1"),
+    ],
+)
+def test_a_member_that_votes_on_a_false_head_of_its_own_ledger_is_found_by_an_auditor(
+    tmp_path: Path, more: int, sentence: str
+) -> None:
+    run = federation(tmp_path, MEMBERS, rows=40)
+
+    def lying(reply: Sealed, payload: bytes, by: Hostile) -> Words:
+        return told(reply, by, LedgerHead(reply.leaves + more, "ab" * 32)), payload
+
+    deviate(run, Sealed, lying)
+    run.run()
+    with pytest.raises(NotVerifiedError, match=sentence):
+        run.verdict()
+    # Where its own ledger is not at hand, nothing can be said of it, and that is said.
+    without_its_ledger(run)
+
+
+def test_a_member_that_tells_the_head_from_before_its_release_is_found_by_an_auditor(
+    tmp_path: Path,
+) -> None:
+    """That head is true; but what was told with the vector was not on record in it."""
+    run = federation(tmp_path, MEMBERS, rows=40)
+
+    def early(reply: Sealed, payload: bytes, by: Hostile) -> Words:
+        head = head_of(by.node._ledger, reply.leaves - 1)
+        return told(reply, by, head), payload
+
+    deviate(run, Sealed, early)
+    run.run()
+    with pytest.raises(NotVerifiedError, match=r"ledger of mill: .* not reserved here before"):
+        run.verdict()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_member_that_tells_in_the_next_run_what_it_told_before_is_left_out(
+    tmp_path: Path, *, restarted: bool
+) -> None:
+    """The coordinator's ledger remembers how far each member's own had come, also after a restart.
+
+    With three members gone no sum would be; it is told apart from one that is away.
+    """
+    first = federation(tmp_path, MEMBERS, rows=40)
+    heads: list[LedgerHead] = []
+
+    def heard(reply: Sealed, payload: bytes, _: Hostile) -> Words:
+        heads.append(LedgerHead(reply.leaves, reply.root.hex()))
+        return reply, payload
+
+    deviate(first, Sealed, heard, step="update 2")
+    first.run()
+    first.verdict()
+    second = first.again("second-run", restarted=restarted)
+    kept = first.notes.recorder
+    second.notes.recorder = LedgerRecorder(kept.store, kept.identity)
+    deviate(
+        second,
+        Sealed,
+        lambda reply, payload, by: (told(reply, by, heads[0]), payload),
+        step="statistics 0",
+    )
+    second.run()
+    assert any(
+        f"now says {heads[0].leaves}; it was set back, and has to be restored" in note
+        for note in second.notes.sentences
+    )
+    sums = [
+        body["members"]
+        for kind, body in second.notes.entries
+        if kind == "sum.opened" and body["run"] == "second-run" and body["step"] == "statistics"
+    ]
+    assert sums == [list(OTHERS)]
+    verdict = second.verdict()
+    assert verdict.set_back == ()
+    assert verdict.missing == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"cosignature": bytes(72)}, "mill did not cosign the ledger that it was shown"),
+        ({"cosignature": None, "witnessed": 0}, "mill remembers another ledger; compare both"),
+        ({"cosignature": None, "witnessed": 2**53 - 1}, "mill remembers another ledger"),
+        ({"member": "bank"}, "bank did not cosign the ledger that it was shown"),
+        (None, "The node of mill refused"),
+    ],
+)
+def test_who_cosigns_wrongly_at_the_end_is_left_out_by_name_and_the_others_count(
+    tmp_path: Path, change: dict[str, Loose] | None, said: str
+) -> None:
+    run = federation(tmp_path, MEMBERS, rows=40)
+    run.run()
+    asked: list[str] = []
+
+    def tamper(member: str, request: Request, parcel: Parcel) -> Parcel:
+        reply, _ = unpack_reply(parcel)
+        if member != HOSTILE or not isinstance(request, StateNotice):
+            return parcel
+        asked.append(member)
+        if change is None:
+            return pack(Refused(member=HOSTILE, reason="The node of mill refused"))
+        return pack(changed(reply, **change))
+
+    run.transport.tamper_reply = tamper
+    assert run.witness() == len(OTHERS)
+    (note,) = run.notes.sentences
+    assert said in note
+    assert len(asked) <= 2
+    assert len(run.verdict().cosigned) == len(OTHERS)
+
+
+def test_who_says_each_time_that_it_remembers_more_is_asked_twice_and_no_more(
+    tmp_path: Path,
+) -> None:
+    run = federation(tmp_path, MEMBERS, rows=40)
+    run.run()
+    asked: list[str] = []
+
+    def tamper(member: str, request: Request, parcel: Parcel) -> Parcel:
+        if member != HOSTILE or not isinstance(request, StateNotice):
+            return parcel
+        asked.append(member)
+        return pack(Cosigned(member=HOSTILE, witnessed=len(asked), cosignature=None))
+
+    run.transport.tamper_reply = tamper
+    assert run.witness() == len(OTHERS)
+    assert len(asked) == 2
 
 
 # -- with a member away -----------------------------------------------------------------------

@@ -148,7 +148,7 @@ def test_wrong_input_ends_in_one_sentence(tmp_path: Path, name: str) -> None:
     assert not list(home.rglob("model*.safetensors"))
     for state in home.glob("runs/*/state.json"):
         assert json.loads(state.read_text())["state"] == "stopped"
-    if (home / "ledger.jsonl").exists():
+    if (home / "ledger.db").exists():
         assert tacit("audit", "verify", home=home).returncode == 0
 
 

@@ -1,9 +1,13 @@
 """The embedded engine and the verbs, as a user runs them."""
 
+import hashlib
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,8 @@ from support import tables
 from support.cli import assert_one_sentence, start, tacit
 
 from clients.model_file import load_model
+from privacy.ledger import LedgerHead
+from privacy.verify import verify_data
 
 SLOW_TRAINING = {
     "rounds": 400,
@@ -88,30 +94,62 @@ def test_list_show_and_verify_agree_on_the_run(launched: tuple[Path, dict[str, o
     assert verdict["verified"] is True
     assert verdict["runs"] == 1
     assert verdict["rounds"] == 3
-    assert verdict["root"] == result["ledger"]["root"]  # type: ignore[index]
+    # the result remembers the ledger before the model was registered, and that state was found
+    assert verdict["heads_checked"] == 1
+    assert verdict["leaves"] == result["ledger"]["leaves"] + 1  # type: ignore[index]
+    assert [node["owner"] for node in verdict["nodes"]] == sorted(tables.MEMBERS)
+    assert verdict["missing"] == []
 
 
-def test_a_changed_ledger_is_not_verified(
+def test_what_is_exported_is_verified_anywhere(
+    launched: tuple[Path, dict[str, object]], tmp_path: Path
+) -> None:
+    home, result = launched
+    path = tmp_path / "evidence.bundle"
+    told = json.loads(tacit("audit", "export", str(path), "--json", home=home).stdout)
+    assert len(told["leaves"]) == 1 + len(tables.MEMBERS)
+    elsewhere = tmp_path / "nothing here"
+    verdict = json.loads(tacit("audit", "verify", str(path), "--json", home=elsewhere).stdout)
+    assert verdict["verified"] is True
+    assert len(verdict["root"]) == 64
+    assert verdict["missing"] == []
+    remembered = LedgerHead(**result["ledger"])  # type: ignore[arg-type]
+    origin = next(name for name in told["leaves"] if name.startswith("tacit/coordinator/"))
+    verify_data(path.read_bytes(), heads={origin: [remembered]})
+    page = tacit("audit", "verify", str(path), home=elsewhere).stdout
+    assert "privacy, computed again from the receipts" in page
+    assert not elsewhere.exists()
+
+
+def test_a_changed_bundle_is_not_verified(
     launched: tuple[Path, dict[str, object]], tmp_path: Path
 ) -> None:
     home, _ = launched
-    data = (home / "ledger.jsonl").read_bytes()
-    changed = tmp_path / "ledger.jsonl"
-    changed.write_bytes(data.replace(b'"round":2', b'"round":3', 1))
-    assert "entry" in assert_one_sentence(tacit("audit", "verify", str(changed), home=home), 1)
+    path = tmp_path / "evidence.bundle"
+    tacit("audit", "export", str(path), home=home)
+    lines = path.read_bytes().splitlines(keepends=True)
+    changed = [line.replace(b'"round":2', b'"round":3', 1) for line in lines]
+    assert changed != lines
+    path.write_bytes(b"".join(changed))
+    assert "step 1" in assert_one_sentence(tacit("audit", "verify", str(path), home=home), 1)
+    # the line at the end is no secret
+    body = b"".join(changed[:-1])
+    end = json.dumps({"end": hashlib.sha256(body).hexdigest()}, separators=(",", ":"))
+    path.write_bytes(body + end.encode() + b"\n")
+    assert "entry" in assert_one_sentence(tacit("audit", "verify", str(path), home=home), 1)
 
 
 def test_a_cut_off_ledger_is_found_by_the_heads_that_runs_remember(
     launched: tuple[Path, dict[str, object]], tmp_path: Path
 ) -> None:
-    import shutil
-
     home, _ = launched
     copy = tmp_path / "home"
     shutil.copytree(home, copy)
-    lines = (copy / "ledger.jsonl").read_bytes().splitlines(keepends=True)
-    (copy / "ledger.jsonl").write_bytes(b"".join(lines[:-1]))
-    assert_one_sentence(tacit("audit", "verify", home=copy), 1)
+    assert tacit("audit", "verify", home=copy).returncode == 0
+    with closing(sqlite3.connect(copy / "ledger.db", isolation_level=None)) as connection:
+        connection.execute("DROP TRIGGER entry_is_kept")
+        connection.execute("DELETE FROM entry WHERE place = (SELECT max(place) FROM entry)")
+    assert "step 7" in assert_one_sentence(tacit("audit", "verify", home=copy), 1)
 
 
 @pytest.mark.parametrize("protection", ["sealed", "ckks", "clear"])
@@ -143,7 +181,8 @@ def test_every_protection_runs_and_show_says_what_it_hid(tmp_path: Path, protect
         # ciphertext is bigger than the numbers by far
         assert result["bytes_per_round"]["up_per_member"] > 10_000
     verified = json.loads(tacit("audit", "verify", "--json", home=home).stdout)
-    assert verified["signatures"] == 2 * sums["signatures"]
+    # votes, acceptances and heads; beside them the launcher's and each member's consent
+    assert verified["signatures"] == 1 + len(tables.MEMBERS) + 3 * sums["signatures"]
 
 
 def test_plan_says_size_and_who_would_refuse(tmp_path: Path) -> None:

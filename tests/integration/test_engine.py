@@ -19,13 +19,14 @@ from aggregator.app import GridTransport
 from federation.config import load_project
 from federation.engine.local_grid import FIRST_ADDRESS, LocalGrid
 from federation.engine.worker import LocalNode
+from federation.evidence import home_bundle
 from federation.home import Home
 from federation.launch import LaunchOptions, Silent, launch_local
 from privacy.errors import TacitError
 from privacy.identity import Identity
 from privacy.messages import Invite, Refused
 from privacy.randomness import system_bytes
-from privacy.verify import verify_ledger
+from privacy.verify import verify_bundle
 
 
 @pytest.fixture
@@ -167,8 +168,8 @@ def test_a_run_goes_on_when_a_members_process_dies(
     assert result["absences"]["m0"] >= 3  # two rounds and the test
     assert result["metrics"]["auc"] > 0.7
     assert result["by_member"]["m1"]["auc"] > 0.5
-    verdict = verify_ledger(home.ledger.read_bytes())
-    assert (verdict.rounds, verdict.unfinished) == (4, ())
+    verdict = verify_bundle(home_bundle(home))
+    assert (verdict.rounds, verdict.unfinished, verdict.missing) == (4, (), ())
 
 
 def test_the_demo_configs_name_their_contracts() -> None:

@@ -15,6 +15,7 @@ from privacy.messages import (
     MAX_MESSAGE_BYTES,
     Accepted,
     Asked,
+    Cosigned,
     EvaluateRequest,
     FinishNotice,
     InitialModel,
@@ -26,6 +27,7 @@ from privacy.messages import (
     KeyNotice,
     Parcel,
     Ready,
+    RecordedSum,
     Refused,
     Released,
     ReleaseRequest,
@@ -36,6 +38,8 @@ from privacy.messages import (
     RosterNotice,
     Sealed,
     SealedKey,
+    SignedState,
+    StateNotice,
     StatisticsRequest,
     SumNotice,
     SumPart,
@@ -55,10 +59,14 @@ NUMBERS = st.integers(0, 2**53 - 1)
 DIGESTS = st.binary(min_size=32, max_size=32)
 SIGNATURES = st.binary(min_size=64, max_size=64)
 TABLES = st.dictionaries(TEXTS, BYTES, max_size=5)
+COSIGNATURES = st.binary(min_size=72, max_size=72)
+PATHS = st.lists(DIGESTS, max_size=4).map(tuple)
 SIGNED = st.dictionaries(TEXTS, SIGNATURES, max_size=5)
 SEEDS = st.dictionaries(TEXTS, DIGESTS, max_size=5)
 NAMES = st.lists(TEXTS, max_size=5).map(tuple)
 PARTS = st.builds(SumPart, survivors=NAMES, votes=SIGNED, length=NUMBERS)
+STATES = st.builds(SignedState, checkpoint=BYTES, old=NUMBERS, growth=PATHS)
+RECORDS = st.builds(RecordedSum, leaf=BYTES, index=NUMBERS, path=PATHS, state=STATES)
 REQUESTS: st.SearchStrategy[Request] = st.one_of(
     st.builds(Invite, manifest=BYTES, signature=SIGNATURES),
     st.builds(RosterNotice, run=DIGESTS, offers=st.lists(BYTES, max_size=4).map(tuple)),
@@ -74,10 +82,16 @@ REQUESTS: st.SearchStrategy[Request] = st.one_of(
     st.builds(InitialModelRequest, run=DIGESTS, accepted=SIGNED),
     st.builds(TrainRequest, run=DIGESTS, accepted=SIGNED, round=NUMBERS),
     st.builds(EvaluateRequest, run=DIGESTS, accepted=SIGNED, round=NUMBERS, part=TEXTS),
-    st.builds(SurvivorsNotice, run=DIGESTS, context=DIGESTS, survivors=NAMES),
+    st.builds(SurvivorsNotice, run=DIGESTS, context=DIGESTS, survivors=NAMES, record=RECORDS),
     st.builds(ReleaseRequest, run=DIGESTS, context=DIGESTS, survivors=NAMES, votes=SIGNED),
     st.builds(
-        RevealRequest, run=DIGESTS, context=DIGESTS, survivors=NAMES, votes=SIGNED, boxes=TABLES
+        RevealRequest,
+        run=DIGESTS,
+        context=DIGESTS,
+        survivors=NAMES,
+        votes=SIGNED,
+        cosignatures=st.dictionaries(TEXTS, COSIGNATURES, max_size=5),
+        boxes=TABLES,
     ),
     st.builds(
         SumNotice,
@@ -87,10 +101,11 @@ REQUESTS: st.SearchStrategy[Request] = st.one_of(
         parts=st.lists(PARTS, max_size=3).map(tuple),
     ),
     st.builds(FinishNotice, run=DIGESTS, accepted=SIGNED),
+    st.builds(StateNotice, origin=TEXTS, state=STATES),
 )
 KEYS = st.builds(SealedKey, secret=BYTES, signature=SIGNATURES)
 REPLIES: st.SearchStrategy[Reply] = st.one_of(
-    st.builds(Joined, member=TEXTS, offer=BYTES),
+    st.builds(Joined, member=TEXTS, offer=BYTES, consent=SIGNATURES),
     st.builds(
         KeyMade,
         member=TEXTS,
@@ -100,6 +115,7 @@ REPLIES: st.SearchStrategy[Reply] = st.one_of(
     ),
     st.builds(KeyHeld, member=TEXTS, fingerprint=DIGESTS),
     st.builds(Ready, member=TEXTS),
+    st.builds(Cosigned, member=TEXTS, witnessed=NUMBERS, cosignature=st.none() | COSIGNATURES),
     st.builds(InitialModel, member=TEXTS, architecture=DIGESTS, digest=DIGESTS, length=NUMBERS),
     st.builds(
         Sealed,
@@ -108,8 +124,12 @@ REPLIES: st.SearchStrategy[Reply] = st.one_of(
         schema=DIGESTS,
         model=DIGESTS,
         length=st.integers(1, 2**53 - 1),
+        leaves=st.integers(1, 2**53 - 1),
+        root=DIGESTS,
+        signature=SIGNATURES,
+        witnessed=NUMBERS,
     ),
-    st.builds(Voted, member=TEXTS, signature=SIGNATURES),
+    st.builds(Voted, member=TEXTS, signature=SIGNATURES, cosignature=COSIGNATURES),
     st.builds(Released, member=TEXTS, seeds=SEEDS, signature=SIGNATURES),
     st.builds(Revealed, member=TEXTS, shares=TABLES, signature=SIGNATURES),
     st.builds(
@@ -125,6 +145,20 @@ REPLIES: st.SearchStrategy[Reply] = st.one_of(
 RUN = b"r" * 32
 SIGNATURE = b"s" * 64
 ACCEPTED = {"bank": b"s" * 64, "mill": b"t" * 64}
+COSIGNATURE = b"n" * 72
+STATE = SignedState(checkpoint=b"k", old=5, growth=(b"g" * 32, b"h" * 32))
+RECORD = RecordedSum(leaf=b"l", index=6, path=(b"i" * 32, b"j" * 32), state=STATE)
+SEALED = Sealed(
+    member="bank",
+    header=b"h",
+    schema=b"s" * 32,
+    model=b"m" * 32,
+    length=9,
+    leaves=7,
+    root=b"r" * 32,
+    signature=SIGNATURE,
+    witnessed=5,
+)
 ONE_OF_EACH: tuple[Request | Reply, ...] = (
     Invite(manifest=b"m", signature=SIGNATURE),
     RosterNotice(run=RUN, offers=(b"o", b"p")),
@@ -135,7 +169,7 @@ ONE_OF_EACH: tuple[Request | Reply, ...] = (
     InitialModelRequest(run=RUN, accepted=ACCEPTED),
     TrainRequest(run=RUN, accepted=ACCEPTED, round=3),
     EvaluateRequest(run=RUN, accepted=ACCEPTED, round=3, part="test"),
-    SurvivorsNotice(run=RUN, context=b"c" * 32, survivors=("bank", "mill")),
+    SurvivorsNotice(run=RUN, context=b"c" * 32, survivors=("bank", "mill"), record=RECORD),
     ReleaseRequest(
         run=RUN,
         context=b"c" * 32,
@@ -147,6 +181,7 @@ ONE_OF_EACH: tuple[Request | Reply, ...] = (
         context=b"c" * 32,
         survivors=("bank", "mill"),
         votes={"bank": b"v" * 64, "mill": b"w" * 64},
+        cosignatures={"bank": b"n" * 72, "mill": b"o" * 72},
         boxes={"bank": b"b", "mill": b"d"},
     ),
     SumNotice(
@@ -161,7 +196,8 @@ ONE_OF_EACH: tuple[Request | Reply, ...] = (
         ),
     ),
     FinishNotice(run=RUN, accepted=ACCEPTED),
-    Joined(member="bank", offer=b"o"),
+    StateNotice(origin="tacit/coordinator/0011", state=STATE),
+    Joined(member="bank", offer=b"o", consent=SIGNATURE),
     KeyMade(
         member="bank",
         fingerprint=b"f" * 32,
@@ -174,15 +210,18 @@ ONE_OF_EACH: tuple[Request | Reply, ...] = (
     ),
     KeyHeld(member="bank", fingerprint=b"f" * 32),
     Ready(member="bank"),
+    Cosigned(member="bank", witnessed=6, cosignature=COSIGNATURE),
     InitialModel(member="bank", architecture=b"a" * 32, digest=b"d" * 32, length=9),
-    Sealed(member="bank", header=b"h", schema=b"s" * 32, model=b"m" * 32, length=9),
-    Voted(member="bank", signature=SIGNATURE),
+    SEALED,
+    Voted(member="bank", signature=SIGNATURE, cosignature=COSIGNATURE),
     Released(member="bank", seeds={"insurer": b"x" * 32, "mill": b"y" * 32}, signature=SIGNATURE),
     Revealed(member="bank", shares={"insurer": b"x", "mill": b"y"}, signature=SIGNATURE),
     Accepted(member="bank", history=b"h" * 32, model=b"m" * 32, kept=True, signature=SIGNATURE),
     Refused(member="bank", reason="No."),
 )
-INNER = {Asked, SealedKey, SumPart}  # parts of messages, and no messages by themselves
+# parts of messages, and no messages by themselves
+INNER = {Asked, RecordedSum, SealedKey, SignedState, SumPart}
+MAY = (("cosignature", None),)  # who remembers another size says so, and cosigns nothing
 WRONG: tuple[object, ...] = (None, 7.5, [1], {}, {"a": 1}, "text", b"bytes", -1.5, True, 2**63)
 
 
@@ -295,11 +334,19 @@ def test_missing_unknown_and_wrong_fields_are_refused(message: Request | Reply) 
     changed: list[dict[str, object]] = [{**fields, "more": 1}, {**fields, "type": "other"}]
     for name, value in fields.items():
         changed.append({key: item for key, item in fields.items() if key != name})
-        changed += [{**fields, name: wrong} for wrong in WRONG if type(wrong) is not type(value)]
+        wrong_types = [wrong for wrong in WRONG if type(wrong) is not type(value)]
+        changed += [{**fields, name: wrong} for wrong in wrong_types if (name, wrong) not in MAY]
         if name == "keys":  # a table of structures is not one of bytes
             changed.append({**fields, name: {"mill": b"x"}})
         if name == "parts":
             changed += [{**fields, name: [{}]}, {**fields, name: [b"x"]}]
+        if name in {"record", "state"}:
+            assert isinstance(value, dict)
+            changed.append({**fields, name: {**value, "more": 1}})
+            changed += [
+                {**fields, name: {key: item for key, item in value.items() if key != one}}
+                for one in value
+            ]
     for wrong_fields in changed:
         with pytest.raises(ProtocolError):
             read(msgspec.msgpack.encode(wrong_fields))
@@ -354,17 +401,20 @@ FREE_BYTES = {
     "header",
     "boxes",
     "shares",
+    "checkpoint",
+    "leaf",
 }
+STRUCTURES = {"", "part", "key", "record", "state"}  # their tables have fields, and no members
 
 
 def with_other_lengths(value: object, name: str) -> Iterator[object]:
     """What differs in the length of one hash or one signature, however deep it is."""
     if isinstance(value, bytes) and name not in FREE_BYTES:
-        assert len(value) in {32, 64}
+        assert len(value) in {32, 64, 72}
         yield from (b"", value[:-1], value + b"x", value[:16], value + value)
     if isinstance(value, dict) and name not in FREE_BYTES:
         for key, item in value.items():
-            inner = key if name in {"", "part", "key"} else {"keys": "key"}.get(name, name)
+            inner = key if name in STRUCTURES else {"keys": "key"}.get(name, name)
             for other in with_other_lengths(item, inner):
                 yield {**value, key: other}
     if isinstance(value, list | tuple):
@@ -388,18 +438,38 @@ def test_every_place_for_a_hash_or_a_signature_was_tried() -> None:
         for message in ONE_OF_EACH
     }
     assert tried == {
-        **dict.fromkeys((Joined, Ready, Refused), 0),
-        **dict.fromkeys((Invite, RosterNotice, KeyHeld, Voted, Revealed), 1),
-        **dict.fromkeys((SurvivorsNotice, InitialModel, Sealed), 2),
+        **dict.fromkeys((Ready, Refused), 0),
+        **dict.fromkeys((Invite, RosterNotice, KeyHeld, Joined, Cosigned, Revealed), 1),
+        **dict.fromkeys((InitialModel, Voted, StateNotice), 2),
         **dict.fromkeys((KeyNotice, SumNotice, KeyMade, Released, Accepted), 3),
+        Sealed: 4,
         **dict.fromkeys((StatisticsRequest, InitialModelRequest, FinishNotice), 1 + 2),
         **dict.fromkeys((TrainRequest, EvaluateRequest), 1 + 2),
-        **dict.fromkeys((ReleaseRequest, RevealRequest), 2 + 2),
+        ReleaseRequest: 2 + 2,
+        RevealRequest: 2 + 2 + 2,
+        SurvivorsNotice: 2 + 2 + 2,
     }
 
 
+def test_a_proof_has_no_more_hashes_than_the_largest_ledger_needs() -> None:
+    for hashes, fits in ((63, True), (64, False)):
+        path = (b"i" * 32,) * hashes
+        state = msgspec.structs.replace(STATE, growth=path)
+        record = msgspec.structs.replace(RECORD, path=path)
+        for message in (
+            StateNotice(origin="o", state=state),
+            SurvivorsNotice(run=RUN, context=RUN, survivors=(), record=record),
+        ):
+            data = pack(message).message
+            if fits:
+                assert read(data) == message
+            else:
+                with pytest.raises(ProtocolError):
+                    read(data)
+
+
 def test_a_vote_holds_no_seeds() -> None:
-    fields = plain_of(Voted(member="bank", signature=SIGNATURE))
+    fields = plain_of(Voted(member="bank", signature=SIGNATURE, cosignature=COSIGNATURE))
     for seeds in ({}, {"mill": b"y" * 32}):
         with pytest.raises(ProtocolError):
             read(msgspec.msgpack.encode({**fields, "seeds": seeds}))
@@ -410,12 +480,20 @@ def test_numbers_that_not_every_reader_keeps_are_refused(number: object) -> None
     fields = plain_of(TrainRequest(run=RUN, accepted={}, round=3))
     with pytest.raises(ProtocolError):
         read(msgspec.msgpack.encode({**fields, "round": number}))
-    sealed = plain_of(
-        Sealed(member="bank", header=b"h", schema=b"s" * 32, model=b"m" * 32, length=9)
-    )
-    for length in (0, number):
+    sealed = plain_of(SEALED)
+    for name in ("length", "leaves"):
+        for count in (0, number):
+            with pytest.raises(ProtocolError):
+                read(msgspec.msgpack.encode({**sealed, name: count}))
+    cosigned = plain_of(Cosigned(member="bank", witnessed=6, cosignature=None))
+    for message in (sealed, cosigned):
         with pytest.raises(ProtocolError):
-            read(msgspec.msgpack.encode({**sealed, "length": length}))
+            read(msgspec.msgpack.encode({**message, "witnessed": number}))
+    notice = plain_of(StateNotice(origin="o", state=STATE))
+    state = notice["state"]
+    assert isinstance(state, dict)
+    with pytest.raises(ProtocolError):
+        read(msgspec.msgpack.encode({**notice, "state": {**state, "old": number}}))
 
 
 @UNHURRIED
@@ -435,7 +513,7 @@ def test_other_values_are_refused(value: object) -> None:
 
 
 def test_a_message_of_unbounded_size_is_refused_before_it_is_read() -> None:
-    largest = Joined(member="bank", offer=bytes(MAX_MESSAGE_BYTES))
+    largest = Joined(member="bank", offer=bytes(MAX_MESSAGE_BYTES), consent=SIGNATURE)
     with pytest.raises(ProtocolError, match="larger"):
         unpack_reply(pack(largest))
 

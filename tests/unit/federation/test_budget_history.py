@@ -311,7 +311,7 @@ def test_other_acts_of_a_node_change_nothing() -> None:
     made = ledger()
     made.reserve("r", 0, 1)
     plain = only(made.entries, 100)
-    made.put("run.joined", {"run": "r", "manifest": "a" * 64}, 2)
+    made.put("run.joined", {"run": "r", "manifest": "a" * 64, "origin": "o"}, 2)
     rotation = OTHER_IDENTITY.public
     made.put(
         "key.rotated",

@@ -12,6 +12,9 @@ from support.direct import Direct, assemble
 from clients.node import Node
 from clients.policy import NodePolicy
 from privacy.errors import CohortError, RefusedError
+from privacy.identity import verify_signature
+from privacy.ledger.grammar import CONSENT_DOMAIN
+from privacy.ledger.store import entries_of
 from privacy.manifest import PROTECTIONS, Manifest, Protection
 from privacy.messages import (
     EvaluateRequest,
@@ -27,7 +30,6 @@ from privacy.messages import (
     pack,
     unpack_reply,
 )
-from privacy.verify import verify_ledger
 
 CHANCE_AUC = 0.7
 ANY = NodePolicy(sums=PROTECTIONS)
@@ -85,7 +87,7 @@ def test_every_protection_gives_the_model_of_clear_up_to_quantisation(tmp_path: 
         )
         direct = assemble(where.config, tmp_path / protection, policy=ANY)
         models[protection] = direct.run().model
-        assert verify_ledger(direct.notes.ledger()).rounds == 3
+        assert direct.verdict().rounds == 3
     for protection in PROTECTIONS:
         difference = np.abs(models[protection] - models["clear"]).max()
         # three rounds, three members: each rounding is below a step of 2^-14, and training on
@@ -177,7 +179,7 @@ def test_a_run_goes_on_without_a_member_and_takes_it_back(
     assert outcome.metrics["auc"] > CHANCE_AUC
     assert len(set(direct.models().values())) == 1
     assert "cedar" in direct.models()
-    verdict = verify_ledger(direct.notes.ledger())
+    verdict = direct.verdict()
     assert (verdict.rounds, verdict.unfinished) == (3, ())
     members = {
         body["round"]: body["members"]
@@ -198,7 +200,7 @@ def test_a_member_that_stays_away_is_left_out_to_the_end(tmp_path: Path) -> None
     outcome = direct.run()
     assert outcome.result.absences["elm"] > 0
     assert set(direct.models()) == set(FIVE) - {"elm"}
-    assert verify_ledger(direct.notes.ledger()).rounds == 3
+    assert direct.verdict().rounds == 3
     assert outcome.metrics["auc"] > CHANCE_AUC
 
 
@@ -271,10 +273,10 @@ def test_groups_are_summed_apart_and_joined_by_their_median(tmp_path: Path) -> N
         for name, body in direct.notes.entries
         if name == "sum.opened" and body["step"] == "update" and body["round"] == 1
     ]
-    assert all(isinstance(group, list) and len(group) == 3 for group in first)
+    assert all(len(group) == 3 for group in first)
     assert len(first) == 4
-    assert sorted(name for group in first for name in group) == names  # type: ignore[attr-defined]
-    assert verify_ledger(direct.notes.ledger()).rounds == 3
+    assert sorted(name for group in first for name in group) == names
+    assert direct.verdict().rounds == 3
 
 
 def test_groups_need_twelve_members(tmp_path: Path) -> None:
@@ -299,7 +301,7 @@ def test_a_round_that_makes_the_model_worse_is_undone_by_all(tmp_path: Path) -> 
         if name == "sum.accepted"
     }
     assert [kept[("evaluate watch", i)] for i in (1, 2, 3, 4)] == [True, True, False, True]
-    assert verify_ledger(direct.notes.ledger()).rounds == 4
+    assert direct.verdict().rounds == 4
     assert outcome.metrics["auc"] > CHANCE_AUC
     # the twin: without the rule the spoilt round stays
     twin = five(tmp_path / "twin", training={"rounds": 4, "batch_rows": 32, "learning_rate": 0.02})
@@ -385,17 +387,78 @@ def test_a_member_that_starts_elsewhere_is_found(tmp_path: Path) -> None:
         direct.run()
 
 
-def test_every_release_has_its_receipt_before_members_see_it(tmp_path: Path) -> None:
+def test_every_release_is_on_record_with_its_cost_before_a_member_helps_to_open_it(
+    tmp_path: Path,
+) -> None:
+    where = tables.write(tmp_path, "binary")
+    direct = assemble(where.config, tmp_path)
+    asked: list[str] = []
+
+    def on_disk(member: str, request: Request, parcel: Parcel) -> Parcel:
+        if isinstance(request, SurvivorsNotice):
+            (body,) = (
+                body
+                for kind, body in direct.notes.entries
+                if kind == "sum.reserved" and body["context"] == request.context.hex()
+            )
+            expected = direct.manifest.receipt(
+                body["step"], body["round"], body["receipt"]["values"]
+            )
+            assert body["receipt"] == expected.to_json()
+            # and each member's own ledger had it before its vector left
+            own = entries_of(direct.nodes[100]._ledger.leaves())
+            reserved = [one.body for one in own if one.kind == "budget.reserved"]
+            assert (body["step"], body["round"]) == (reserved[-1]["step"], reserved[-1]["round"])
+            asked.append(member)
+        return parcel
+
+    direct.transport.tamper_request = on_disk
+    direct.run()
+    sums = 1 + 3 + 3 + 1  # statistics, rounds and their validations, the test
+    assert len(asked) == sums * len(tables.MEMBERS)
+    entries = [(kind, body.get("context")) for kind, body in direct.notes.entries]
+    kinds = [kind for kind, _ in entries]
+    assert kinds[:2] == ["ledger.begun", "run.started"]
+    assert kinds[-1] == "run.finished"
+    opened = [i for i, kind in enumerate(kinds) if kind == "sum.opened"]
+    assert len(opened) == sums
+    assert all(entries[i - 1] == ("sum.reserved", entries[i][1]) for i in opened)
+    assert all(kinds[i + 1] == "sum.accepted" for i in opened)
+    uploads = [r for _, r, _ in direct.transport.seen if isinstance(r, TrainRequest)]
+    assert len(uploads) == 3 * len(tables.MEMBERS)
+    verdict = direct.verdict()
+    assert (verdict.releases, verdict.opened) == (sums, sums)
+    assert {node.compared for node in verdict.nodes} == {sums}
+
+
+def test_every_member_consents_on_record_before_its_keys_are_agreed(tmp_path: Path) -> None:
     where = tables.write(tmp_path, "binary")
     direct = assemble(where.config, tmp_path)
     direct.run()
-    kinds = [kind for kind, _ in direct.notes.entries]
-    assert kinds[0] == "run.started"
-    assert kinds[-1] == "run.finished"
-    opened = [i for i, kind in enumerate(kinds) if kind == "sum.opened"]
-    assert all(kinds[i + 1 : i + 3] == ["receipt", "sum.accepted"] for i in opened)
-    uploads = [r for _, r, _ in direct.transport.seen if isinstance(r, TrainRequest)]
-    assert len(uploads) == 3 * len(tables.MEMBERS)
+    entries = direct.notes.entries
+    kinds = [kind for kind, _ in entries]
+    agreed = kinds.index("keys.agreed")
+    consents = [body for kind, body in entries[:agreed] if kind == "run.consented"]
+    assert [body["member"] for body in consents] == sorted(tables.MEMBERS)
+    keys = direct.manifest.directory_keys()
+    for body in consents:
+        signature = bytes.fromhex(body["signature"])
+        verify_signature(keys[body["member"]], CONSENT_DOMAIN, direct.manifest.digest(), signature)
+
+
+def test_runs_follow_each_other_in_one_ledger_also_after_nodes_restart(tmp_path: Path) -> None:
+    direct = five(tmp_path)
+    direct.run()
+    for place, restarted in ((1, False), (2, True)):
+        direct = direct.again(f"run-{place}", restarted=restarted)
+        direct.run()
+        assert direct.notes.sentences == []
+    assert direct.witness() == 5
+    verdict = direct.verdict()
+    assert verdict.runs == 3
+    assert len(verdict.cosigned) == 5
+    # one state a run is kept, and the one that all were shown at the end is the last run's
+    assert len(direct.notes.recorder.store.checkpoints()) == 3
 
 
 def test_what_leaves_a_node_never_repeats_and_looks_like_noise(tmp_path: Path) -> None:

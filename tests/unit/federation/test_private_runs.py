@@ -15,6 +15,7 @@ from support.direct import Direct, assemble
 
 import privacy.mechanism
 from clients.learner import Learner
+from clients.ledger_files import LEDGER
 from clients.policy import BudgetPolicy, NodePolicy, refusals
 from clients.private_training import clipped_gradients, private_rows
 from clients.session import Session, Step
@@ -22,13 +23,14 @@ from clients.spec import parse_node_spec
 from federation.config import load_project
 from federation.spending import account, costs
 from privacy.errors import CohortError, InputError, ProtocolError, RefusedError
-from privacy.ledger.entry import UPDATE, parse_line
+from privacy.ledger.entry import UPDATE, Entry
+from privacy.ledger.sqlite import SqliteLedger
+from privacy.ledger.store import entries_of
 from privacy.manifest import Protection
-from privacy.messages import Parcel, Request, Sealed, TrainRequest, unpack_reply
+from privacy.messages import Parcel, Refused, Request, Sealed, TrainRequest, unpack_reply
 from privacy.noise import gaussian
 from privacy.plan import planned_receipts
 from privacy.randomness import system_bytes
-from privacy.verify import verify_ledger
 
 DISTRIBUTED: dict[str, Any] = {"noise": "distributed", "epsilon": 8.0, "rate": 0.25}
 LOCAL: dict[str, Any] = {"noise": "local", "epsilon": 8.0, "rate": 0.25, "steps": 5}
@@ -82,8 +84,8 @@ def test_a_run_with_noise_ends_in_one_model_and_its_ledger_holds(
     direct = federation(tmp_path, noise, kind=kind)
     found = direct.run().metrics
     assert len(set(direct.models().values())) == 1
-    verdict = verify_ledger(direct.notes.ledger())
-    assert (verdict.rounds, verdict.receipts) == (ROUNDS, 1 + ROUNDS + 1)
+    verdict = direct.verdict()
+    assert (verdict.rounds, verdict.releases) == (ROUNDS, 1 + ROUNDS + 1)
     assert all(one.epsilon is not None and one.solo_epsilon is not None for one in verdict.privacy)
     headline = {"binary": "auc", "count": "deviance_x100", "value": "rmse"}[kind]
     assert found[f"{headline}_noise"] > 0
@@ -106,20 +108,20 @@ def test_the_strict_sampler_and_whole_organisations_run_too(tmp_path: Path) -> N
     plan = strict.manifest.privacy
     assert plan is not None
     assert plan.mechanism == "discrete_gaussian"
-    verdict = verify_ledger(strict.notes.ledger())
+    verdict = strict.verdict()
     # by the accountant that a regulator has, the wish is kept but for what rounding adds
     assert max(one.epsilon or math.inf for one in verdict.privacy) < 8.0 * 1.05
     whole = {"noise": "distributed", "multiplier": 1.0, "unit": "organisation", "rate": 1.0}
     run = federation(tmp_path / "whole", whole)
     run.run()
-    assert {one.unit for one in verify_ledger(run.notes.ledger()).privacy} == {"organisation"}
+    assert {one.unit for one in run.verdict().privacy} == {"organisation"}
 
 
 def test_what_was_planned_is_what_was_released(tmp_path: Path) -> None:
     direct = federation(tmp_path, DISTRIBUTED, watch_every=2)
     direct.run()
-    entries: list[tuple[str, dict[str, Any]]] = direct.notes.entries
-    released = [body["receipt"] for kind, body in entries if kind == "receipt"]
+    entries = direct.notes.entries
+    released = [body["receipt"] for kind, body in entries if kind == "sum.reserved"]
     planned = planned_receipts(
         direct.manifest.privacy,
         run="test-run",
@@ -192,6 +194,11 @@ def test_the_twin_without_noise_is_caught(tmp_path: Path, monkeypatch: pytest.Mo
 # -- the node's own budget -------------------------------------------------------------------
 
 
+def own_entries(root: Path, member: str) -> list[Entry]:
+    """A member's own ledger, as it is on its disk."""
+    return list(entries_of(SqliteLedger(root / "nodes" / member / LEDGER).leaves()))
+
+
 def capped(epsilon: float) -> NodePolicy:
     return NodePolicy(budgets=(BudgetPolicy(epsilon=epsilon),))
 
@@ -212,10 +219,10 @@ def test_a_node_with_a_cap_takes_no_part_without_noise(tmp_path: Path) -> None:
 
 def test_runs_add_up_in_one_budget_until_it_is_spent(tmp_path: Path) -> None:
     def run(index: int) -> None:
-        direct = federation(tmp_path, DISTRIBUTED, policy=capped(25.0))
-        direct.manifest = replace(direct.manifest, run=f"run-{index}")
-        direct.run()
+        # each time with nodes that were started anew
+        first.again(f"run-{index}", restarted=True).run()
 
+    first = federation(tmp_path, DISTRIBUTED, policy=capped(25.0))
     run(0)
     run(1)
     with pytest.raises(RefusedError, match="is spent"):
@@ -228,8 +235,7 @@ def test_a_release_is_on_disk_before_it_leaves_and_a_crash_counts(tmp_path: Path
 
     def look(member: str, request: Request, parcel: Parcel) -> Parcel:
         if isinstance(unpack_reply(parcel)[0], Sealed):
-            lines = (tmp_path / "nodes" / member / "budget.jsonl").read_bytes().splitlines(True)
-            last = [parse_line(line) for line in lines][-1]
+            last = own_entries(tmp_path, member)[-1]
             assert last.kind == "budget.reserved"
             if isinstance(request, TrainRequest):
                 assert (last.body["step"], last.body["round"]) == (UPDATE, request.round)
@@ -242,8 +248,7 @@ def test_a_release_is_on_disk_before_it_leaves_and_a_crash_counts(tmp_path: Path
     with pytest.raises(KeyboardInterrupt):
         direct.run()
     member, _ = seen[-1]
-    lines = (tmp_path / "nodes" / member / "budget.jsonl").read_bytes().splitlines(True)
-    kinds = [parse_line(line).kind for line in lines]
+    kinds = [entry.kind for entry in own_entries(tmp_path, member)]
     assert kinds.count("budget.reserved") == 4  # statistics and three rounds
     assert kinds.count("budget.committed") == 3
 
@@ -251,26 +256,33 @@ def test_a_release_is_on_disk_before_it_leaves_and_a_crash_counts(tmp_path: Path
 def test_nothing_is_told_where_the_budget_cannot_be_written(tmp_path: Path) -> None:
     direct = federation(tmp_path, DISTRIBUTED)
     north = next(node for node in direct.nodes.values() if node.member == "north")
-    handled: list[bool] = []
+    refused: list[str] = []
 
-    def full(member: str, request: Request, parcel: Parcel) -> Parcel:
-        if isinstance(request, TrainRequest) and member == "north" and not handled:
-            handled.append(True)
-            path = tmp_path / "nodes" / "north" / "budget.jsonl"
-            path.unlink()
-            path.mkdir()
+    def read_only(member: str, request: Request, parcel: Parcel) -> Parcel:
+        if isinstance(request, TrainRequest) and member == "north":
+            connection = north._ledger._connection
+            assert connection is not None
+            connection.execute("PRAGMA query_only = ON")
         return parcel
 
-    direct.transport.tamper_request = full
+    def heard(member: str, request: Request, parcel: Parcel) -> Parcel:
+        reply, payload = unpack_reply(parcel)
+        if isinstance(request, TrainRequest) and member == "north":
+            assert isinstance(reply, Refused)
+            assert payload == b""
+            refused.append(reply.reason)
+        return parcel
+
+    direct.transport.tamper_request = read_only
+    direct.transport.tamper_reply = heard
     with pytest.raises(CohortError, match="north"):
         direct.run()
-    sealed = [
-        member
-        for member, request, _ in direct.transport.seen
-        if isinstance(request, TrainRequest) and member == "north"
-    ]
-    assert len(sealed) <= 1
-    assert north.member == "north"
+    (reason,) = refused
+    assert "nothing may leave before it is written" in reason
+    assert not any(
+        entry.kind == "budget.reserved" and entry.body["step"] == UPDATE
+        for entry in own_entries(tmp_path, "north")
+    )
 
 
 # -- what a node holds against the launcher --------------------------------------------------
@@ -321,7 +333,7 @@ def test_no_validation_beyond_the_plan_is_answered(tmp_path: Path) -> None:
     direct.manifest = replace(direct.manifest, coordinator_settings=settings)
     direct.run()
     assert any("there is no further one" in sentence for sentence in direct.notes.sentences)
-    assert verify_ledger(direct.notes.ledger()).receipts == 1 + ROUNDS + 1
+    assert direct.verdict().releases == 1 + ROUNDS + 1
 
 
 def test_below_the_fewest_nothing_is_opened(tmp_path: Path) -> None:
@@ -400,7 +412,7 @@ def test_where_single_vectors_can_be_read_every_share_is_enough_by_itself(
     assert masked is not None
     assert plan.update_share == pytest.approx(masked.update_share * math.sqrt(2), rel=1e-3)
     direct.run()
-    for one in verify_ledger(direct.notes.ledger()).privacy:
+    for one in direct.verdict().privacy:
         assert one.epsilon == one.solo_epsilon
 
 
@@ -467,10 +479,9 @@ def test_an_organisation_is_in_both_parts_and_its_units_are_charged_without_boun
     whole = {"noise": "distributed", "multiplier": 5.0, "unit": "organisation", "rate": 1.0}
     direct = federation(tmp_path, whole)
     direct.run()
-    lines = (tmp_path / "nodes" / "north" / "budget.jsonl").read_bytes().splitlines(True)
     receipts = [
         dict(entry.body)["receipt"]
-        for entry in map(parse_line, lines)
+        for entry in own_entries(tmp_path, "north")
         if entry.kind == "budget.reserved"
     ]
     assert {(one["unit"], one["mechanism"]) for one in receipts} == {  # type: ignore[index]

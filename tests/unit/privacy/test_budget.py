@@ -839,7 +839,7 @@ def test_data_sets_may_share_a_store_between_threads(path: Path) -> None:
 def test_other_acts_of_the_node_stand_between_those_of_its_budget(path: Path) -> None:
     budget = opened(path)
     store = SqliteLedger(path)
-    body = {"run": "r", "manifest": "a" * 64}
+    body = {"run": "r", "manifest": "a" * 64, "origin": "o"}
     append(store, "run.joined", body, time_ms=0)
     token = budget.reserve("r", "update", 1, RECEIPT)
     assert token.head.leaves == 3

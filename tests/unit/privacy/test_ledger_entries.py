@@ -512,10 +512,11 @@ def test_two_acts_have_one_key_where_the_fields_that_name_them_agree(kind: str) 
         return
     assert entry.key == key_of(kind, body) == parse_leaf(entry.leaf()).key
     others: Mapping[str, object] = {
-        **dict.fromkeys(("run", "member"), "other"),
+        **dict.fromkeys(("run", "member", "origin"), "other"),
         **dict.fromkeys(("context", "manifest", "key"), "c" * 64),
         "step": "statistics",
         "round": 2,
+        "leaves": 8,
     }
     for name in KINDS[kind].key:
         assert key_of(kind, {**body, name: others[name]}) != entry.key

@@ -6,6 +6,7 @@ import pytest
 from privacy.canonical import canonical_json
 from privacy.errors import ProtocolError
 from privacy.identity import Identity, verify_signature
+from privacy.ledger.note import ED25519, VerifierKey
 from privacy.manifest import PROTECTIONS, SIGNING_DOMAIN, Manifest
 from privacy.plan import PrivacyPlan
 from privacy.randomness import system_bytes
@@ -22,6 +23,7 @@ MANIFEST = Manifest(
     protection="masked",
     privacy=None,
     group_size=4,
+    ledger={"origin": "tacit/coordinator/0f0f", "key": "0f" * 32},
     node_settings={"seed": 1, "training": {"rate": 0.5, "layers": [8, 4]}, "fold": None},
     coordinator_settings={"rounds": 5, "watch": True},
 )
@@ -82,6 +84,7 @@ def test_every_field_is_bound_by_the_digest() -> None:
         "protection": "clear",
         "group_size": 0,
         "privacy": PLAN.to_json(),
+        "ledger": {"origin": "tacit/coordinator/0f0f", "key": "0e" * 32},
         "node_settings": {},
         "coordinator_settings": {},
     }
@@ -91,6 +94,8 @@ def test_every_field_is_bound_by_the_digest() -> None:
         for name, value in changes.items()
     }
     assert len({MANIFEST.digest(), *digests}) == len(changes) + 1
+    renamed = {"origin": "tacit/coordinator/0e0e", "key": "0f" * 32}
+    assert MANIFEST.digest() != replace(MANIFEST, ledger=renamed).digest()
     assert MANIFEST.digest() != replace(MANIFEST, name=MANIFEST.task, task=MANIFEST.name).digest()
 
 
@@ -142,8 +147,9 @@ def test_a_value_of_another_type_is_refused(name: str, wrong: object) -> None:
         {"format": 0},
         {"format": 1},  # without groups, and without the schemes of today
         {"format": 2},  # without noise
-        {"format": 4},
-        {"format": 3.0},
+        {"format": 3},  # without a ledger
+        {"format": 5},
+        {"format": 4.0},
         {"minimum_cohort": 0},
         {"minimum_cohort": -1},
         {"group_size": -1},
@@ -153,6 +159,21 @@ def test_a_value_of_another_type_is_refused(name: str, wrong: object) -> None:
         {"protection": ""},
         {"directory": {"bank": None}},
         {"directory": {"bank": 1}},
+        {"ledger": {}},
+        {"ledger": {"origin": "log"}},
+        {"ledger": {"key": "0f" * 32}},
+        {"ledger": {"origin": "log", "key": "0f" * 32, "more": "1"}},
+        {"ledger": {"origin": "", "key": "0f" * 32}},
+        {"ledger": {"origin": "two words", "key": "0f" * 32}},
+        {"ledger": {"origin": "a+b", "key": "0f" * 32}},
+        {"ledger": {"origin": "a\nb", "key": "0f" * 32}},
+        {"ledger": {"origin": 1, "key": "0f" * 32}},
+        {"ledger": {"origin": "log", "key": "0F" * 32}},
+        {"ledger": {"origin": "log", "key": "0f" * 31}},
+        {"ledger": {"origin": "log", "key": "0f" * 33}},
+        {"ledger": {"origin": "log", "key": "g" * 64}},
+        {"ledger": {"origin": "log", "key": 15}},
+        {"ledger": {"origin": "log", "key": None}},
     ],
 )
 def test_a_value_outside_its_table_is_refused(change: dict[str, object]) -> None:
@@ -165,6 +186,10 @@ def test_every_scheme_can_be_agreed_on_and_no_other() -> None:
     for name in PROTECTIONS:
         data = canonical_json({**body(), "protection": name})
         assert Manifest.from_bytes(data).protection == name
+
+
+def test_the_log_is_the_one_key_that_signs_under_its_name() -> None:
+    assert MANIFEST.log == VerifierKey("tacit/coordinator/0f0f", ED25519, b"\x0f" * 32)
 
 
 @pytest.mark.parametrize("group_size", [0, 1, 12])

@@ -1,0 +1,291 @@
+"""Verifying and handing over a home, and what of it is said to people and programs."""
+
+import json
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from support.homes import MEMBERS, Household
+from support.ledgers import (
+    COORDINATOR,
+    NOISE,
+    ORIGIN,
+    Nodes,
+    Script,
+    bundle_of,
+    data_of,
+    key_of,
+    ledger_of,
+    whole_run,
+)
+
+from federation.audit import (
+    Audit,
+    export_home,
+    export_sentence,
+    read_policy,
+    verify_file,
+    verify_home,
+    verify_remembering,
+)
+from federation.evidence import live_bundle
+from federation.home import LEDGER_VARIABLE, Home, write_json
+from privacy.errors import InputError, NotVerifiedError
+from privacy.ledger import EMPTY_HEAD, LedgerHead
+from privacy.ledger.bundle import read_bundle
+from privacy.ledger.entry import UPDATE
+from privacy.ledger.keys import cosigner_key, log_key
+from privacy.ledger.store import head_of
+from privacy.ledger.trust import TrustPolicy
+from privacy.verify import STEPS, verify_bundle
+
+
+@pytest.fixture(autouse=True)
+def _in_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(LEDGER_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def household(tmp_path: Path) -> Household:
+    found = Household(tmp_path / "home")
+    found.run()
+    return found
+
+
+def shown(audit: Audit) -> str:
+    file = StringIO()
+    Console(width=200, file=file).print(audit.page())
+    return file.getvalue()
+
+
+REGULATOR = cosigner_key("regulator", key_of("regulator").public)
+LOG_KEY = log_key(ORIGIN, key_of(COORDINATOR).public)
+
+
+def policy_file(path: Path, policy: TrustPolicy) -> Path:
+    path.write_text(policy.to_text())
+    return path
+
+
+# --- a home ---
+
+
+def test_a_home_is_held_against_what_its_folders_remember(household: Household) -> None:
+    household.run("s")
+    audit = verify_home(household.home)
+    assert (audit.heads, audit.verdict.runs, audit.verdict.missing) == (2, 2, ())
+    assert audit.verdict.root == head_of(household.recorder.store).root
+
+
+def test_entries_after_the_newest_signed_state_are_let_pass_at_home(household: Household) -> None:
+    household.start()
+    assert verify_home(household.home).verdict.unfinished == ("s",)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {"leaves": 5, "root": "a" * 64},
+        {"leaves": 10_000, "root": "a" * 64},
+        {"leaves": 0, "root": "a" * 64},
+        {"leaves": -1, "root": "a" * 64},
+        {"leaves": True, "root": "a" * 64},
+        {"leaves": "5", "root": "a" * 64},
+        {"leaves": 5, "root": None},
+        {"leaves": 5},
+        {},
+    ],
+)
+def test_a_folder_that_remembers_another_ledger_is_found(
+    household: Household, kept: dict[str, object]
+) -> None:
+    for name in ("result.json", "state.json"):
+        path = household.home.runs / "r" / name
+        before = path.read_bytes() if path.exists() else b""
+        write_json(path, {"ledger": kept})
+        with pytest.raises(NotVerifiedError):
+            verify_home(household.home)
+        write_json(path, json.loads(before or b"{}"))
+        verify_home(household.home)
+
+
+def test_what_remembers_nothing_is_left_out(household: Household) -> None:
+    folder = household.home.runs / "r"
+    (folder / "state.json").write_text("no json")
+    write_json(folder / "result.json", {"ledger": None})
+    assert verify_home(household.home).heads == 0
+    (folder / "result.json").unlink()
+    assert verify_home(household.home).heads == 0
+
+
+def test_a_ledger_that_is_gone_is_missed_by_whoever_remembers_it(household: Household) -> None:
+    household.recorder.store.close()  # type: ignore[attr-defined]  # it is a file's
+    for path in household.home.root.glob("ledger.db*"):
+        path.unlink()
+    with pytest.raises(NotVerifiedError, match=r"^step 7 .*the coordinator's ledger is gone"):
+        verify_home(household.home)
+    (household.home.runs / "r" / "result.json").unlink()
+    assert verify_home(household.home).verdict.leaves == 0
+
+
+def test_a_home_without_ledgers_is_one_sentence(tmp_path: Path) -> None:
+    for act in (verify_home, lambda home: export_home(home, tmp_path / "bundle")):
+        with pytest.raises(InputError, match="there is no ledger yet"):
+            act(Home(tmp_path / "nowhere"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_live_ledgers_are_held_against_heads_that_are_given(household: Household) -> None:
+    bundle = live_bundle(household.home)
+    head = head_of(household.recorder.store)
+    assert verify_remembering(bundle, [EMPTY_HEAD, head]).heads == 2
+    assert verify_remembering(bundle, []).heads == 0
+    with pytest.raises(NotVerifiedError, match=r"^step 7 "):
+        verify_remembering(bundle, [LedgerHead(head.leaves, "a" * 64)])
+    with pytest.raises(NotVerifiedError, match=r"^step 7 .*is gone"):
+        verify_remembering(replace(bundle, logs=bundle.logs[1:]), [EMPTY_HEAD])
+    strict = TrustPolicy(logs=(), witnesses={"regulator": REGULATOR}, quorum="regulator")
+    with pytest.raises(NotVerifiedError, match=r"^step 7 .*regulator"):
+        verify_remembering(bundle, [], policy=strict)
+
+
+# --- a file ---
+
+
+def test_what_is_exported_is_verified_from_the_file(household: Household, tmp_path: Path) -> None:
+    household.start()
+    path = tmp_path / "evidence.bundle"
+    bundle = export_home(household.home, path)
+    assert read_bundle(path.read_bytes()) == bundle
+    audit = verify_file(path)
+    assert audit.verdict == verify_bundle(bundle)
+    assert audit.heads == 0
+    said = export_sentence(bundle, path)
+    leaves = sum(len(log.leaves) for log in bundle.logs)
+    assert f"4 ledgers, {leaves} entries" in said
+    assert f"tacit audit verify {path}" in said
+
+
+def test_an_export_is_whole_or_not_there(household: Household, tmp_path: Path) -> None:
+    path = tmp_path / "evidence.bundle"
+    path.write_bytes(b"an older one")
+    household.home.coordinator.unlink()
+    household.start()
+    with pytest.raises(InputError, match="cannot read the identity"):
+        export_home(household.home, path)
+    assert path.read_bytes() == b"an older one"
+    with pytest.raises(InputError):
+        export_home(Household(tmp_path / "other").home, tmp_path / "nowhere" / "bundle")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["evidence.bundle", "home", "other"]
+
+
+def test_a_file_that_is_no_bundle_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "bundle"
+    with pytest.raises(InputError, match="cannot be read"):
+        verify_file(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        verify_file(tmp_path)
+    for data in (b"", b"{}\n", b"\x00" * 100, b"# README\n"):
+        path.write_bytes(data)
+        with pytest.raises(NotVerifiedError, match=r"^step 1 [^\n]+$"):
+            verify_file(path)
+
+
+def test_the_auditors_policy_is_held_against_a_file(tmp_path: Path) -> None:
+    entries = ledger_of(whole_run(names=MEMBERS))
+    path = tmp_path / "bundle"
+    path.write_bytes(data_of(bundle_of(entries)))
+    lenient = policy_file(tmp_path / "lenient", TrustPolicy(logs=(LOG_KEY,)))
+    strict = policy_file(
+        tmp_path / "strict",
+        TrustPolicy(logs=(LOG_KEY,), witnesses={"r": REGULATOR}, quorum="r"),
+    )
+    assert verify_file(path, policy=lenient).verdict.leaves == len(entries)
+    with pytest.raises(NotVerifiedError, match=r"^step 7 .*missing: r$"):
+        verify_file(path, policy=strict)
+    seen = bundle_of(entries, states={len(entries): (*MEMBERS, "regulator")})
+    path.write_bytes(data_of(seen))
+    assert "r" in verify_file(path, policy=strict).verdict.cosigned
+
+
+def test_a_policy_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    assert read_policy(None) is None
+    path = tmp_path / "policy"
+    with pytest.raises(InputError, match="cannot be read"):
+        read_policy(path)
+    for data in (b"", b"quorum none", b"\xff\n", b"log x\nquorum none\n"):
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=r"^[^\n]+$"):
+            read_policy(path)
+    path.write_bytes(b"quorum none\n")
+    assert read_policy(path) == TrustPolicy(logs=())
+
+
+# --- what is said ---
+
+
+def audit_of(script: Script, nodes: Nodes, *, without: tuple[str, ...] = ()) -> Audit:
+    bundle = bundle_of(ledger_of(script), nodes.logs(without=without))
+    return Audit(verify_bundle(bundle), 3)
+
+
+def test_a_verdict_is_said_in_one_paragraph() -> None:
+    nodes = Nodes(MEMBERS)
+    whole = audit_of(whole_run(names=MEMBERS, nodes=nodes), nodes)
+    said = whole.sentence()
+    assert f"{whole.verdict.leaves} entries, 1 runs, 2 rounds, 8 releases on record" in said
+    assert "held against 3 remembered states" in said
+    assert whole.verdict.root[:16] in said
+    assert "3 nodes' own ledgers say the same of 24 releases" in said
+    assert "\n" not in said
+    for word in ("Not compared", "Not finished", "never opened"):
+        assert word not in said
+
+
+def test_what_is_missing_or_open_is_said() -> None:
+    nodes = Nodes(MEMBERS)
+    script = Script("r", MEMBERS, nodes=nodes).begin().reserve(UPDATE, 1)
+    said = audit_of(script, nodes, without=("bank", "insurer")).sentence()
+    assert "Not compared, as not at hand: bank, insurer." in said
+    assert "Not finished: r." in said
+    assert "Reserved and never opened, which counts as spent: 1 releases." in said
+    alone = audit_of(script, nodes, without=MEMBERS).sentence()
+    assert "nodes' own ledgers" not in alone
+
+
+def test_a_page_names_every_step_and_what_was_spent() -> None:
+    nodes = Nodes(MEMBERS)
+    audit = audit_of(whole_run(names=MEMBERS, nodes=nodes, privacy=NOISE), nodes)
+    page = shown(audit)
+    for number, name in STEPS.items():
+        assert f"{number} " in page
+        assert name in page
+    for said in audit.verdict.steps:
+        assert said[:60] in page
+    for cost in audit.verdict.privacy:
+        assert cost.dataset in page
+        assert f"{cost.epsilon:.2f}"[:3] in page
+    assert "delta 1e-05" in page
+    assert "rules: not checked" in page
+
+
+def test_without_releases_there_is_no_table_of_costs() -> None:
+    audit = audit_of(Script("r", MEMBERS).start(), Nodes(()))
+    assert audit.costs() is None
+    assert "epsilon" not in shown(audit)
+
+
+def test_a_program_reads_the_same_as_a_person() -> None:
+    nodes = Nodes(MEMBERS)
+    audit = audit_of(whole_run(names=MEMBERS, nodes=nodes), nodes)
+    told = json.loads(json.dumps(audit.to_json()))
+    assert told["verified"] is True
+    assert told["heads_checked"] == 3
+    assert told["rules"] is None
+    assert told["root"] == audit.verdict.root
+    assert [node["owner"] for node in told["nodes"]] == list(MEMBERS)
+    assert len(told["steps"]) == len(STEPS)
+    assert told["missing"] == []
+    assert {one["epsilon"] for one in told["privacy"]} == {None}
