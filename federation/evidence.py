@@ -1,10 +1,11 @@
 """What a home or a bundle holds as evidence: ledgers with their owners, and their export."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from clients.ledger_files import LEDGER
@@ -130,23 +131,68 @@ def live_bundle(home: Home) -> Bundle:
 def to_bundle(evidence: Evidence, identities: Mapping[str, Identity]) -> Bundle:
     """Return evidence as a bundle, without a policy.
 
+    Ledgers may be written to meanwhile. What a node knows to be accepted was on the coordinator's
+    record before, so nodes are looked at first; and what the coordinator's record says of a node
+    was in that node's ledger before, so each is read as far as the coordinator knows it.
+
     Args:
         evidence: The ledgers.
         identities: Origin -> who signs its newest state; a ledger without one is not signed.
+
+    Raises:
+        InputError: An identity is not the one whose key the ledger has.
+        NotVerifiedError: A ledger is not what was written, or was cut off; it is not signed then.
     """
+    sizes = {view.origin: view.store.size() for view in evidence.nodes}
+    first = evidence.coordinator
+    logs = [] if first is None else [_log(first, identities.get(first.origin), None)]
+    known = told_heads(logs[0].leaves) if logs else {}
+    for view in evidence.nodes:
+        own = parse_leaf(next(iter(view.store.leaves(0, 1)))).body
+        told = known.get(bytes.fromhex(str(own["key"])), 0)
+        stop = max(sizes[view.origin], told)
+        logs.append(_log(view, identities.get(view.origin), stop))
     return Bundle(
         federation=evidence.federation,
         made_ms=time.time_ns() // 1_000_000,
         policy="quorum none\n",
-        logs=tuple(_log(view, identities.get(view.origin)) for view in evidence.views),
+        logs=tuple(logs),
     )
 
 
-def _log(view: LedgerView, identity: Identity | None) -> Log:
+def told_heads(leaves: Iterable[bytes]) -> dict[bytes, int]:
+    """Return a member's public key -> the most entries that it ever had, by a coordinator's."""
+    keys: dict[str, Mapping[str, str]] = {}
+    found: dict[bytes, int] = {}
+    for leaf in leaves:
+        # a look at the bytes spares parsing every entry
+        if b'"kind":"run.started"' not in leaf and b'"kind":"sum.reserved"' not in leaf:
+            continue
+        body: dict[str, Any] = dict(parse_leaf(leaf).body)
+        if "members" in body and "nodes" not in body:
+            keys[body["run"]] = body["members"]
+        for member, head in body.get("nodes", {}).items():
+            public = bytes.fromhex(keys[body["run"]][member])
+            found[public] = max(found.get(public, 0), head["leaves"])
+    return found
+
+
+def _log(view: LedgerView, identity: Identity | None, stop: int | None) -> Log:
     store = view.store
-    leaves = list(store.leaves())
-    notes = {size: note for size, note in store.checkpoints() if size <= len(leaves)}
+    # a state is signed after its entries, so they are there when it is
+    notes = dict(store.checkpoints())
+    leaves = list(store.leaves(0, stop))
+    keys = _keys(leaves)
     if identity is not None and len(leaves) not in notes:
+        if notes and max(notes) > len(leaves):
+            raise NotVerifiedError(
+                f"{store.place} was cut off: a signed state has {max(notes)} entries and "
+                f"{len(leaves)} are here; restore it from a copy"
+            )
+        if keys and keys[-1].public != identity.public.hex():
+            raise InputError(
+                f"{store.place} has another key than the identity beside it; restore the identity."
+            )
         # read from disk and hashed anew, all of them: what is handed out is what is signed
         tree = checked_frontier(store, since=Frontier(), size=len(leaves))
         notes[len(leaves)] = sign_checkpoint(
@@ -159,14 +205,19 @@ def _log(view: LedgerView, identity: Identity | None) -> Log:
         origin=view.origin,
         owner=view.owner,
         role=view.role,
-        keys=_keys(leaves),
+        keys=keys,
         checkpoints=tuple(notes[size] for size in sizes),
-        proofs=tuple(
-            Growth(old, new, consistency_proof(store.node, old, new))
-            for old, new in pairwise(sizes)
-        ),
+        proofs=tuple(_growth(store, old, new) for old, new in pairwise(sizes)),
         leaves=leaves,
     )
+
+
+def _growth(store: LedgerStore, old: int, new: int) -> Growth:
+    try:
+        return Growth(old, new, consistency_proof(store.node, old, new))
+    except NotVerifiedError:
+        # entries are gone; an empty proof says so to whoever verifies
+        return Growth(old, new, ())
 
 
 def _keys(leaves: Sequence[bytes]) -> tuple[Key, ...]:

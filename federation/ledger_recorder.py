@@ -3,9 +3,10 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from aggregator.ports import Recorded, State
+from federation.evidence import told_heads
 from privacy.errors import NotVerifiedError
 from privacy.identity import Identity
 from privacy.ledger.beginning import begin_ledger
@@ -17,7 +18,7 @@ from privacy.ledger.checkpoint import (
     verify_cosignature,
     with_cosignatures,
 )
-from privacy.ledger.entry import key_of, parse_leaf
+from privacy.ledger.entry import key_of
 from privacy.ledger.keys import cosigner_key, log_key
 from privacy.ledger.merkle import Frontier, frontier_at
 from privacy.ledger.note import (
@@ -145,19 +146,7 @@ class LedgerRecorder:
 
     def heads(self) -> Mapping[bytes, int]:
         """See the port."""
-        keys: dict[str, Mapping[str, str]] = {}
-        found: dict[bytes, int] = {}
-        for leaf in self.store.leaves():
-            # a look at the bytes spares parsing every entry
-            if b'"kind":"run.started"' not in leaf and b'"kind":"sum.reserved"' not in leaf:
-                continue
-            body: dict[str, Any] = dict(parse_leaf(leaf).body)
-            if "members" in body:
-                keys[body["run"]] = body["members"]
-            for member, head in body.get("nodes", {}).items():
-                public = bytes.fromhex(keys[body["run"]][member])
-                found[public] = max(found.get(public, 0), head["leaves"])
-        return found
+        return told_heads(self.store.leaves())
 
     def _others(self, run: str) -> set[int]:
         return {size for name, (size, _) in self._kept.items() if name != run}

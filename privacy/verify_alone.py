@@ -1258,7 +1258,7 @@ class _Run:
         self.now = step, number
         self.sums += [context, _names_digest(members), bytes.fromhex(body["aggregate"])]
         self.busy |= set(asked)
-        self.due = self.places[body["context"]]
+        self.due = max(self.due, self.places[body["context"]])
         self.opened += 1
 
     def sum_accepted(self, entry: _Entry) -> None:

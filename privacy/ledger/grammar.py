@@ -116,6 +116,7 @@ class Run:
         reserved: Context -> sums that were reserved and not opened.
         due: The last entry whose release members had to see on record.
         done: Steps that were accepted.
+        watches: Of these, validations.
         rows: What rows sums were about -> over whom they were.
         groups: Who was ever asked together for an update.
         values: Weights of the network.
@@ -151,6 +152,7 @@ class Run:
     reserved: dict[str, Reserved] = field(default_factory=dict)
     due: int = -1
     done: set[tuple[str, int]] = field(default_factory=set)
+    watches: int = 0
     rows: dict[str, _Members] = field(default_factory=dict)
     groups: set[_Members] = field(default_factory=set)
     values: int = 0
@@ -365,9 +367,7 @@ def _reserve(reading: Reading, run: Run, entry: Entry, body: Mapping[str, Any]) 
     )
     plan = run.agreed.privacy
     _require(
-        step != _WATCH
-        or plan is None
-        or sum(name == _WATCH for name, _ in run.done) < plan.watches,
+        step != _WATCH or plan is None or run.watches < plan.watches,
         "there are more validations than the run's privacy plan has",
     )
     _require(list(asked) == sorted(set(asked)), "the members who are asked are not in order")
@@ -470,7 +470,7 @@ def _open(run: Run, body: Mapping[str, Any]) -> None:
     run.step = (step, number)
     run.opened.append((context, members, bytes.fromhex(body["aggregate"])))
     run.asked.update(asked)
-    run.due = reserved.index
+    run.due = max(run.due, reserved.index)
     run.sums += 1
 
 
@@ -517,6 +517,7 @@ def _accept(run: Run, body: Mapping[str, Any]) -> None:
         run.before = run.model
     run.history, run.model = history, body["model"]
     run.done.add((step, number))
+    run.watches += step == _WATCH
     run.step = None
     run.opened.clear()
     run.asked.clear()

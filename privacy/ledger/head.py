@@ -66,14 +66,14 @@ def in_order(entries: Iterable[Entry]) -> Iterator[Entry]:
             stands twice; the entry is named.
     """
     last: Entry | None = None
-    acts: set[bytes] = set()
+    acts: set[tuple[object, ...]] = set()
     for entry in entries:
         must_follow(last, entry)
-        key = entry.key
-        if key is not None:
-            if key in acts:
+        act = entry.act
+        if act is not None:
+            if act in acts:
                 raise NotVerifiedError(f"entry {entry.index} says again what one before it said")
-            acts.add(key)
+            acts.add(act)
         yield entry
         last = entry
 
