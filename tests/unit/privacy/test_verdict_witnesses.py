@@ -111,6 +111,23 @@ def test_the_state_must_have_the_last_opened_sum_on_record() -> None:
                 verify_bundle(bundle)
 
 
+@pytest.mark.parametrize("order", [(0, 0), (1, 0)])
+def test_in_whatever_order_groups_are_opened_the_last_reservation_counts(
+    order: tuple[int, int],
+) -> None:
+    names = tuple(f"m{place}" for place in range(6))
+    script = Script("r", names, group_size=3, minimum=2).begin()
+    for group in (names[:3], names[3:]):
+        script.reserve(UPDATE, 1, asked=group)
+    for which in order:
+        script.open(which=which)
+    entries = ledger_of(script.accept().commit().stop())
+    due = max(one.index for one in entries if one.kind == "sum.reserved")
+    verify_bundle(bundle_of(entries, states={due + 1: names, len(entries): ()}))
+    with pytest.raises(NotVerifiedError, match=rf"step 7 .*entry {due}: 0 of the 6 "):
+        verify_bundle(bundle_of(entries, states={due: names, len(entries): ()}))
+
+
 def test_a_sum_that_was_reserved_only_needs_no_cosignature() -> None:
     """Nobody helped to open it."""
     script = Script().begin().train()
