@@ -3,3 +3,5 @@
 from typing import Final
 
 LEDGER: Final = "ledger.db"
+EARLIER: Final = "budget.jsonl"
+"""Where versions before the first release kept a budget."""

@@ -24,7 +24,7 @@ from clients.common_model import CommonModel
 from clients.contract import DataContract
 from clients.examples import Examples
 from clients.learner import WATCH_ROWS, Learner, split_validation
-from clients.ledger_files import LEDGER
+from clients.ledger_files import EARLIER, LEDGER
 from clients.ledger_watch import LedgerWatch, StaleError, require_cosigned, require_on_record
 from clients.members import MemberRows
 from clients.model import architecture_digest, from_vector, to_vector
@@ -304,6 +304,11 @@ class Node:
         settings = self._settings
         if self._watch is not None:
             return
+        if (settings.home / EARLIER).exists() and not (settings.home / LEDGER).exists():
+            raise RefusedError(
+                f"This node has a budget of an earlier version in {EARLIER}, which would not count "
+                "any more; where it need not, move it away."
+            )
         try:
             settings.home.mkdir(parents=True, exist_ok=True)
             begin_ledger(

@@ -44,7 +44,7 @@ from federation.noise_spec import warnings
 from federation.record import RunFolder, read_sums
 from federation.spending import account, receipts_of
 from privacy.empirical import Finding, audit, canaries_within
-from privacy.errors import CohortError, InputError, TacitError
+from privacy.errors import CohortError, InputError, RefusedError, TacitError
 from privacy.identity import Identity
 from privacy.ledger.store import LedgerStore, head_of
 from privacy.manifest import SIGNING_DOMAIN, Manifest, Protection
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 AUDIT_S = 3.0
+_EARLIER = "ledger.jsonl"
 STOPPED_BY_HAND = "stopped by hand (Ctrl-C)"
 
 
@@ -187,6 +188,7 @@ def launch_local(
         project.layout(len(members), plan)
         for sentence in warnings(project.config.privacy, members=len(members)):
             show.note(sentence)
+        _refuse_earlier(home)
         launcher = _identity(home.launcher)
         known = {member: _enrol(home, project, member) for member in members}
         nodes = [
@@ -588,6 +590,15 @@ def _mean(many: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _head(ledger: LedgerStore) -> dict[str, Any]:
     head = head_of(ledger)
     return {"leaves": head.leaves, "root": head.root}
+
+
+def _refuse_earlier(home: Home) -> None:
+    """Return if no ledger of an earlier version would be passed over in silence."""
+    if (home.root / _EARLIER).exists() and not home.ledger.exists():
+        raise RefusedError(
+            f"{home.root / _EARLIER} is a ledger of an earlier version, which is not read any "
+            "more; move it away, or set TACIT_HOME to another folder."
+        )
 
 
 def _identity(path: Path) -> Identity:

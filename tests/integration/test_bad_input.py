@@ -215,3 +215,14 @@ def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
         home=blocked / "home",
     )  # fmt: skip
     assert "TACIT_HOME" in assert_one_sentence(found, 2)
+
+
+def test_a_ledger_of_an_earlier_version_is_not_passed_over(tmp_path: Path) -> None:
+    where = tables.write(tmp_path / "data")
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "ledger.jsonl").write_text("{}\n")
+    words = ("run", "launch", str(where.config), "--local", "--data", str(where.root))
+    said = assert_one_sentence(tacit(*words, home=home), 1)
+    assert "ledger.jsonl is a ledger of an earlier version" in said
+    assert not (home / "ledger.db").exists()

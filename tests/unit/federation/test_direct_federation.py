@@ -498,3 +498,14 @@ def test_a_run_cannot_be_set_up_twice_even_after_a_restart(tmp_path: Path) -> No
     }
     with pytest.raises(RefusedError, match="joined that run already"):
         direct.run()
+
+
+def test_a_budget_of_an_earlier_version_is_not_passed_over(tmp_path: Path) -> None:
+    where = tables.write(tmp_path, "binary")
+    direct = assemble(where.config, tmp_path)
+    folder = tmp_path / "nodes" / "north"
+    folder.mkdir(parents=True)
+    (folder / "budget.jsonl").write_text("{}\n")
+    with pytest.raises(RefusedError, match=r"a budget of an earlier version in budget\.jsonl"):
+        direct.run()
+    assert not (folder / "ledger.db").exists()
