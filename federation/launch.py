@@ -175,12 +175,7 @@ def launch_local(
             written, and the ledger says why.
     """
     show = display or Silent()
-    rules = load_rules(home=home.root) if options.rules is None else options.rules
-    findings = plan_findings(project, rules, at=datetime.now(UTC))
-    require_lawful(findings)
-    line = findings_line(findings)
-    if line:
-        show.note(line)
+    law = _law(project, home, options, show)
     with home.exclusive():
         started = time.perf_counter()
         members = member_names(project.contract, options.data_root)
@@ -205,6 +200,8 @@ def launch_local(
             )
             for member in members
         ]
+        # before there is a run: where the ledger cannot be used, none begins
+        ledger = LedgerRecorder(open_store(home.ledger_place), _identity(home.coordinator))
         run = home.new_run(project.config.name, datetime.now(UTC))
         folder = RunFolder(path=home.runs / run)
         folder.begin(
@@ -212,8 +209,6 @@ def launch_local(
             project.contract_path,
             {"name": project.config.name, "task": project.config.task, "seed": options.seed},
         )
-        ledger = LedgerRecorder(open_store(home.ledger_place), _identity(home.coordinator))
-        law = _Law(rules_digest(rules), tuple(findings))
         work = _Launch(project, home, options, show, run, folder, ledger, launcher, plan, law)
         try:
             with work.started(nodes) as grid:
@@ -221,7 +216,7 @@ def launch_local(
                 finding = work.audit()
                 if finding is not None:
                     outcome["privacy"]["audit"] = finding.to_json()
-                outcome["rules"] = {"digest": law.digest, "findings": findings_facts(findings)}
+                outcome["rules"] = {"digest": law.digest, "findings": findings_facts(law.findings)}
                 outcome["card"] = str(work.card(outcome))
                 work.register(grid)
             write_json(folder.path / "result.json", outcome)
@@ -250,6 +245,21 @@ def launch_local(
 class _Law:
     digest: str
     findings: tuple[RuleFinding, ...]
+
+
+def _law(project: Project, home: Home, options: LaunchOptions, show: Display) -> _Law:
+    """Hold a run against the rules, and tell what they warn of.
+
+    Raises:
+        RefusedError: A rule that refuses is broken.
+    """
+    rules = load_rules(home=home.root) if options.rules is None else options.rules
+    findings = plan_findings(project, rules, at=datetime.now(UTC))
+    require_lawful(findings)
+    line = findings_line(findings)
+    if line:
+        show.note(line)
+    return _Law(rules_digest(rules), tuple(findings))
 
 
 @dataclass(slots=True)
