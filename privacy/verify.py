@@ -139,8 +139,7 @@ def verify_data(
     """Return what the bundle in `data` holds; see `verify_bundle`."""
     # Step 1. Form: whole lines, each the one canonical encoding of what it says; and the last one
     # is the hash of all others.
-    with_step = _Step(1)
-    with with_step:
+    with _Step(1):
         bundle = read_bundle(data)
     return verify_bundle(bundle, policy=policy, heads=heads)
 
