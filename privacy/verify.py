@@ -85,6 +85,8 @@ class Verdict:
         launchers: Public keys of who started the runs; compare them with those that you know.
         privacy: What the receipts cost, for each contract, unit and cohort of units.
         steps: What each step found, in order, for people.
+        founder: Public key of who began the federation, which signs for all others; compare it
+            with the one that you know. Empty where none was begun.
     """
 
     leaves: int
@@ -102,6 +104,7 @@ class Verdict:
     launchers: tuple[str, ...]
     privacy: tuple[Spent, ...]
     steps: tuple[str, ...]
+    founder: str = ""
 
 
 @dataclass
@@ -163,7 +166,8 @@ def verify_bundle(
         5. Signed states: each is signed by the key that the ledger had at that size; the newest
            one is about all entries.
         6. Runs: the grammar of `privacy.ledger.grammar`, with the signatures of launcher and
-           members, over what the manifest and the entries before make of each sum.
+           members, over what the manifest and the entries before make of each sum; and who takes
+           part in the federation, where one was begun, by the rules of `privacy.membership`.
         7. Witnesses: for each run, more than two thirds of its members cosigned a state that has
            its last opened sum on record; the policy's quorum cosigned the newest state; every head
            that somebody remembered is found at its size. A policy that an auditor gives needs the
@@ -265,6 +269,7 @@ def verify_bundle(
         launchers=tuple(sorted({run.launcher for run in runs})),
         privacy=costs,
         steps=tuple(found),
+        founder="" if reading.membership is None else reading.membership.founder_key.hex(),
     )
 
 
@@ -404,7 +409,7 @@ def _require_witnesses(
     for run in runs:
         if run.due < 0:
             continue
-        keys = {cosigner_key(member, public) for member, public in run.keys.items()}
+        keys = {cosigner_key(member, public) for member, public in run.members.items()}
         most = max(
             (len(keys & times.keys()) for size, times in states if size > run.due), default=0
         )
@@ -638,7 +643,7 @@ def _require_known(
         if (
             theirs is None
             or ((step, number) not in theirs.done and (step, number) != theirs.step)
-            or theirs.keys.get(read.log.owner) not in record.keys
+            or theirs.members.get(read.log.owner) not in record.keys
         ):
             raise NotVerifiedError(
                 f"entry {entry.index}: {step} of round {number} of run {run} was accepted here, "

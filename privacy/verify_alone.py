@@ -293,6 +293,8 @@ _HEX: Final = re.compile("[0-9a-f]*")
 _UPDATE, _STATISTICS = "update", "statistics"
 _WATCH, _TEST, _PERSONAL = "evaluate watch", "evaluate test", "evaluate personal"
 _PROTECTIONS: Final = ("masked", "sealed", "ckks", "clear")
+_MEMBERS: Final = ("manufacturer", "insurer", "bank")
+_ROLES: Final = ("operator", *_MEMBERS, "regulator")
 _TEXT_MAX: Final = 512
 _DOCUMENT_MAX: Final = 1 << 19
 _LEAF_MAX: Final = 1 << 20
@@ -401,7 +403,13 @@ TYPES: Final[Mapping[str, Callable[[object], bool]]] = {
     "flag": lambda value: isinstance(value, bool),
     "hash": _hex(64),
     "signature": _hex(128),
+    "count": _count,
     "role": _one_of("coordinator", "node"),
+    "participant": _one_of(*_ROLES),
+    "decision": _one_of("approved", "refused"),
+    "attributes": lambda value: (
+        isinstance(value, dict) and all(_text(name) and _text(said) for name, said in value.items())
+    ),
     "protection": _one_of(*_PROTECTIONS),
     "step": _one_of(_STATISTICS, _UPDATE, _WATCH, _TEST, _PERSONAL),
     "names": _names,
@@ -424,12 +432,26 @@ ledger.begun     any     :                 origin=text key=hash owner=text role=
 key.rotated      any     : key             key=hash signature=signature
 writer.began     coordinator *             writer=text
 rules.checked    coordinator : run         run=text rules=hash warnings=names
+federation.begun coordinator :             federation=text root=hash approvals=count founder=text \
+ key=hash signature=signature
+member.invited   coordinator : token       token=hash role=participant name=text \
+ attributes=attributes expires_ms=natural by=text signature=signature
+member.requested coordinator : token       token=hash name=text role=participant key=hash \
+ tls=hash signature=signature
+member.approved  coordinator : key by      name=text key=hash by=text signature=signature
+member.certified coordinator : certificate name=text key=hash tls=hash certificate=hash \
+ expires_ms=natural
+member.renewed   coordinator : name tls    name=text key=hash new=hash tls=hash \
+ signature=signature proof=signature
+member.revoked   coordinator : key         name=text key=hash reason=text by=text \
+ signature=signature
 data.declared    coordinator : run         run=text contract=hash dataset=text unit=text \
  classes=classes retention_days=natural?
 rows.read        node    : run             run=text contract=hash rows=hash
 run.started      coordinator : run         run=text name=text task=text members=hashes \
  minimum=natural group_size=natural manifest=hash document=document signature=signature \
  launcher=hash protection=protection
+run.countersigned coordinator : run        run=text member=text signature=signature
 run.consented    coordinator : run member  run=text member=text signature=signature
 run.declined     coordinator : run member  run=text member=text reason=text
 keys.agreed      coordinator : run         run=text roster=hash fingerprint=hash \
@@ -449,6 +471,8 @@ ledger.followed  node    : origin          origin=text key=hash
 ledger.cosigned  node    : origin leaves   origin=text leaves=natural root=hash
 run.joined       node    : manifest        run=text manifest=hash origin=text
 run.refused      node    : manifest        manifest=hash reason=text
+run.decided      node    : manifest        manifest=hash decision=decision reason=text
+policy.applied   node    *                 policy=hash
 budget.terms     node    *                 member=text dataset=text unit=text epsilon=amount? \
  delta=amount order=natural colluders=natural period_days=amount? solo_epsilon=amount? \
  solo_order=natural
@@ -577,8 +601,8 @@ def _require_growth(
 
 # ---------------------------------------------------------------- C2SP notes and checkpoints
 
-_NOTE_MAX: Final = 64 * 1024
-_LINES_MAX: Final = 256
+_NOTE_MAX: Final = 1024 * 1024
+_LINES_MAX: Final = 4096
 _LOG, _WITNESS = 1, 4  # types of keys
 _CONTROL: Final = re.compile("[\x00-\x09\x0b-\x1f]")
 _TIME_BYTES: Final = 8
@@ -1078,12 +1102,17 @@ class _Told:
 class _Run:
     """One run, entry by entry."""
 
-    def __init__(self, manifest: Json, digest: str, launcher: str, signed: _Signatures) -> None:
+    def __init__(
+        self, manifest: Json, digest: str, launcher: str, federation: "_Federation"
+    ) -> None:
         self.manifest = manifest
         self.digest = digest
         self.launcher = launcher
-        self.signed = signed
+        self.federation = federation
+        self.launched_by = federation.launcher(launcher)
+        self.signed = federation.signed
         self.keys: dict[str, str] = manifest["directory"]
+        self.members: dict[str, str] = {}  # of these, who takes part, once keys are agreed on
         self.dataset: str | None = None
         self.consents: set[str] = set()
         self.setup: tuple[bytes, bytes] | None = None
@@ -1118,6 +1147,23 @@ class _Run:
     def rules_checked(self, _: _Entry) -> None:
         _need(self.setup is None, "rules.checked comes before the members' keys")
 
+    def run_countersigned(self, entry: _Entry) -> None:
+        _need(self.setup is None, "run.countersigned comes before the members' keys")
+        member = entry.body["member"]
+        key = self.keys.get(member) or self.federation.members().get(member)
+        if key is None:
+            raise _Fault("whoever signed too is no member of the run or of the federation")
+        _need(
+            key != self.launcher and (self.launched_by is None or member != self.launched_by),
+            "the launcher signed its own run twice",
+        )
+        message = bytes.fromhex(self.digest)
+        _need(
+            self.signed.said(key, "countersign", message, entry.body["signature"]),
+            "the second signature under the manifest does not hold",
+        )
+        self.count += 1
+
     def run_consented(self, entry: _Entry) -> None:
         _need(self.setup is None, "run.consented comes before the members' keys")
         member = entry.body["member"]
@@ -1132,7 +1178,9 @@ class _Run:
     def keys_agreed(self, entry: _Entry) -> None:
         _need(self.setup is None, "the members' keys were agreed on before")
         _need(self.dataset is not None, "the run's data set was not declared before")
-        _need(self.consents == set(self.keys), "a member did not consent to the run")
+        fewest = self.manifest["minimum_cohort"]
+        _need(len(self.consents) >= fewest, f"fewer than {fewest} members consented to the run")
+        self.members = {name: key for name, key in self.keys.items() if name in self.consents}
         roster, fingerprint = (bytes.fromhex(entry.body[n]) for n in ("roster", "fingerprint"))
         self.setup = roster, fingerprint
         self.history = _sha(_framed(b"tacit/history/v1", roster, fingerprint))
@@ -1215,10 +1263,10 @@ class _Run:
 
     def _require_asked(self, step: str, asked: list[str]) -> None:
         _need(asked == sorted(asked), "the members who are asked are not in order")
-        _need(set(asked) <= set(self.keys), "the sum asks members that the run has not")
+        _need(set(asked) <= set(self.members), "the sum asks who did not consent to the run")
         size = self.manifest["group_size"]
         if step != _UPDATE or not size:
-            _need(len(asked) == len(self.keys), "the sum does not ask all members")
+            _need(len(asked) == len(self.members), "the sum does not ask all members")
             return
         _need(len(asked) >= size, "a group is smaller than the run's groups")
         mine = set(asked)
@@ -1282,7 +1330,7 @@ class _Run:
             )
         )
         self._signed_by(
-            self.keys, body["signatures"], "sum-accepted", self.history, _most(len(self.keys))
+            self.members, body["signatures"], "sum-accepted", self.history, _most(len(self.members))
         )
         self.stages += step == _STATISTICS
         self.watches += step == _WATCH
@@ -1340,6 +1388,168 @@ class _Run:
         self.count += len(signatures)
 
 
+class _Federation:
+    """Who takes part, act by act. That no act comes twice was seen in step 3."""
+
+    def __init__(self, signed: _Signatures) -> None:
+        self.signed = signed
+        self.name: str | None = None
+        self.founder = ""
+        self.approvals = 0
+        self.people: dict[str, Json] = {}
+        self.asking: dict[str, Json] = {}
+        self.open: dict[str, Json] = {}
+        self.used: set[tuple[str, str]] = set()  # every key that was ever named, with its sort
+
+    def take(self, entry: _Entry) -> None:
+        body = entry.body
+        if entry.kind == "federation.begun":
+            self._signed_by(body["key"], entry.kind, body, body["federation"])
+            self.name, self.founder = body["federation"], body["key"]
+            self.approvals = body["approvals"]
+            self.people[body["founder"]] = {
+                "role": "operator", "key": body["key"], "tls": None, "gone": False,
+            }  # fmt: skip
+            self.used.add(("key", body["key"]))
+            return
+        _need(self.name is not None, "no federation was begun before")
+        acts = {
+            "member.invited": self._invited,
+            "member.requested": self._requested,
+            "member.approved": self._approved,
+            "member.certified": self._certified,
+            "member.renewed": self._renewed,
+            "member.revoked": self._revoked,
+        }
+        acts[entry.kind](entry)
+
+    def active(self, *roles: str) -> dict[str, str]:
+        """Name -> key of those who take part now in one of these roles."""
+        return {
+            name: one["key"]
+            for name, one in self.people.items()
+            if one["role"] in roles and not one["gone"]
+        }
+
+    def members(self) -> dict[str, str]:
+        return self.active(*_MEMBERS)
+
+    def launcher(self, key: str) -> str | None:
+        """Return who may launch runs and has this key."""
+        able = self.active("operator", "insurer", "bank")
+        return next((name for name, held in able.items() if held == key), None)
+
+    def _invited(self, entry: _Entry) -> None:
+        self._by(entry, "operator")
+        self._require_free(entry.body["name"])
+        self.open[entry.body["token"]] = entry.body
+
+    def _requested(self, entry: _Entry) -> None:
+        body = entry.body
+        invited = self.open.pop(body["token"], None)
+        if invited is None:
+            raise _Fault("no open invitation has this token")
+        _need(entry.time_ms <= invited["expires_ms"], "the invitation had expired")
+        told = (body["name"], body["role"])
+        _need(told == (invited["name"], invited["role"]), "the invitation is for somebody else")
+        self._require_free(body["name"])
+        _need(body["name"] not in self.asking, "somebody of this name has asked before")
+        self._name_key("key", body["key"])
+        self._name_key("tls", body["tls"])
+        self._signed_by(body["key"], entry.kind, body, self.name)
+        self.asking[body["name"]] = {**body, "yes": set()}
+
+    def _approved(self, entry: _Entry) -> None:
+        asking = self.asking.get(entry.body["name"])
+        if asking is None:
+            raise _Fault("it approves somebody who did not ask")
+        self._require_key(asking, entry.body)
+        self._by(entry, "operator", *_MEMBERS)
+        asking["yes"].add(entry.body["by"])
+
+    def _certified(self, entry: _Entry) -> None:
+        body = entry.body
+        name, tls = body["name"], body["tls"]
+        one = self.asking.pop(name, None)
+        if one is not None:
+            able = len(self.active("operator", *_MEMBERS))
+            needed = max(1, min(self.approvals, able))
+            _need(len(one["yes"]) >= needed, f"fewer than {needed} approved this participant")
+            self.people[name] = one = {**one, "gone": False}
+        else:
+            one = self._holder(name)
+        self._require_key(one, body)
+        if one["tls"] is None:  # the founder's first one
+            self._name_key("tls", tls)
+            one["tls"] = tls
+        _need(one["tls"] == tls, "the certificate is for another TLS key")
+
+    def _renewed(self, entry: _Entry) -> None:
+        body = entry.body
+        one = self._holder(body["name"])
+        self._require_key(one, body)
+        if body["new"] != body["key"]:
+            self._name_key("key", body["new"])
+        if body["tls"] != one["tls"]:
+            self._name_key("tls", body["tls"])
+        self._signed_by(body["key"], entry.kind, body, self.name)
+        self._signed_by(body["new"], entry.kind, body, self.name, "proof")
+        one["key"], one["tls"] = body["new"], body["tls"]
+
+    def _revoked(self, entry: _Entry) -> None:
+        body = entry.body
+        name = body["name"]
+        asking = self.asking.get(name)
+        one = self._holder(name) if asking is None else asking
+        self._require_key(one, body)
+        if body["by"] == name:
+            self._signed_by(body["key"], entry.kind, body, self.name)
+        else:
+            self._by(entry, "operator")
+        if asking is not None:
+            del self.asking[name]
+            return
+        one["gone"] = True
+        # neither what it said for others nor whom it invited counts any more
+        for other in self.asking.values():
+            other["yes"].discard(name)
+        self.open = {token: each for token, each in self.open.items() if each["by"] != name}
+
+    def _holder(self, name: str) -> Json:
+        one = self.people.get(name)
+        if one is None or one["gone"]:
+            raise _Fault(f"{name} does not take part")
+        return one
+
+    def _by(self, entry: _Entry, *roles: str) -> None:
+        key = self.active(*roles).get(entry.body["by"])
+        if key is None:
+            raise _Fault(f"{entry.body['by']} may not sign {entry.kind}")
+        self._signed_by(key, entry.kind, entry.body, self.name)
+
+    def _signed_by(
+        self, key: str, kind: str, body: Json, federation: str | None, field: str = "signature"
+    ) -> None:
+        said = {name: value for name, value in body.items() if name not in ("signature", "proof")}
+        message = _written({**said, "act": kind, "federation": federation})
+        _need(
+            self.signed.said(key, "membership", message, body[field]),
+            f"the {field} of {kind} does not hold",
+        )
+
+    def _require_free(self, name: str) -> None:
+        one = self.people.get(name)
+        _need(one is None or one["gone"], f"{name} takes part already")
+
+    def _name_key(self, sort: str, key: str) -> None:
+        _need((sort, key) not in self.used, "a key was named before")
+        self.used.add((sort, key))
+
+    @staticmethod
+    def _require_key(one: Json, body: Json) -> None:
+        _need(one["key"] == body["key"], f"{body['name']} has another key")
+
+
 class _Coordinator:
     """The coordinator's ledger, entry by entry."""
 
@@ -1349,6 +1559,7 @@ class _Coordinator:
         self.runs: dict[str, _Run] = {}
         self.told: dict[str, list[_Told]] = {}
         self.set_back: set[str] = set()
+        self.federation = _Federation(signed)
         self._sizes: set[tuple[str, int]] = set()
         self._epoch = 1
         for entry in [] if log is None else log.entries:
@@ -1364,6 +1575,8 @@ class _Coordinator:
             "another writer says that it took over, and nobody else does",
         )
         self._epoch = entry.epoch
+        if kind.startswith(("federation.", "member.")):
+            self.federation.take(entry)
         if "run" not in entry.body:
             return
         name = entry.body["run"]
@@ -1408,7 +1621,14 @@ class _Coordinator:
             self.signed.said(body["launcher"], "manifest", document, body["signature"]),
             "the launcher did not sign the run's manifest",
         )
-        return _Run(manifest, digest, body["launcher"], self.signed)
+        run = _Run(manifest, digest, body["launcher"], self.federation)
+        if self.federation.name is not None:
+            _need(
+                run.keys.items() <= self.federation.members().items(),
+                "the run has members that take no part in the federation with these keys",
+            )
+            _need(run.launched_by is not None, "who launched it was no bank, insurer or operator")
+        return run
 
 
 # ---------------------------------------------------------------- step 7: witnesses
@@ -1430,13 +1650,13 @@ def _require_witnesses(
     for name, run in coordinator.runs.items():
         if run.due < 0:
             continue
-        members = {_cosigner(*member)[0] for member in run.keys.items()}
+        members = {_cosigner(*member)[0] for member in run.members.items()}
         counts = [
             len(members & times.keys())
             for note, times in zip(log.notes, found, strict=True)
             if note.size > run.due
         ]
-        most, needed = max(counts, default=0), _most(len(run.keys))
+        most, needed = max(counts, default=0), _most(len(run.members))
         _need(
             most >= needed,
             f"entry {run.due}: {most} members of run {name} cosigned a state that has this "
@@ -1784,7 +2004,7 @@ def _require_known(node: _Node, coordinator: _Coordinator, elsewhere: set[Act]) 
         _need(
             run is not None
             and ((step, number) in run.done or (step, number) == run.now)
-            and run.keys.get(node.log.owner) in keys,
+            and run.members.get(node.log.owner) in keys,
             f"entry {entry.index}: {step} of round {number} of run {name} was accepted here, and "
             "the coordinator's ledger does not have it",
         )
@@ -1913,6 +2133,7 @@ def verify(
         "set_back": sorted(coordinator.set_back),
         "launchers": sorted({run.launcher for run in runs}),
         "privacy": privacy,
+        "founder": coordinator.federation.founder,
     }
     found["steps"] = _steps(found, logs, remembered)
     return found
@@ -1964,6 +2185,8 @@ def _lines(found: Json) -> Iterator[str]:
     for title in ("unfinished", "missing", "set_back", "launchers"):
         if found[title]:
             yield f"{title.replace('_', ' ')}: {_plain(', '.join(found[title]))}"
+    if found["founder"]:
+        yield f"founder: {found['founder']}"
     for node in found["nodes"]:
         if node["elsewhere"]:
             yield f"{_plain(node['owner'])}: {node['elsewhere']} releases are on record elsewhere"

@@ -4,9 +4,9 @@ from typing import Literal
 
 from privacy.errors import RefusedError
 from privacy.identity import Identity
-from privacy.ledger.entry import parse_leaf
+from privacy.ledger.entry import key_of, parse_leaf
 from privacy.ledger.keys import log_origin
-from privacy.ledger.store import LedgerStore
+from privacy.ledger.store import LedgerStore, Turn
 
 
 def begin_ledger(
@@ -18,6 +18,8 @@ def begin_ledger(
     time_ms: int,
 ) -> str:
     """Return the origin of a ledger, which is begun where it is new.
+
+    The name stays that of the first key where `key.rotated` brought in another since.
 
     Args:
         store: The ledger.
@@ -39,12 +41,26 @@ def begin_ledger(
             body = {"origin": origin, "key": key, "owner": owner, "role": role}
             turn.append("ledger.begun", body, time_ms=time_ms)
             return origin
-    entry = parse_leaf(first)
+        entry = parse_leaf(first)
+        key = identity.public.hex()
+        signs = entry.kind == "ledger.begun" and (
+            entry.body["key"] == key or _is_newest_key(turn, key)
+        )
     if entry.kind != "ledger.begun" or (entry.body["owner"], entry.body["role"]) != (owner, role):
         raise RefusedError(f"{store.place} is the ledger of another; use a folder of its own")
-    if entry.body["key"] != identity.public.hex():
+    if not signs:
         raise RefusedError(
             f"{store.place} was begun with another key than this identity; restore the identity, "
             "or keep the ledger and use another folder"
         )
     return str(entry.body["origin"])
+
+
+def _is_newest_key(turn: Turn, key: str) -> bool:
+    """Whether `key.rotated` brought in this key, and none after it; readers verify rotations."""
+    named = key_of("key.rotated", {"key": key})
+    entry = None if named is None else turn.find(named)
+    if entry is None:
+        return False
+    later = (leaf for leaf in turn.leaves(entry.index + 1) if b'"kind":"key.rotated"' in leaf)
+    return not any(parse_leaf(leaf).kind == "key.rotated" for leaf in later)

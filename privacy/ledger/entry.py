@@ -58,6 +58,10 @@ def _is_flag(value: object) -> bool:
     return isinstance(value, bool)
 
 
+def _is_count(value: object) -> bool:
+    return is_natural(value) and value != 0
+
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= _TEXT_CHARACTERS_MAX and value.isprintable()
 
@@ -106,6 +110,9 @@ def _is_by_member(check: _Check) -> _Check:
 _PROTECTION = _one_of("masked", "sealed", "ckks", "clear")
 _SIGNATURES = _is_by_member(is_hex128)
 _ROLE = _one_of("coordinator", "node")
+ROLES: Final = ("operator", "manufacturer", "insurer", "bank", "regulator")
+"""What a participant of a federation may be."""
+_PARTICIPANT = _one_of(*ROLES)
 _NO_KEY = ("no key",)
 # What a run may sum. `privacy.verify` says when each of them has its place.
 STATISTICS = "statistics"
@@ -145,6 +152,12 @@ def _is_classes(value: object) -> bool:
 
 def _is_names(value: object) -> bool:
     return isinstance(value, list) and all(_is_text(name) for name in value)
+
+
+def _is_attributes(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        _is_text(name) and _is_text(said) for name, said in value.items()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +203,90 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             ("run",),
             "coordinator",
         ),
+        # Who takes part; `privacy.membership` says when each of them has its place.
+        "federation.begun": Kind(
+            "administration",
+            {
+                "federation": _is_text,
+                "root": is_hex64,
+                "approvals": _is_count,
+                "founder": _is_text,
+                "key": is_hex64,
+                "signature": is_hex128,
+            },
+            (),
+            "coordinator",
+        ),
+        "member.invited": Kind(
+            "administration",
+            {
+                "token": is_hex64,
+                "role": _PARTICIPANT,
+                "name": _is_text,
+                "attributes": _is_attributes,
+                "expires_ms": is_natural,
+                "by": _is_text,
+                "signature": is_hex128,
+            },
+            ("token",),
+            "coordinator",
+        ),
+        "member.requested": Kind(
+            "administration",
+            {
+                "token": is_hex64,
+                "name": _is_text,
+                "role": _PARTICIPANT,
+                "key": is_hex64,
+                "tls": is_hex64,
+                "signature": is_hex128,
+            },
+            ("token",),
+            "coordinator",
+        ),
+        "member.approved": Kind(
+            "administration",
+            {"name": _is_text, "key": is_hex64, "by": _is_text, "signature": is_hex128},
+            ("key", "by"),
+            "coordinator",
+        ),
+        "member.certified": Kind(
+            "administration",
+            {
+                "name": _is_text,
+                "key": is_hex64,
+                "tls": is_hex64,
+                "certificate": is_hex64,
+                "expires_ms": is_natural,
+            },
+            ("certificate",),
+            "coordinator",
+        ),
+        "member.renewed": Kind(
+            "administration",
+            {
+                "name": _is_text,
+                "key": is_hex64,
+                "new": is_hex64,
+                "tls": is_hex64,
+                "signature": is_hex128,
+                "proof": is_hex128,
+            },
+            ("name", "tls"),
+            "coordinator",
+        ),
+        "member.revoked": Kind(
+            "administration",
+            {
+                "name": _is_text,
+                "key": is_hex64,
+                "reason": _is_text,
+                "by": _is_text,
+                "signature": is_hex128,
+            },
+            ("key",),
+            "coordinator",
+        ),
         # What data a run is about, and what of it a node read.
         "data.declared": Kind(
             "collection",
@@ -226,6 +323,12 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 "launcher": is_hex64,
                 "protection": _PROTECTION,
             },
+            ("run",),
+            "coordinator",
+        ),
+        "run.countersigned": Kind(
+            "modelling",
+            {"run": _is_text, "member": _is_text, "signature": is_hex128},
             ("run",),
             "coordinator",
         ),
@@ -338,6 +441,18 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "run.refused": Kind(
             "modelling", {"manifest": is_hex64, "reason": _is_text}, ("manifest",), "node"
         ),
+        # What a person decided about a manifest, and the terms in force from here on.
+        "run.decided": Kind(
+            "modelling",
+            {
+                "manifest": is_hex64,
+                "decision": _one_of("approved", "refused"),
+                "reason": _is_text,
+            },
+            ("manifest",),
+            "node",
+        ),
+        "policy.applied": Kind("administration", {"policy": is_hex64}, _NO_KEY, "node"),
         "budget.terms": Kind(
             "administration",
             {
@@ -372,8 +487,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         ),
     }
 )
-"""The closed table. `budget.terms` and `writer.began` alone may stand twice with the same words:
-terms and writers come and go."""
+"""The closed table. `budget.terms`, `policy.applied` and `writer.began` alone may stand twice with
+the same words: terms, policies and writers come and go."""
 
 
 @dataclass(frozen=True)

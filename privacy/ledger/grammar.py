@@ -1,14 +1,18 @@
 """The grammar of a coordinator's ledger: which entry may follow, and what members signed.
 
 ledger.begun  first of all; writer.began whenever another writer takes over
-run.started   data.declared rules.checked (run.consented | run.declined)+  keys.agreed
+federation.begun and member.*, anywhere; see `privacy.membership`
+run.started   data.declared rules.checked run.countersigned (run.consented | run.declined)+
+              keys.agreed                                             by those who consented
 statistics    sum.reserved  sum.opened  sum.accepted                   stage by stage
 model.agreed
 a round       sum.reserved+ sum.opened+ sum.accepted  round.committed  one for each group
 evaluations   sum.reserved  sum.opened  sum.accepted                   after any round
 run.finished  model.registered, or, anywhere, run.stopped
 
-A sum that is reserved and not opened is spent all the same.
+A sum that is reserved and not opened is spent all the same. Where a federation was begun in the
+ledger, its participants alone start runs and are members of them; a ledger without one is of a
+home that keeps all its nodes, and says itself who they are.
 """
 
 from collections.abc import Mapping
@@ -19,7 +23,8 @@ from privacy.errors import NotVerifiedError, ProtocolError
 from privacy.identity import verify_signature
 from privacy.ledger.entry import EVALUATIONS, KINDS, ROWS, STATISTICS, UPDATE, Entry
 from privacy.ledger.head import HEAD_DOMAIN, LedgerHead, head_message
-from privacy.manifest import SIGNING_DOMAIN, Manifest
+from privacy.manifest import COUNTERSIGN_DOMAIN, SIGNING_DOMAIN, Manifest
+from privacy.membership import Membership, after, is_act
 from privacy.plan import update_values, vector_length
 from privacy.receipt import Receipt
 from privacy.sum_context import (
@@ -91,12 +96,15 @@ class Run:
 
     Attributes:
         manifest: Its digest, which is the run's id in every context.
-        keys: Member -> public key.
+        keys: Everybody whom the manifest names -> public key.
+        members: Of these, who consented, once the keys were agreed: over them are all sums.
         minimum: Fewest members of a sum.
         group_size: Fewest members who are asked for an update's sum; 0 for all.
         protection: Of every sum.
         agreed: The manifest, which says what every receipt must be.
         launcher: Who signed the manifest, 64 hexadecimal digits.
+        launched_by: The participant whose key that was; empty where no federation was begun.
+        countersigned: Who signed the manifest too; empty where nobody did.
         dataset: The contract's name, as it was declared; empty before.
         started: The entry that started it.
         consented: Who agreed to take part.
@@ -134,6 +142,9 @@ class Run:
     agreed: Manifest
     started: int
     launcher: str
+    launched_by: str = ""
+    countersigned: str = ""
+    members: Mapping[str, bytes] = field(default_factory=dict)
     dataset: str = ""
     consented: set[str] = field(default_factory=set)
     roster: str = ""
@@ -170,6 +181,7 @@ class Reading:
         origin: Its name in checkpoints.
         keys: Its keys, each with the number of entries from which on it signs.
         epoch: The writer's turn.
+        membership: Who takes part in the federation; None before one was begun.
         runs: In the order of their start.
         told: A member's public key -> its own ledger's heads, in order, with all that it sent.
         set_back: Members whose own ledgers ended at one size with two releases: each release is an
@@ -179,6 +191,7 @@ class Reading:
     origin: str = ""
     keys: list[tuple[int, bytes]] = field(default_factory=list)
     epoch: int = 1
+    membership: Membership | None = None
     runs: dict[str, Run] = field(default_factory=dict)
     told: dict[bytes, list[Anchor]] = field(default_factory=dict)
     set_back: set[str] = field(default_factory=set)
@@ -219,6 +232,10 @@ def follow(reading: Reading, entry: Entry) -> None:
         _require(run.roster == "", f"{kind} comes before the members' keys")
         _BEFORE_KEYS[kind](run, body)
         return
+    if kind == "run.countersigned":
+        _require(run.roster == "", f"{kind} comes before the members' keys")
+        _countersign(reading, run, body)
+        return
     _require(run.roster != "", "the members' keys were not agreed on before")
     if kind == "sum.reserved":
         _reserve(reading, run, entry, body)
@@ -241,6 +258,8 @@ def _administer(reading: Reading, entry: Entry, body: Mapping[str, Any]) -> None
         reading.keys.append((0, bytes.fromhex(body["key"])))
     elif entry.kind == "key.rotated":
         reading.keys.append(rotated(entry, reading.keys[-1][1]))
+    elif is_act(entry.kind):
+        reading.membership = after(reading.membership, entry)
 
 
 def rotated(entry: Entry, before: bytes) -> tuple[int, bytes]:
@@ -276,6 +295,9 @@ def _start(reading: Reading, entry: Entry, body: Mapping[str, Any]) -> None:
         )
     except ProtocolError:
         raise NotVerifiedError("the launcher did not sign the run's manifest") from None
+    launched_by = ""
+    if reading.membership is not None:
+        launched_by = _require_participants(reading.membership, keys, body["launcher"])
     reading.runs[name] = Run(
         manifest=str(body["manifest"]),
         keys=keys,
@@ -285,14 +307,50 @@ def _start(reading: Reading, entry: Entry, body: Mapping[str, Any]) -> None:
         agreed=manifest,
         started=entry.index,
         launcher=str(body["launcher"]),
+        launched_by=launched_by,
         signatures=1,
     )
+
+
+def _require_participants(membership: Membership, keys: Mapping[str, bytes], launcher: str) -> str:
+    """Require that all of a new run take part in the federation now; return who launched it."""
+    members = membership.members()
+    strangers = ", ".join(sorted(name for name, key in keys.items() if members.get(name) != key))
+    _require(
+        not strangers,
+        f"{strangers} took no part in the federation with that key when the run started",
+    )
+    launched_by = membership.may_launch(bytes.fromhex(launcher))
+    _require(launched_by != "", "whoever launched the run was no bank, insurer or operator then")
+    return launched_by
 
 
 def _declare(run: Run, body: Mapping[str, Any]) -> None:
     _require(body["contract"] == run.agreed.contract, "the run is about another data contract")
     _require(body["unit"] == run.agreed.unit, "the run protects another unit")
     run.dataset = body["dataset"]
+
+
+def _countersign(reading: Reading, run: Run, body: Mapping[str, Any]) -> None:
+    """Take a second signature under the manifest: by a member of the run, or of the federation."""
+    member = body["member"]
+    others = {} if reading.membership is None else reading.membership.members()
+    key = run.keys.get(member) or others.get(member)
+    if key is None:
+        raise NotVerifiedError(f"{member} signed too, and is no member of the run or federation")
+    # Whoever has had two keys is one all the same.
+    _require(
+        key.hex() != run.launcher and member != run.launched_by,
+        "the launcher signed its own manifest twice, and another member has to",
+    )
+    try:
+        verify_signature(
+            key, COUNTERSIGN_DOMAIN, bytes.fromhex(run.manifest), bytes.fromhex(body["signature"])
+        )
+    except ProtocolError:
+        raise NotVerifiedError(f"the second signature, by {member}, does not hold") from None
+    run.countersigned = member
+    run.signatures += 1
 
 
 def _consent(run: Run, body: Mapping[str, Any]) -> None:
@@ -344,8 +402,13 @@ def _number(value: object) -> int:
 
 def _agree_on_keys(run: Run, body: Mapping[str, Any]) -> None:
     _require(run.dataset != "", "the run's data set was not declared before")
-    missing = ", ".join(sorted(set(run.keys) - run.consented))
-    _require(not missing, f"{missing} did not consent to the run")
+    fewest = run.agreed.minimum_cohort
+    _require(
+        len(run.consented) >= fewest,
+        f"{len(run.consented)} members consented to the run, and its manifest asks for {fewest}",
+    )
+    # That somebody declined is the coordinator's word; a consent is the member's own.
+    run.members = {name: run.keys[name] for name in sorted(run.consented)}
     run.roster, run.fingerprint = body["roster"], body["fingerprint"]
     run.history = first_history(bytes.fromhex(run.roster), bytes.fromhex(run.fingerprint))
 
@@ -371,7 +434,7 @@ def _reserve(reading: Reading, run: Run, entry: Entry, body: Mapping[str, Any]) 
         "there are more validations than the run's privacy plan has",
     )
     _require(list(asked) == sorted(set(asked)), "the members who are asked are not in order")
-    _require(set(asked) <= set(run.keys), "the sum asks members that the run has not")
+    _require(set(asked) <= set(run.members), "the sum asks members that did not consent to it")
     _require(set(nodes) <= set(asked), "a node answered that was not asked")
     if step == UPDATE and run.group_size:
         _require(len(asked) >= run.group_size, "a group is smaller than the run's groups")
@@ -382,7 +445,7 @@ def _reserve(reading: Reading, run: Run, entry: Entry, body: Mapping[str, Any]) 
             )
         run.groups.add(frozenset(asked))
     else:
-        _require(set(asked) == set(run.keys), "the sum does not ask all members")
+        _require(set(asked) == set(run.members), "the sum does not ask all members")
     _require(
         body["model"] == {STATISTICS: _NO_MODEL, UPDATE: run.model}.get(step, body["model"]),
         "the sum starts from another model than its members held",
@@ -501,11 +564,11 @@ def _accept(run: Run, body: Mapping[str, Any]) -> None:
     history = extend_history(
         run.history, run.opened, model=bytes.fromhex(body["model"]), kept=body["kept"]
     )
-    needed = _more_than_two_thirds(len(run.keys))
+    needed = _more_than_two_thirds(len(run.members))
     _signed(
         run,
         body["signatures"],
-        set(run.keys),
+        set(run.members),
         domain=ACCEPTED_DOMAIN,
         message=history,
         needed=needed,

@@ -682,7 +682,14 @@ def test_two_faces_cannot_both_hold_the_same_heads() -> None:
         (lambda: script().train().register(), "after its run has finished"),
         # A member that never agreed to take part.
         (
-            lambda: Script("r", MEMBERS).start().declare().consent(MEMBERS[:2]).agree_on_keys(),
+            lambda: (
+                Script("r", MEMBERS)
+                .start()
+                .declare()
+                .consent(MEMBERS[:2])
+                .agree_on_keys()
+                .reserve(STATISTICS, 0)
+            ),
             "did not consent",
         ),
         # What a node said of its ledger with an earlier sum.

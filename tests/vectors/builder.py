@@ -22,7 +22,8 @@ from privacy.ledger.grammar import CONSENT_DOMAIN, ROTATION_DOMAIN
 from privacy.ledger.head import HEAD_DOMAIN, LedgerHead, head_message
 from privacy.ledger.keys import cosigner_key, log_key, log_origin
 from privacy.ledger.merkle import Frontier, consistency_proof, leaf_hash, new_nodes
-from privacy.manifest import SIGNING_DOMAIN, Manifest
+from privacy.manifest import COUNTERSIGN_DOMAIN, SIGNING_DOMAIN, Manifest
+from privacy.membership import MEMBERSHIP_DOMAIN, is_act, statement
 from privacy.plan import PrivacyPlan, update_values, vector_length
 from privacy.release import ABORT_DOMAIN, abort_message
 from privacy.sum_context import (
@@ -38,11 +39,23 @@ from privacy.sum_context import (
 WATCH, TEST, PERSONAL = EVALUATIONS
 COORDINATOR = "coordinator"
 REGULATOR = "regulator"
+FOUNDER = "olive-operator"
+LAUNCHER = "launcher"
 NAMES = ("amber-bank", "birch-credit", "cedar-leasing")
 BEGUN_MS = 1_790_000_000_000
 WEIGHTS = 70
 DATASET = "leases"
 NO_MODEL = "00" * 32
+SIGNED_BY: Mapping[str, Mapping[str, str]] = {
+    "federation.begun": {"signature": "key"},
+    "member.invited": {"signature": "by"},
+    "member.requested": {"signature": "key"},
+    "member.approved": {"signature": "by"},
+    "member.certified": {},
+    "member.renewed": {"signature": "key", "proof": "new"},
+    "member.revoked": {"signature": "by"},
+}
+"""Act of membership -> its signatures, each with the field that names whose it is."""
 PLAN = PrivacyPlan(
     noise="distributed",
     mechanism="gaussian",
@@ -186,6 +199,7 @@ class World:
     nodes: dict[str, Book] = field(default_factory=dict)
     manifests: dict[str, Manifest] = field(default_factory=dict)
     datasets: dict[str, str] = field(default_factory=dict)
+    rosters: dict[str, tuple[str, ...]] = field(default_factory=dict)
     federation: str = "vectors"
     policy: str = "quorum none\n"
     now_ms: int = BEGUN_MS
@@ -250,16 +264,80 @@ class World:
             self.add(book, "budget.terms", {**terms, **changes})
         return self
 
+    def federate(self, approvals: int = 2) -> "World":
+        """Begin the federation, by its founder, who has a certificate then."""
+        body = {
+            "federation": self.federation,
+            "root": digest("root"),
+            "approvals": approvals,
+            "founder": FOUNDER,
+            "key": public(FOUNDER),
+        }
+        self.act("federation.begun", **body)
+        return self.certify(FOUNDER)
+
+    def act(self, kind: str, **body: Any) -> Line:  # noqa: ANN401 - any field
+        """An act of membership, signed when all is settled by whoever must."""
+        return self.add(self.main, kind, {**body, **dict.fromkeys(SIGNED_BY[kind])})
+
+    def invite(self, name: str, role: str, *, key: str = "", **changes: Any) -> "World":  # noqa: ANN401 - any field
+        key = key or name
+        body = {
+            "token": digest("token", key),
+            "role": role,
+            "name": name,
+            "attributes": {"region": "nord"},
+            "expires_ms": self.now_ms + 86_400_000,
+            "by": FOUNDER,
+        }
+        self.act("member.invited", **{**body, **changes})
+        return self
+
+    def request(self, name: str, role: str, *, key: str = "") -> "World":
+        key = key or name
+        told = {"key": public(key), "tls": digest("tls", key)}
+        self.act("member.requested", token=digest("token", key), name=name, role=role, **told)
+        return self
+
+    def approve(self, name: str, *by: str, key: str = "") -> "World":
+        for other in by:
+            self.act("member.approved", name=name, key=public(key or name), by=other)
+        return self
+
+    def certify(self, name: str, *, key: str = "", tls: str = "", number: int = 1) -> "World":
+        key = key or name
+        body = {
+            "name": name,
+            "key": public(key),
+            "tls": tls or digest("tls", key),
+            "certificate": digest("certificate", key, number),
+            "expires_ms": self.now_ms + 90 * 86_400_000,
+        }
+        self.act("member.certified", **body)
+        return self
+
+    def admit(self, name: str, role: str, *by: str, key: str = "") -> "World":
+        """A participant from its invitation to its first certificate."""
+        self.invite(name, role, key=key).request(name, role, key=key)
+        return self.approve(name, *by, key=key).certify(name, key=key)
+
+    def revoke(self, name: str, *, key: str = "", by: str = FOUNDER) -> "World":
+        self.act("member.revoked", name=name, key=public(key or name), reason="left", by=by)
+        return self
+
     def start(
         self,
         run: str,
         *,
         members: Sequence[str] = NAMES,
+        declining: Sequence[str] = (),
+        countersigned: str = "",
         dataset: str = DATASET,
         **changes: Any,  # noqa: ANN401 - any field
     ) -> "World":
         """The start of a run up to its keys."""
         self.datasets[run] = dataset
+        self.rosters[run] = tuple(sorted(name for name in members if name not in declining))
         directory = {name: public(self.nodes[name].keys[-1]) for name in members}
         ledger = {"origin": self.main.origin, "key": public(self.main.keys[-1])}
         values: dict[str, Any] = {
@@ -293,7 +371,13 @@ class World:
         self.add(self.main, "data.declared", declared)
         checked = {"run": run, "rules": digest("rules"), "warnings": ["governance-stated"]}
         self.add(self.main, "rules.checked", checked)
-        for name in members:
+        if countersigned:
+            second = {"run": run, "member": countersigned, "signature": None}
+            self.add(self.main, "run.countersigned", second)
+        for name in declining:
+            refused = {"run": run, "member": name, "reason": "not this month"}
+            self.add(self.main, "run.declined", refused)
+        for name in [name for name in members if name not in declining]:
             book = self.book(run, name)
             self.follow(book)
             joined = {"run": run, "manifest": None, "origin": manifest.ledger["origin"]}
@@ -335,8 +419,7 @@ class World:
         witnesses: Iterable[str] | None = None,
     ) -> "World":
         """A sum from its reservation on."""
-        manifest = self.manifests[run]
-        asked = list(manifest.members) if asked is None else list(asked)
+        asked = list(self.rosters[run]) if asked is None else list(asked)
         arrived = [n for n in asked if n not in aborting] if arrived is None else list(arrived)
         survivors = list(arrived) if survivors is None else list(survivors)
         signers = survivors if signers is None else signers
@@ -375,7 +458,7 @@ class World:
 
     def accept(self, run: str, step: str, number: int, *, kept: bool = True) -> "World":
         act = {"run": run, "step": step, "round": number}
-        members = list(self.manifests[run].members)
+        members = list(self.rosters[run])
         model = digest("model", run, number) if step == UPDATE else None
         body = {**act, "model": model, "kept": kept, "signatures": dict.fromkeys(members)}
         self.add(self.main, "sum.accepted", body)
@@ -517,8 +600,11 @@ class World:
         runs: dict[str, _Progress] = {}
         turn = 0
         trees = [Frontier()]
+        people: dict[str, str] = {}
         for place, line in enumerate(self.main.lines):
             turn += self._rotated(self.main, line, turn)
+            if is_act(line.kind):
+                self._settle_act(line, people)
             run = line.body.get("run")
             if run is not None:
                 if run not in runs:
@@ -534,6 +620,18 @@ class World:
                 runs[line.body["run"]].sign_heads(line.body)
             trees.append(trees[-1].append(leaf_hash(line.bytes_at(place))))
         return trees
+
+    def _settle_act(self, line: Line, people: dict[str, str]) -> None:
+        """Sign an act of membership by the keys that its signers have by then."""
+        body = line.body
+        for where, by in SIGNED_BY[line.kind].items():
+            key = people.get(body["by"], public(body["by"])) if by == "by" else body[by]
+            if body[where] is None:
+                told = statement(line.kind, self.federation, body)
+                body[where] = _BY_PUBLIC[key].sign(MEMBERSHIP_DOMAIN, told).hex()
+        if line.kind in {"federation.begun", "member.requested", "member.renewed"}:
+            name = body["founder"] if line.kind == "federation.begun" else body["name"]
+            people[name] = body["new" if line.kind == "member.renewed" else "key"]
 
     # -- bundles --
 
@@ -609,6 +707,11 @@ class _Progress:
     def _run_consented(self, body: dict[str, Any]) -> None:
         if body["signature"] is None:
             body["signature"] = self._sign(body["member"], CONSENT_DOMAIN, self.manifest.digest())
+
+    def _run_countersigned(self, body: dict[str, Any]) -> None:
+        if body["signature"] is None:
+            told = self.manifest.digest()
+            body["signature"] = self._sign(body["member"], COUNTERSIGN_DOMAIN, told)
 
     def _keys_agreed(self, body: dict[str, Any]) -> None:
         self.roster = bytes.fromhex(body["roster"])

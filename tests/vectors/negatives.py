@@ -2,6 +2,7 @@
 
 from vectors import (
     negatives_form,
+    negatives_members,
     negatives_nodes,
     negatives_runs,
     negatives_sides,
@@ -12,6 +13,7 @@ from vectors.forging import Forgery, recipes
 
 __all__ = [
     "negatives_form",
+    "negatives_members",
     "negatives_nodes",
     "negatives_runs",
     "negatives_sides",

@@ -287,15 +287,15 @@ for _name, _about, _change in (
         in_state(in_signatures(lambda rows: [*rows, "— a+b AAAAAAA=".encode()])),
     ),
     (
-        "state-257-signatures",
-        "A signed state has 257 signatures.",
-        in_state(in_signatures(lambda rows: rows + ["— x AAAAAAA=".encode()] * (257 - len(rows)))),
+        "state-4097-signatures",
+        "A signed state has 4097 signatures.",
+        in_state(in_signatures(lambda rows: rows + ["— x AAAAAAA=".encode()] * (4097 - len(rows)))),
     ),
     (
-        "state-over-64-kib",
-        "A signed state has more than 64 KiB.",
+        "state-over-a-mib",
+        "A signed state has more than 1 MiB.",
         in_state(
-            in_signatures(lambda rows: [*rows, "— x ".encode() + base64.b64encode(bytes(50_000))])
+            in_signatures(lambda rows: [*rows, "— x ".encode() + base64.b64encode(bytes(800_000))])
         ),
     ),
 ):

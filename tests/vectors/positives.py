@@ -1,9 +1,12 @@
 """Bundles that hold, as scripts; each function makes one, unsettled."""
 
 from collections.abc import Callable
+from typing import Any
 
 from vectors.builder import (
     DATASET,
+    FOUNDER,
+    LAUNCHER,
     NAMES,
     PERSONAL,
     PLAN,
@@ -22,6 +25,7 @@ from vectors.builder import (
 from privacy.ledger.entry import STATISTICS, UPDATE
 from privacy.ledger.keys import cosigner_key, log_key
 from privacy.ledger.trust import two_thirds
+from privacy.manifest import COUNTERSIGN_DOMAIN
 
 FOUR = (*NAMES, "delta-finance")
 TWO = NAMES[:2]
@@ -263,7 +267,7 @@ def two_data_sets() -> World:
     world.add(second, "ledger.begun", {**begun, "owner": TWO[0], "role": "node"})
     world.terms(f"{TWO[0]} again", dataset="loans").terms(TWO[1], dataset="loans")
     directory = {TWO[0]: public(second.keys[0]), TWO[1]: public(TWO[1])}
-    about = {"directory": directory, "contract": digest("loans")}
+    about: dict[str, Any] = {"directory": directory, "contract": digest("loans")}
     world.start("run-3", members=TWO, privacy=PLAN, dataset="loans", **about)
     world.release("run-3", STATISTICS, 0).model("run-3").train("run-3", 1)
     world.main.states.append(
@@ -289,6 +293,42 @@ def namesakes() -> World:
     return _alone(world.stop("run-2").end())
 
 
+def federated() -> World:
+    """A federation: participants are approved, renewed, revoked and let in again; a run goes on
+    without the member that declined, after another one signed its manifest, too."""
+    a, b, c, d = FOUR
+    e = "echo-rental"
+    world = World().begin(FOUR).terms().federate()
+    world.admit(a, "bank", FOUNDER).admit(b, "bank", FOUNDER, a)
+    world.admit(LAUNCHER, "insurer", a, b).admit(REGULATOR, "regulator", b, LAUNCHER)
+    for name in (c, d, e):
+        world.admit(name, "manufacturer", FOUNDER, a)
+    renewed = {"name": c, "key": public(c), "new": public(c), "tls": digest("tls", "second")}
+    world.act("member.renewed", **renewed)
+    world.certify(c, tls=digest("tls", "second"), number=2)
+    # whom it invited and approved has to be invited and approved anew
+    world.invite("fir-leasing", "bank").request("fir-leasing", "bank").approve("fir-leasing", e)
+    world.revoke(e).revoke("fir-leasing", by="fir-leasing")
+    world.invite(e, "bank", key="echo again").request(e, "bank", key="echo again")
+    world.approve(e, b, c, key="echo again").certify(e, key="echo again")
+    world.start(
+        "run-1", members=FOUR, declining=(d,), countersigned=b, privacy=PLAN, minimum_cohort=3
+    )
+    three = FOUR[:3]
+    world.release("run-1", STATISTICS, 0).model("run-1")
+    world.train("run-1", 1).release("run-1", TEST, 1, witnesses=three).finish("run-1", 1)
+    # d's key is of yesterday; the next run has its new one, and the bank that signs has no rows
+    world.rotate(world.nodes[d], "delta 2")
+    world.act("member.renewed", name=d, key=public(d), new=public("delta 2"), tls=digest("tls", d))
+    world.certify(d, key="delta 2", tls=digest("tls", d), number=2).revoke(b, by=b)
+    world.start("run-2", members=(c, d), countersigned=e, privacy=PLAN)
+    echo = world.manifests["run-2"].digest()
+    second = identity("echo again").sign(COUNTERSIGN_DOMAIN, echo).hex()
+    world.main.find("run.countersigned", run="run-2").body["signature"] = second
+    world.release("run-2", STATISTICS, 0, witnesses=(c, d)).stop("run-2")
+    return world.end()
+
+
 POSITIVES: dict[str, Callable[[], World]] = {
     one.__name__: one
     for one in (
@@ -310,5 +350,6 @@ POSITIVES: dict[str, Callable[[], World]] = {
         never_followed,
         two_data_sets,
         namesakes,
+        federated,
     )
 }

@@ -327,8 +327,8 @@ def test_only_cosignatures_are_added() -> None:
     twice = Note(note.text, note.signatures * 2).to_bytes()
     with pytest.raises(NotVerifiedError, match="twice"):
         with_cosignatures(twice, [])
-    many = [NoteSignature(f"w{i}", bytes(4), bytes(72)) for i in range(256)]
-    assert len(parse_note(with_cosignatures(NOTE, many[:-1])).signatures) == 256
+    many = [NoteSignature(f"w{i}", bytes(4), bytes(72)) for i in range(4096)]
+    assert len(parse_note(with_cosignatures(NOTE, many[:-1])).signatures) == 4096
     with pytest.raises(NotVerifiedError, match="do not fit"):
         with_cosignatures(NOTE, many)
 

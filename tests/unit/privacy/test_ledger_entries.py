@@ -39,7 +39,7 @@ RECEIPT = Receipt(
     grid=0.0,
     purpose="run r, update of round 1",
 ).to_json()
-REPEATED = ("budget.terms", "writer.began")
+REPEATED = ("budget.terms", "policy.applied", "writer.began")
 A_SUM: Mapping[str, object] = {"run": "r", "step": "update", "round": 1}
 BODIES: Mapping[str, Mapping[str, object]] = {
     "ledger.begun": {"origin": "tacit/a", "key": HASH, "owner": "a", "role": "node"},
@@ -68,6 +68,57 @@ BODIES: Mapping[str, Mapping[str, object]] = {
         "launcher": HASH,
         "protection": "masked",
     },
+    "federation.begun": {
+        "federation": "north",
+        "root": HASH,
+        "approvals": 2,
+        "founder": "olive",
+        "key": HASH,
+        "signature": SIGNATURE,
+    },
+    "member.invited": {
+        "token": HASH,
+        "role": "bank",
+        "name": "a",
+        "attributes": {"region": "north"},
+        "expires_ms": 1,
+        "by": "olive",
+        "signature": SIGNATURE,
+    },
+    "member.requested": {
+        "token": HASH,
+        "name": "a",
+        "role": "bank",
+        "key": HASH,
+        "tls": HASH,
+        "signature": SIGNATURE,
+    },
+    "member.approved": {"name": "a", "key": HASH, "by": "olive", "signature": SIGNATURE},
+    "member.certified": {
+        "name": "a",
+        "key": HASH,
+        "tls": HASH,
+        "certificate": HASH,
+        "expires_ms": 1,
+    },
+    "member.renewed": {
+        "name": "a",
+        "key": HASH,
+        "new": "b" * 64,
+        "tls": HASH,
+        "signature": SIGNATURE,
+        "proof": SIGNATURE,
+    },
+    "member.revoked": {
+        "name": "a",
+        "key": HASH,
+        "reason": "left",
+        "by": "olive",
+        "signature": SIGNATURE,
+    },
+    "run.countersigned": {"run": "r", "member": "a", "signature": SIGNATURE},
+    "run.decided": {"manifest": HASH, "decision": "approved", "reason": "as planned"},
+    "policy.applied": {"policy": HASH},
     "run.consented": {"run": "r", "member": "a", "signature": SIGNATURE},
     "run.declined": {"run": "r", "member": "a", "reason": "no budget left"},
     "keys.agreed": {"run": "r", "roster": HASH, "fingerprint": HASH, "public_bytes": 0},
@@ -147,6 +198,16 @@ def test_the_families_and_owners_of_kinds_are_the_recorded_ones() -> None:
         "data.declared": ("collection", "coordinator"),
         "rows.read": ("collection", "node"),
         "run.started": ("modelling", "coordinator"),
+        "federation.begun": ("administration", "coordinator"),
+        "member.invited": ("administration", "coordinator"),
+        "member.requested": ("administration", "coordinator"),
+        "member.approved": ("administration", "coordinator"),
+        "member.certified": ("administration", "coordinator"),
+        "member.renewed": ("administration", "coordinator"),
+        "member.revoked": ("administration", "coordinator"),
+        "run.countersigned": ("modelling", "coordinator"),
+        "run.decided": ("modelling", "node"),
+        "policy.applied": ("administration", "node"),
         "run.consented": ("modelling", "coordinator"),
         "run.declined": ("modelling", "coordinator"),
         "keys.agreed": ("modelling", "coordinator"),
@@ -253,7 +314,7 @@ def _wrong_values() -> dict[str, tuple[object, ...]]:
         "step": ("", "Update", "evaluate", "evaluate train", None, 1, ["update"]),
         "kept": (0, 1, "True", None),
         "protection": ("none", "", "bfv", "Sealed", None),
-        "role": ("regulator", "", "Node", None, 1),
+        "role": ("auditor", "", "Node", "Bank", None, 1),
         "warnings": ("late", None, [""], ["a\n"], [1], ("a",), {"a": "b"}),
         "classes": (
             None,
@@ -290,6 +351,10 @@ def _wrong_values() -> dict[str, tuple[object, ...]]:
         "delta": (-1.0, True, "1", None, float("nan")),
         "document": ("", "d" * (2**19 + 1), b"{}", {}, 7, None),
         "signature": NOT_SIGNATURES,
+        "proof": NOT_SIGNATURES,
+        "approvals": (0, *NOT_NATURAL),
+        "attributes": ([], None, "x", {"": "x"}, {"x": ""}, {"x": 1}, {"x": "a\nb"}),
+        "decision": ("", "pending", None, True, []),
         "signatures": (
             *NOT_TABLES,
             *({"a": wrong} for wrong in NOT_SIGNATURES),
@@ -298,7 +363,7 @@ def _wrong_values() -> dict[str, tuple[object, ...]]:
         **dict.fromkeys(
             (
                 *("run", "name", "task", "unit", "reason", "member", "dataset"),
-                *("origin", "owner", "writer"),
+                *("origin", "owner", "writer", "federation", "founder", "by"),
             ),
             NOT_NAMES,
         ),
@@ -306,6 +371,7 @@ def _wrong_values() -> dict[str, tuple[object, ...]]:
             (
                 *("round", "rounds", "values", "minimum", "group_size", "payload_bytes"),
                 *("public_bytes", "order", "solo_order", "colluders", "leaves"),
+                "expires_ms",
             ),
             NOT_NATURAL,
         ),
@@ -314,6 +380,7 @@ def _wrong_values() -> dict[str, tuple[object, ...]]:
                 *("manifest", "roster", "fingerprint", "architecture", "model", "schema"),
                 *("context", "aggregate", "model_before", "model_after", "key", "rules"),
                 *("contract", "rows", "launcher", "file", "card", "root"),
+                *("token", "tls", "certificate", "new", "policy"),
             ),
             NOT_HASHES,
         ),
@@ -491,6 +558,16 @@ def test_the_fields_that_name_an_act_are_the_recorded_ones() -> None:
         "run.joined": ("manifest",),
         "run.refused": ("manifest",),
         "budget.terms": ("no key",),
+        "federation.begun": (),
+        "member.invited": ("token",),
+        "member.requested": ("token",),
+        "member.approved": ("key", "by"),
+        "member.certified": ("certificate",),
+        "member.renewed": ("name", "tls"),
+        "member.revoked": ("key",),
+        "run.countersigned": ("run",),
+        "run.decided": ("manifest",),
+        "policy.applied": ("no key",),
         "budget.reserved": ("run", "step", "round"),
         "budget.committed": ("run", "step", "round"),
         "budget.aborted": ("run", "step", "round"),
@@ -512,8 +589,8 @@ def test_two_acts_have_one_key_where_the_fields_that_name_them_agree(kind: str) 
         return
     assert entry.key == key_of(kind, body) == parse_leaf(entry.leaf()).key
     others: Mapping[str, object] = {
-        **dict.fromkeys(("run", "member", "origin"), "other"),
-        **dict.fromkeys(("context", "manifest", "key"), "c" * 64),
+        **dict.fromkeys(("run", "member", "origin", "by", "name"), "other"),
+        **dict.fromkeys(("context", "manifest", "key", "token", "certificate", "tls"), "c" * 64),
         "step": "statistics",
         "round": 2,
         "leaves": 8,
@@ -583,7 +660,7 @@ def test_the_entry_that_does_not_follow_is_named() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_only_terms_and_writers_may_come_again_in_the_same_words(kind: str) -> None:
+def test_only_terms_policies_and_writers_may_come_again_in_the_same_words(kind: str) -> None:
     first = written(kind)
     again = next_entry(first, kind, BODIES[kind], time_ms=0, epoch=1)
     if kind in REPEATED:
