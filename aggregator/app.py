@@ -52,7 +52,7 @@ class GridTransport:
         waiting = set(
             self._grid.push_messages(
                 [
-                    Message(_record(pack(request, payload)), node, kind)
+                    Message(record_of(pack(request, payload)), node, kind)
                     for node, (request, payload) in requests.items()
                 ]
             )
@@ -65,7 +65,7 @@ class GridTransport:
                 node = reply.metadata.src_node_id
                 missing.discard(node)
                 if not reply.has_error() and node in requests and node not in answers:
-                    answers[node] = _read(reply.content)
+                    answers[node] = answer_in(reply.content)
             now = time.monotonic()
             if not missing and end > now + grace_s:
                 end = now + grace_s
@@ -76,18 +76,31 @@ class GridTransport:
         return answers
 
 
-def _read(content: RecordDict) -> Answer:
+def answer_in(content: RecordDict) -> Answer:
+    """What a node answered; where it cannot be read, a `Refused` that says so."""
     try:
         return unpack_reply(_parcel(content))
     except ProtocolError as fault:
         return Refused(member="a node", reason=str(fault)), b""
 
 
-def _record(parcel: Parcel) -> RecordDict:
+def record_of(parcel: Parcel, arrays: dict[int, ArrayRecord] | None = None) -> RecordDict:
+    """What travels: one record with the message, and one flat array where there is a payload.
+
+    Args:
+        parcel: What is packed.
+        arrays: Those made so far, by the identity of their payload; one that several nodes get is
+            made once.
+    """
     record = RecordDict({"message": ConfigRecord({"bytes": parcel.message})})
     if parcel.payload:
-        array = Array("|u1", (len(parcel.payload),), "tacit.v2", parcel.payload)
-        record["payload"] = ArrayRecord({"payload": array})
+        known = arrays.get(id(parcel.payload)) if arrays is not None else None
+        if known is None:
+            array = Array("|u1", (len(parcel.payload),), "tacit.v2", parcel.payload)
+            known = ArrayRecord({"payload": array})
+        if arrays is not None:
+            arrays[id(parcel.payload)] = known
+        record["payload"] = known
     return record
 
 

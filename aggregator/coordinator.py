@@ -9,18 +9,31 @@ there and more than two thirds of them cosigned that. Members that are away are 
 next step, and brought up to date first.
 """
 
+import json
+import math
+import time
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from aggregator.inviting import (
+    ASK_AGAIN_S,
+    Invitation,
+    clean,
+    countersignature,
+    invite,
+    locate,
+)
 from aggregator.plan import CoordinatorPlan, parse_plan
-from aggregator.ports import Answer, Ledger, Observer, Recorded, State, Transport
+from aggregator.ports import Answer, Ledger, Notebook, Observer, Recorded, State, Transport
+from aggregator.progress import FORMAT as PROGRESS_FORMAT
+from aggregator.progress import Opened, Place, Progress, Shown, parse_progress
+from privacy.canonical import canonical_json
 from privacy.errors import CohortError, NotVerifiedError, ProtocolError, RefusedError
 from privacy.identity import verify_signature
 from privacy.ledger.checkpoint import parse_checkpoint_text, verify_cosignature
 from privacy.ledger.entry import ROWS, STATISTICS, UPDATE
-from privacy.ledger.grammar import CONSENT_DOMAIN
 from privacy.ledger.head import HEAD_DOMAIN, LedgerHead, head_message
 from privacy.ledger.keys import cosigner_key
 from privacy.ledger.note import NoteSignature, parse_note
@@ -32,11 +45,11 @@ from privacy.messages import (
     FinishNotice,
     InitialModel,
     InitialModelRequest,
-    Invite,
     Joined,
     KeyHeld,
     KeyMade,
     KeyNotice,
+    Parcel,
     Ready,
     RecordedSum,
     Refused,
@@ -57,6 +70,8 @@ from privacy.messages import (
     SurvivorsNotice,
     TrainRequest,
     Voted,
+    pack,
+    unpack_request,
 )
 from privacy.secure_sum import Answer as Shares
 from privacy.secure_sum import Release, SealedVector, Vote
@@ -88,7 +103,11 @@ AnyReply = TypeVar(
 )
 Word = TypeVar("Word", bound=Hashable)
 NO_MODEL = bytes(32)
-_REASON_CHARACTERS_MAX = 400
+COMMITTED = "round"
+VOTE_S = 120.0
+"""Most that members have for a signature; other runs wait meanwhile."""
+RETURN_S = 60.0
+"""How long a coordinator that comes back waits for all members, before it goes on with enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +140,7 @@ class _Member:
     """Where a member stands.
 
     Attributes:
-        node: Its address.
+        node: Its address; None while it has not been found again.
         shown: How many of the run's opened steps it accepted.
         present: Whether it answered the last time.
         absences: Steps that closed without its vector.
@@ -130,7 +149,7 @@ class _Member:
         leaves: Entries of its own ledger when it sent its last vector, as it said.
     """
 
-    node: int
+    node: int | None
     shown: int = 0
     witnessed: int = 0
     leaves: int = 0
@@ -141,11 +160,12 @@ class _Member:
 
 @dataclass(kw_only=True)
 class _Run:
-    manifest: Manifest
-    plan: CoordinatorPlan
+    about: Invitation
+    countersigned: tuple[str, bytes] | None
     transport: Transport
     ledger: Ledger
     observer: Observer
+    notebook: Notebook | None
     roster: Roster
     scheme: Scheme
     members: dict[str, _Member]
@@ -156,11 +176,26 @@ class _Run:
     fingerprint: bytes = b""
     history: bytes = b""
     model: bytes = NO_MODEL
+    before: bytes = NO_MODEL
+    architecture: bytes = b""
+    values: int = 0
     undone: int = 0
+    last: tuple[int, int] = (0, 0)
     accepted: dict[str, bytes] = field(default_factory=dict)
     notices: list[tuple[SumNotice, bytes]] = field(default_factory=list)
+    opened: Opened | None = None
+    survivors: dict[bytes, tuple[str, ...]] = field(default_factory=dict)
     over: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    done: list[tuple[str, int]] = field(default_factory=list)
     bytes_total: int = 0
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.about.manifest
+
+    @property
+    def plan(self) -> CoordinatorPlan:
+        return self.about.plan
 
     @property
     def run(self) -> bytes:
@@ -179,11 +214,19 @@ class _Sum:
 
 @dataclass(frozen=True, slots=True)
 class _Gathered:
-    """One cohort's vectors, before their sum is opened."""
+    """One cohort's vectors, before their sum is opened.
+
+    Attributes:
+        cohort: Who was asked.
+        context: Of the sum.
+        gathering: What arrived.
+        reserved: Its `sum.reserved`, where a coordinator before this one wrote it.
+    """
 
     cohort: Cohort
     context: SumContext
     gathering: Gathering
+    reserved: Mapping[str, object] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +261,9 @@ def run(
     transport: Transport,
     ledger: Ledger,
     observer: Observer,
+    notebook: Notebook | None = None,
 ) -> RunResult:
-    """Carry out a run.
+    """Carry out a run, or go on with one whose coordinator was gone.
 
     Args:
         manifest: What was agreed.
@@ -230,37 +274,43 @@ def run(
         transport: Reaches the nodes.
         ledger: Records.
         observer: Is told.
+        notebook: Where it is written down how far the run is; None: it ends with its coordinator.
+            What stands there already is gone on with.
 
     Raises:
         RefusedError: A member refused before the first round, in its own words, or a check failed.
         CohortError: Fewer members than a sum needs.
+        NotVerifiedError: What the notebook holds cannot be used.
     """
-    plan = parse_plan(dict(manifest.coordinator_settings))
-    observer.step("inviting the members")
-    work = _gather(
-        manifest,
-        plan,
-        signature,
-        launcher=launcher,
-        data=data,
-        rules=rules,
-        transport=transport,
-        ledger=ledger,
-        observer=observer,
+    about = Invitation(
+        manifest, signature, launcher, parse_plan(dict(manifest.coordinator_settings))
     )
+    work = _resume(about, transport, ledger, observer, notebook)
+    if work is None:
+        observer.step("inviting the members")
+        work = _gather(
+            about,
+            data=data,
+            rules=rules,
+            transport=transport,
+            ledger=ledger,
+            observer=observer,
+            notebook=notebook,
+        )
+    _agree_on_key(work)
+    plan = work.plan
     observer.step("summing feature statistics")
     for stage in range(plan.statistics_stages):
-        _bring_up_to_date(work)
-        request = StatisticsRequest(run=work.run, accepted=work.accepted, stage=stage)
-        _settle(work, _sums(work, STATISTICS, request, stage))
+        _step(work, STATISTICS, StatisticsRequest, stage, stage=stage)
     observer.step("agreeing on the initial model")
-    architecture, values = _initial_model(work)
+    _initial_model(work)
     observer.step("training")
-    last = _rounds(work)
+    _rounds(work)
     observer.step("evaluating")
     _evaluate(work, "test", plan.rounds)
     if plan.personal:
         _evaluate(work, "personal", plan.rounds)
+    _bring_up_to_date(work)
     _ask(work, _everyone(work, FinishNotice(run=work.run, accepted=work.accepted)), Ready, "query")
     ledger.record(
         "run.finished",
@@ -268,10 +318,10 @@ def run(
     )
     return RunResult(
         model=work.model,
-        architecture=architecture,
-        values=values,
-        bytes_up=last.bytes_up,
-        bytes_down=last.bytes_down,
+        architecture=work.architecture,
+        values=work.values,
+        bytes_up=work.last[0],
+        bytes_down=work.last[1],
         bytes_total=work.bytes_total,
         undone=work.undone,
         absences={name: member.absences for name, member in work.members.items()},
@@ -284,10 +334,40 @@ def witness(manifest: Manifest, *, transport: Transport, ledger: Ledger, observe
     Each is shown the state first with a proof from nothing; who remembers more says so, and is
     shown it again, once, with the proof from there. Who sends anything else is left out.
     """
+    with ledger.showing():
+        state = ledger.state()
+        cosigned = _witnessed(
+            manifest,
+            transport.nodes(),
+            state,
+            transport=transport,
+            ledger=ledger,
+            observer=observer,
+        )
+    directory = manifest.directory_keys()
+    if len(cosigned) >= threshold(len(directory)):
+        ledger.cosigned(manifest.run, state, cosigned)
+    else:
+        observer.note(
+            f"{len(cosigned)} of {len(directory)} members cosigned the ledger as it is now; "
+            "what they cosigned with the last sum stays"
+        )
+    return len(cosigned)
+
+
+def _witnessed(
+    manifest: Manifest,
+    nodes: Collection[int],
+    state: State,
+    *,
+    transport: Transport,
+    ledger: Ledger,
+    observer: Observer,
+) -> dict[str, tuple[bytes, bytes]]:
+    """Show a state to some nodes; return who cosigned it, with key and cosignature."""
     origin = manifest.ledger["origin"]
     directory = manifest.directory_keys()
-    state = ledger.state()
-    due = dict.fromkeys(transport.nodes(), 0)
+    due = dict.fromkeys(nodes, 0)
     cosigned: dict[str, tuple[bytes, bytes]] = {}
     for _ in range(2):
         if not due:
@@ -306,7 +386,7 @@ def witness(manifest: Manifest, *, transport: Transport, ledger: Ledger, observe
                 for node, old in due.items()
             },
             kind="query",
-            deadline_s=parse_plan(dict(manifest.coordinator_settings)).deadline_s,
+            deadline_s=min(VOTE_S, parse_plan(dict(manifest.coordinator_settings)).deadline_s),
             needed=list(due),
             grace_s=0.0,
         )
@@ -320,6 +400,7 @@ def witness(manifest: Manifest, *, transport: Transport, ledger: Ledger, observe
                 if found.cosignature is not None:
                     _require_cosigned(member, directory[member], state, found.cosignature)
                     cosigned[member] = directory[member], found.cosignature
+                    ledger.note_witnessed(directory[member], state.size)
                 elif due[node] < found.witnessed <= state.size:
                     again[node] = found.witnessed
                 else:
@@ -327,34 +408,24 @@ def witness(manifest: Manifest, *, transport: Transport, ledger: Ledger, observe
             except RefusedError as fault:
                 observer.note(f"{member} does not cosign the ledger: {fault}")
         due = again
-    if len(cosigned) >= threshold(len(directory)):
-        ledger.cosigned(manifest.run, state, cosigned)
-    else:
-        observer.note(
-            f"{len(cosigned)} of {len(directory)} members cosigned the ledger as it is now; "
-            "what they cosigned with the last sum stays"
-        )
-    return len(cosigned)
+    return cosigned
 
 
 # -- before the first sum --------------------------------------------------------------------
 
 
 def _gather(
-    manifest: Manifest,
-    plan: CoordinatorPlan,
-    signature: bytes,
+    about: Invitation,
     *,
-    launcher: bytes,
     data: Mapping[str, object],
     rules: Mapping[str, object] | None,
     transport: Transport,
     ledger: Ledger,
     observer: Observer,
+    notebook: Notebook | None,
 ) -> _Run:
-    """Invite every node, show all signed keys to all, and let the members share a group key."""
-    digest = manifest.digest()
-    scheme = scheme_of(manifest.protection)
+    """Put the run on record, and invite every member."""
+    manifest = about.manifest
     ledger.record(
         "run.started",
         {
@@ -364,76 +435,60 @@ def _gather(
             "members": {name: manifest.directory[name] for name in manifest.members},
             "minimum": manifest.minimum_cohort,
             "group_size": manifest.group_size,
-            "manifest": digest.hex(),
+            "manifest": manifest.digest().hex(),
             "document": manifest.to_bytes().decode("utf-8"),
-            "signature": signature.hex(),
-            "launcher": launcher.hex(),
+            "signature": about.signature.hex(),
+            "launcher": about.launcher.hex(),
             "protection": manifest.protection,
         },
     )
     ledger.record("data.declared", {"run": manifest.run, **data})
     if rules is not None:
         ledger.record("rules.checked", {"run": manifest.run, **rules})
-    invite = Invite(manifest=manifest.to_bytes(), signature=signature)
-    nodes = transport.nodes()
-    answers = transport.exchange(
-        dict.fromkeys(nodes, (invite, b"")),
-        kind="query",
-        deadline_s=plan.deadline_s,
-        needed=nodes,
-        grace_s=0.0,
-    )
-    members: dict[str, _Member] = {}
-    offers: list[KeyOffer] = []
-    consents: dict[str, bytes] = {}
-    declined: list[Refused] = []
-    for node, (reply, _) in answers.items():
-        if isinstance(reply, Refused) and reply.member not in manifest.directory:
-            continue  # a node that is online, but not asked for
-        if isinstance(reply, Refused):
-            about = {"run": manifest.run, "member": reply.member}
-            ledger.record("run.declined", {**about, "reason": _clean(reply.reason) or "-"})
-            declined.append(reply)
-            continue
-        try:
-            joined = _expect(reply, Joined)
-            offer = KeyOffer.from_bytes(joined.offer)
-            _require_consent(manifest, offer.member, joined.consent)
-        except ProtocolError as fault:
-            observer.note(f"node {node} is ignored: {fault}")
-            continue
-        if offer.member in members:
-            raise ProtocolError(f"Two nodes say that they are {offer.member}; keep one.")
-        members[offer.member] = _Member(node=node)
-        offers.append(offer)
-        consents[offer.member] = joined.consent
-    for refusal in declined:
-        _expect(refusal, Joined)  # the first one's words end the run
-    absent = sorted(set(manifest.members) - set(members))
-    if absent:
-        raise CohortError(
-            f"{', '.join(absent)} did not answer; start the missing nodes and launch again."
-        )
-    for member, consent in sorted(consents.items()):
-        ledger.record(
-            "run.consented",
-            {"run": manifest.run, "member": member, "signature": consent.hex()},
-        )
-    roster = admit(
+    countersigned = countersignature(about, transport=transport, ledger=ledger, observer=observer)
+    agreed = invite(about, countersigned, transport=transport, ledger=ledger, observer=observer)
+    members = {name: _Member(node=one.node) for name, one in agreed.items()}
+    offers = [one.offer for one in agreed.values()]
+    work = _begin(
+        about,
+        countersigned,
         offers,
-        run=digest,
-        directory=manifest.directory_keys(),
-        minimum=manifest.minimum_cohort,
-    )
-    minimum = manifest.minimum_cohort
-    work = _Run(
-        manifest=manifest,
-        plan=plan,
+        members,
         transport=transport,
         ledger=ledger,
         observer=observer,
+        notebook=notebook,
+    )
+    # from here on these are the members; a node agrees to one set of keys
+    _write_down(work)
+    return work
+
+
+def _begin(
+    about: Invitation,
+    countersigned: tuple[str, bytes] | None,
+    offers: Sequence[KeyOffer],
+    members: dict[str, _Member],
+    *,
+    transport: Transport,
+    ledger: Ledger,
+    observer: Observer,
+    notebook: Notebook | None,
+) -> _Run:
+    manifest = about.manifest
+    minimum = manifest.minimum_cohort
+    roster = admit(
+        offers, run=manifest.digest(), directory=manifest.directory_keys(), minimum=minimum
+    )
+    return _Run(
+        about=about,
+        countersigned=countersigned,
+        transport=transport,
+        ledger=ledger,
+        observer=observer,
+        notebook=notebook,
         roster=roster,
-        scheme=scheme,
+        scheme=scheme_of(manifest.protection),
         members=dict(sorted(members.items())),
         everyone=Cohort(roster, roster.members, minimum),
         groups=tuple(
@@ -441,26 +496,155 @@ def _gather(
         ),
         known=ledger.heads(),
     )
-    packed = tuple(offer.to_bytes() for offer in offers)
-    _share_key(work, _all_of(work, RosterNotice(run=digest, offers=packed)))
-    work.history = first_history(roster.digest, work.fingerprint)
-    ledger.record(
+
+
+def _agree_on_key(work: _Run) -> None:
+    """Show all signed keys to all, and let the members share a group key; once."""
+    if work.fingerprint:
+        return
+    packed = tuple(offer.to_bytes() for offer in work.roster.offers)
+    _share_key(work, _all_of(work, RosterNotice(run=work.run, offers=packed)))
+    work.history = first_history(work.roster.digest, work.fingerprint)
+    work.ledger.record(
         "keys.agreed",
         {
-            "run": manifest.run,
-            "roster": roster.digest.hex(),
+            "run": work.manifest.run,
+            "roster": work.roster.digest.hex(),
             "fingerprint": work.fingerprint.hex(),
             "public_bytes": len(work.public),
         },
     )
+    _write_down(work)
+
+
+# -- what is written down --------------------------------------------------------------------
+
+
+def _write_down(work: _Run) -> None:
+    """Let another process be able to go on from here."""
+    book = work.notebook
+    if book is None:
+        return
+    shown = tuple(
+        Shown(pack(notice).message, book.keep(payload) if payload else "")
+        for notice, payload in work.notices
+    )
+    public = book.keep(work.public)
+    progress = Progress(
+        format=PROGRESS_FORMAT,
+        run=work.run,
+        offers=tuple(offer.to_bytes() for offer in work.roster.offers),
+        fingerprint=work.fingerprint,
+        public=public,
+        members={
+            name: Place(member.shown, member.absences, member.leaves)
+            for name, member in work.members.items()
+        },
+        history=work.history,
+        model=work.model,
+        accepted=work.accepted,
+        architecture=work.architecture,
+        values=work.values,
+        notices=shown,
+        opened=work.opened,
+        survivors={context.hex(): names for context, names in work.survivors.items()},
+        over=work.over,
+        done=tuple(work.done),
+        before=work.before,
+        last=work.last,
+        undone=work.undone,
+        bytes_total=work.bytes_total,
+    )
+    book.write(progress.to_bytes())
+    book.keep_only({public, *(one.payload for one in shown)})
+
+
+def _resume(
+    about: Invitation,
+    transport: Transport,
+    ledger: Ledger,
+    observer: Observer,
+    notebook: Notebook | None,
+) -> _Run | None:
+    """Take up a run where another process left it; None where none did."""
+    written = None if notebook is None else notebook.read()
+    if notebook is None or written is None:
+        return None
+    observer.step("going on with the run")
+    manifest = about.manifest
+    progress = parse_progress(written, run=manifest.digest())
+    countersigned = countersignature(about, transport=transport, ledger=ledger, observer=observer)
+    work = _begin(
+        about,
+        countersigned,
+        [KeyOffer.from_bytes(offer) for offer in progress.offers],
+        {
+            name: _Member(node=None, shown=at.shown, absences=at.absences, leaves=at.leaves)
+            for name, at in progress.members.items()
+        },
+        transport=transport,
+        ledger=ledger,
+        observer=observer,
+        notebook=notebook,
+    )
+    work.fingerprint, work.public = progress.fingerprint, notebook.kept(progress.public)
+    work.history, work.model = progress.history, progress.model
+    work.accepted, work.opened = progress.accepted, progress.opened
+    work.architecture, work.values = progress.architecture, progress.values
+    for one in progress.notices:
+        notice = unpack_request(Parcel(one.notice))[0]
+        if not isinstance(notice, SumNotice):
+            raise NotVerifiedError("What was written down of this run cannot be used.")
+        work.notices.append((notice, notebook.kept(one.payload) if one.payload else b""))
+    work.survivors = {bytes.fromhex(key): names for key, names in progress.survivors.items()}
+    work.over, work.done = progress.over, list(progress.done)
+    work.before, work.last = progress.before, progress.last
+    work.undone, work.bytes_total = progress.undone, progress.bytes_total
+    _wait_for_members(work)
     return work
 
 
-def _require_consent(manifest: Manifest, member: str, consent: bytes) -> None:
-    public = manifest.directory_keys().get(member)
-    if public is None:
-        raise ProtocolError(f"{member} is no member of this run.")
-    verify_signature(public, CONSENT_DOMAIN, manifest.digest(), consent)
+def _wait_for_members(work: _Run) -> None:
+    """Find all members again, or as many as can go on once `RETURN_S` are over."""
+    started = time.monotonic()
+    patience_s = min(RETURN_S, work.plan.deadline_s)
+    while True:
+        _locate(work)
+        missing = [name for name, member in work.members.items() if member.node is None]
+        enough = len(work.members) - len(missing) >= threshold(len(work.members))
+        waited_s = time.monotonic() - started
+        if not missing or (enough and waited_s >= patience_s):
+            break
+        if waited_s >= work.plan.deadline_s:
+            raise CohortError(
+                f"{', '.join(missing)} did not come back; start those nodes, and resume the run."
+            )
+        time.sleep(ASK_AGAIN_S / 4)
+    for name in missing:
+        work.members[name].present = False
+        work.observer.note(f"{name} has not come back; the run goes on without it for now")
+
+
+def _locate(work: _Run) -> None:
+    """Look for members whose address is not known among nodes that are nobody's yet."""
+    if all(member.node is not None for member in work.members.values()):
+        return
+    known = {member.node for member in work.members.values()}
+    unknown = tuple(node for node in work.transport.nodes() if node not in known)
+    offers = {offer.member: offer.to_bytes() for offer in work.roster.offers}
+    found = locate(work.about, work.countersigned, offers, unknown, transport=work.transport)
+    for name, node in found.items():
+        work.members[name].node = node
+    # they may have cosigned more than they say when they repeat what they said
+    with work.ledger.showing():
+        _witnessed(
+            work.manifest,
+            list(found.values()),
+            work.ledger.state(),
+            transport=work.transport,
+            ledger=work.ledger,
+            observer=work.observer,
+        )
 
 
 def _share_key(work: _Run, replies: Mapping[str, Reply]) -> None:
@@ -489,8 +673,11 @@ def _share_key(work: _Run, replies: Mapping[str, Reply]) -> None:
             )
 
 
-def _initial_model(work: _Run) -> tuple[bytes, int]:
+def _initial_model(work: _Run) -> None:
     """All members make the same model from one seed and one sum; only its hash is told."""
+    if work.values:
+        return
+    _bring_up_to_date(work)
     request = InitialModelRequest(run=work.run, accepted=work.accepted)
     replies = [
         reply
@@ -503,38 +690,35 @@ def _initial_model(work: _Run) -> tuple[bytes, int]:
         raise ProtocolError(
             "The members do not start from one model; they must run the same version of tacit."
         )
-    architecture, work.model, values = layouts.pop()
+    work.architecture, work.model, work.values = layouts.pop()
     work.ledger.record(
         "model.agreed",
         {
             "run": work.manifest.run,
-            "architecture": architecture.hex(),
+            "architecture": work.architecture.hex(),
             "model": work.model.hex(),
-            "values": values,
+            "values": work.values,
         },
     )
-    return architecture, values
+    _write_down(work)
 
 
 # -- rounds ----------------------------------------------------------------------------------
 
 
-def _rounds(work: _Run) -> _Step:
+def _rounds(work: _Run) -> None:
     plan = work.plan
-    last: _Step | None = None
     for index in range(1, plan.rounds + 1):
-        before = work.model
-        _bring_up_to_date(work)
-        request = TrainRequest(run=work.run, accepted=work.accepted, round=index)
-        last = _sums(work, UPDATE, request, index)
-        _settle(work, last)
+        if (COMMITTED, index) in work.done:
+            continue
+        _step(work, UPDATE, TrainRequest, index, round=index)
         work.ledger.record(
             "round.committed",
             {
                 "run": work.manifest.run,
                 "round": index,
-                "model_before": before.hex(),
-                "model_after": work.model.hex(),
+                "model_before": work.before.hex(),
+                "model_after": _after_update(work, index).hex(),
             },
         )
         watched = plan.watch_every > 0 and (index % plan.watch_every == 0 or index == plan.rounds)
@@ -543,11 +727,17 @@ def _rounds(work: _Run) -> _Step:
         work.observer.round(
             index,
             watched=watched,
-            facts={"bytes_up": last.bytes_up, "bytes_down": last.bytes_down},
+            facts={"bytes_up": work.last[0], "bytes_down": work.last[1]},
         )
-    if last is None:
-        raise RuntimeError("a plan has a round")
-    return last
+        work.done.append((COMMITTED, index))
+        _write_down(work)
+
+
+def _after_update(work: _Run, index: int) -> bytes:
+    """Hash of the model after a round, as its members accepted it; a validation may undo it."""
+    about = {"run": work.manifest.run, "step": UPDATE, "round": index}
+    accepted = work.ledger.recorded("sum.accepted", about)
+    return work.model if accepted is None else bytes.fromhex(str(accepted["model"]))
 
 
 def _evaluate(work: _Run, part: str, round_index: int) -> bool:
@@ -556,28 +746,34 @@ def _evaluate(work: _Run, part: str, round_index: int) -> bool:
     Members refuse one that would differ from another by a few members.
     A validation that cannot be had is left out; the run goes on.
     """
-    _bring_up_to_date(work)
-    request = EvaluateRequest(run=work.run, accepted=work.accepted, round=round_index, part=part)
+    name = f"evaluate {part}"
     try:
-        opened = _sums(work, f"evaluate {part}", request, round_index)
+        _step(work, name, EvaluateRequest, round_index, round=round_index, part=part)
     except ProtocolError as fault:
+        if work.opened is not None:
+            raise
         work.observer.note(f"{part} of round {round_index} was not evaluated: {fault}")
         return False
-    _settle(work, opened)
     return True
 
 
-def _sums(work: _Run, name: str, request: SumRequest, round_index: int) -> _Step:
-    """Ask for sealed vectors, and open their sums."""
-    requests = _everyone(work, request)
-    replies = _ask(work, requests, Sealed, _kind(name), all_=name == STATISTICS)
-    return _open(work, name, round_index, replies)
-
-
-def _settle(work: _Run, opened: _Step) -> None:
-    """Record a step's sums, show them, and hear what follows from them."""
-    _record(work, opened)
-    _show(work, opened)
+def _step(
+    work: _Run, name: str, ask: Callable[..., SumRequest], round_index: int, **about: object
+) -> None:
+    """Ask for sealed vectors, open their sums, put them on record and show them; once."""
+    if (name, round_index) in work.done:
+        return
+    if work.opened is None:
+        _bring_up_to_date(work)
+        if name == UPDATE:
+            work.before = work.model
+        request = ask(run=work.run, accepted=work.accepted, **about)
+        replies = _ask(work, _everyone(work, request), Sealed, _kind(name), all_=name == STATISTICS)
+        _prepare(work, _open(work, name, round_index, replies))
+    _show(work)
+    work.done.append((name, round_index))
+    work.survivors.clear()
+    _write_down(work)
 
 
 def _kind(name: str) -> str:
@@ -610,13 +806,14 @@ def _open(
     ]
     gathered = [_gathered(work, context, replies) for context in contexts]
     up = max((len(payload) for _, payload in replies.values()), default=0)
-    reserved = _reserve(work, [one for one in gathered if one is not None], length, replies)
-    # all groups vote before any is told of: members reveal only what two thirds of all saw
     cosignatures: dict[str, bytes] = {}
-    voted = [
-        one is not None and _agreed(work, one, reserved[one.context.digest()], cosignatures)
-        for one in gathered
-    ]
+    with work.ledger.showing():
+        reserved = _reserve(work, [one for one in gathered if one is not None], length, replies)
+        # all groups vote before any is told of: members reveal only what two thirds of all saw
+        voted = [
+            one is not None and _agreed(work, one, reserved[one.context.digest()], cosignatures)
+            for one in gathered
+        ]
     sums = [
         _opened(work, one, cosignatures) if one is not None and agreed else None
         for one, agreed in zip(gathered, voted, strict=True)
@@ -644,20 +841,25 @@ def _gathered(
         adder=work.scheme.adder(work.public, len(work.roster.members)),
         masked=work.scheme.masked,
     )
+    about = {"run": work.manifest.run, "context": gathering.context.hex()}
+    reserved = work.ledger.recorded("sum.reserved", about)
+    # where members signed already whom the sum is over, it is over nobody else
+    signed = work.survivors.get(gathering.context)
     for member in cohort.members:
-        if member in replies:
+        if member in replies and (signed is None or member in signed):
             with _Leaving(work, member):
                 _require_size(work, member, len(replies[member][1]), size)
-                _require_head(work, member, gathering.context, replies[member][0])
+                _require_head(work, member, gathering.context, replies[member][0], reserved)
                 gathering.take(_sealed(*replies[member]))
     # members sign no second sum about the same rows over others
     rows = ROWS.get(context.step)
+    over = signed if signed is not None else None if rows is None else work.over.get(rows)
     try:
-        gathering.close(over=None if rows is None else work.over.get(rows))
+        gathering.close(over=over)
     except ProtocolError as fault:
         _give_up(work, context, fault)
         return None
-    return _Gathered(cohort, context, gathering)
+    return _Gathered(cohort, context, gathering, reserved)
 
 
 def _agreed(work: _Run, one: _Gathered, reserved: Recorded, cosignatures: dict[str, bytes]) -> bool:
@@ -702,8 +904,9 @@ def _reserve(
 ) -> dict[bytes, Recorded]:
     """Put on record what a step costs, before anybody is asked to help to open it."""
     manifest = work.manifest
-    bodies = [
-        {
+    bodies: list[Mapping[str, object]] = [
+        one.reserved
+        or {
             "run": manifest.run,
             "step": one.context.step,
             "round": one.context.round,
@@ -733,6 +936,10 @@ def _vote(
 ) -> None:
     """Let a cohort agree on who its sum is over, and cosign the ledger that has it."""
     while True:
+        if work.survivors.get(gathering.context) != gathering.survivors:
+            # whoever goes on with this run asks for these signatures and no others
+            work.survivors[gathering.context] = gathering.survivors
+            _write_down(work)
         asked: dict[str, tuple[Request, bytes]] = {
             member: (
                 SurvivorsNotice(
@@ -750,11 +957,11 @@ def _vote(
             )
             for member in gathering.survivors
         }
-        for member, (vote, _) in _ask(work, asked, Voted, "query").items():
+        for member, (vote, _) in _ask(work, asked, Voted, "query", within_s=VOTE_S).items():
             with _Leaving(work, member):
                 public = work.roster.directory[member]
                 _require_cosigned(member, public, reserved.state, vote.cosignature)
-                work.members[member].witnessed = reserved.state.size
+                work.ledger.note_witnessed(public, reserved.state.size)
                 cosignatures[member] = vote.cosignature
                 gathering.take_vote(Vote(member, vote.signature))
         if gathering.leave_silent_out():
@@ -809,7 +1016,9 @@ def _reveal(work: _Run, gathering: Gathering, cosignatures: Mapping[str, bytes])
 
 def _shown(work: _Run, member: str, state: State) -> SignedState:
     """The ledger's state as a member needs to see it: with the proof from what it cosigned last."""
-    old = work.members[member].witnessed
+    # what it says of itself, or what it signed in another run meanwhile
+    told = work.members[member].witnessed
+    old = max(told, work.ledger.witnessed(work.roster.directory[member]))
     return SignedState(checkpoint=state.note, old=old, growth=work.ledger.growth(old, state))
 
 
@@ -845,14 +1054,28 @@ def _require_size(work: _Run, member: str, size_bytes: int, common_bytes: int) -
         raise ProtocolError(f"{member} sent {size_bytes} bytes where others sent {common_bytes}")
 
 
-def _require_head(work: _Run, member: str, context: bytes, reply: Sealed) -> None:
+def _require_head(
+    work: _Run,
+    member: str,
+    context: bytes,
+    reply: Sealed,
+    reserved: Mapping[str, object] | None,
+) -> None:
     """Leave out whose own ledger did not grow, or that does not sign what it says of it.
 
-    What a vector costs is on record there first.
+    What a vector costs is on record there first. Where the sum was reserved before, the same
+    vector says the same of its ledger again.
     """
     where, public = work.members[member], work.roster.directory[member]
     head = LedgerHead(reply.leaves, reply.root.hex())
     verify_signature(public, HEAD_DOMAIN, head_message(context, head), reply.signature)
+    if reserved is not None:
+        told = {"leaves": head.leaves, "root": head.root, "signature": reply.signature.hex()}
+        nodes = reserved["nodes"]
+        if not isinstance(nodes, dict) or nodes.get(member) != told:
+            raise ProtocolError(f"the vector of {member} came after its sum was put on record")
+        where.leaves = max(where.leaves, reply.leaves)
+        return
     before = max(where.leaves, work.known.get(public, 0))
     if reply.leaves <= before:
         raise ProtocolError(
@@ -862,25 +1085,22 @@ def _require_head(work: _Run, member: str, context: bytes, reply: Sealed) -> Non
     where.leaves = reply.leaves
 
 
-def _record(work: _Run, opened: _Step) -> None:
+def _prepare(work: _Run, opened: _Step) -> None:
+    """Write down what was opened, as it will be put on record and shown."""
     about = {"run": work.manifest.run, "step": opened.name, "round": opened.round}
-    for one in opened.there:
-        members = list(one.opened.survivors)
-        work.ledger.record(
-            "sum.opened",
+    records = tuple(
+        canonical_json(
             {
                 **about,
-                "members": members,
+                "members": list(one.opened.survivors),
                 "context": one.context.hex(),
                 "aggregate": one.aggregate.hex(),
                 "payload_bytes": len(one.opened.payload),
                 "signatures": {vote.member: vote.signature.hex() for vote in one.opened.votes},
-            },
+            }
         )
-
-
-def _show(work: _Run, opened: _Step) -> None:
-    """Show the sums to all, and hear that more than two thirds accept the same ones."""
+        for one in opened.there
+    )
     given_up = SumPart(survivors=(), votes={}, length=0)
     parts = tuple(
         given_up
@@ -893,10 +1113,54 @@ def _show(work: _Run, opened: _Step) -> None:
         for one in opened.sums
     )
     notice = SumNotice(run=work.run, step=opened.name, round=opened.round, parts=parts)
-    payload = b"".join(one.opened.payload for one in opened.there)
-    work.notices.append((notice, payload))
-    answers = _ask(work, _everyone(work, notice, payload), Accepted, _kind(opened.name))
-    shown = [(one.context, one.opened.survivors, one.aggregate) for one in opened.there]
+    work.notices.append((notice, b"".join(one.opened.payload for one in opened.there)))
+    work.opened = Opened(opened.name, opened.round, records, opened.bytes_up, opened.bytes_down)
+    if opened.name == UPDATE:
+        work.last = opened.bytes_up, opened.bytes_down
+    _write_down(work)
+
+
+def _show(work: _Run) -> None:
+    """Put a step's sums on record, show them to all, and hear that two thirds accept the same."""
+    opened = work.opened
+    if opened is None:
+        raise RuntimeError("nothing was opened")
+    bodies = [json.loads(record) for record in opened.records]
+    for body in bodies:
+        if work.ledger.recorded("sum.opened", body) is None:
+            work.ledger.record("sum.opened", body)
+    notice, payload = work.notices[-1]
+    answers = _ask(work, _everyone(work, notice, payload), Accepted, _kind(opened.step))
+    shown = [
+        (bytes.fromhex(body["context"]), body["members"], bytes.fromhex(body["aggregate"]))
+        for body in bodies
+    ]
+    (history, model, kept), accepted = _agreement(work, answers, shown)
+    if len(accepted) < threshold(len(work.members)):
+        raise CohortError(
+            f"Only {len(accepted)} of {len(work.members)} members accepted the {opened.step} "
+            f"sum. {_reasons(work)}"
+        )
+    work.history, work.model, work.accepted = history, model, accepted
+    for member, where in work.members.items():
+        if member in accepted:
+            where.shown = len(work.notices)
+        elif member in answers:
+            where.reason = "it came to another model from the same sums; compare versions of tacit"
+            work.observer.note(f"{member} is left out from now on: {where.reason}")
+    _record_accepted(work, opened, kept=kept)
+    work.opened = None
+    if not kept:
+        work.undone += 1
+        work.observer.note(f"round {opened.round} was undone: the members' validation got worse")
+
+
+def _agreement(
+    work: _Run,
+    answers: Mapping[str, tuple[Accepted, bytes]],
+    shown: Sequence[tuple[bytes, Sequence[str], bytes]],
+) -> tuple[tuple[bytes, bytes, bool], dict[str, bytes]]:
+    """What most members say follows from the sums, and who says it, with signatures."""
     agreed: dict[tuple[bytes, bytes, bool], dict[str, bytes]] = {}
     for member, (reply, _) in answers.items():
         with _Leaving(work, member):
@@ -906,39 +1170,25 @@ def _show(work: _Run, opened: _Step) -> None:
             words = (history, reply.model, reply.kept)
             agreed.setdefault(words, {})[member] = reply.signature
     if not agreed:
-        raise CohortError(f"No member accepted the {opened.name} sum. {_reasons(work)}")
-    (work.history, work.model, kept), work.accepted = max(
-        agreed.items(), key=lambda words: len(words[1])
-    )
-    for member, where in work.members.items():
-        if member in work.accepted:
-            where.shown = len(work.notices)
-        elif member in answers:
-            where.reason = "it came to another model from the same sums; compare versions of tacit"
-            work.observer.note(f"{member} is left out from now on: {where.reason}")
-    if len(work.accepted) < threshold(len(work.members)):
-        raise CohortError(
-            f"Only {len(work.accepted)} of {len(work.members)} members accepted the {opened.name} "
-            f"sum. {_reasons(work)}"
-        )
-    work.ledger.record(
-        "sum.accepted",
-        {
-            "run": work.manifest.run,
-            "step": opened.name,
-            "round": opened.round,
-            "model": work.model.hex(),
-            "kept": kept,
-            "signatures": {name: sign.hex() for name, sign in sorted(work.accepted.items())},
-        },
-    )
-    if not kept:
-        work.undone += 1
-        work.observer.note(f"round {opened.round} was undone: the members' validation got worse")
+        step = work.opened.step if work.opened else ""
+        raise CohortError(f"No member accepted the {step} sum. {_reasons(work)}")
+    return max(agreed.items(), key=lambda words: len(words[1]))
+
+
+def _record_accepted(work: _Run, opened: Opened, *, kept: bool) -> None:
+    about = {"run": work.manifest.run, "step": opened.step, "round": opened.round}
+    before = work.ledger.recorded("sum.accepted", about)
+    if before is None:
+        signatures = {name: sign.hex() for name, sign in sorted(work.accepted.items())}
+        outcome = {"model": work.model.hex(), "kept": kept, "signatures": signatures}
+        work.ledger.record("sum.accepted", {**about, **outcome})
+    elif (before["model"], before["kept"]) != (work.model.hex(), kept):
+        raise NotVerifiedError("Members accepted another model than the one that is on record.")
 
 
 def _bring_up_to_date(work: _Run) -> None:
     """Show members who were away the sums that they missed, in order."""
+    _locate(work)
     oldest = min(member.shown for member in work.members.values())
     for place in range(oldest, len(work.notices)):
         behind = {
@@ -974,17 +1224,20 @@ def _ask(
     kind: str,
     *,
     all_: bool = False,
+    within_s: float = math.inf,
 ) -> dict[str, tuple[AnyReply, bytes]]:
     """Send requests; return the replies that came, by member.
 
     A member that does not answer, refuses or answers something else is away for this step; with
-    `all_`, before the first round, that ends the run with its own words.
+    `all_`, before the first round, that ends the run with its own words. No longer is waited than
+    `within_s`.
     """
-    addresses = {work.members[name].node: name for name in requests}
+    addresses = {node: name for name in requests if (node := work.members[name].node) is not None}
+    within_s = min(within_s, work.plan.deadline_s)
     answers = work.transport.exchange(
         {node: requests[name] for node, name in addresses.items()},
         kind=kind,
-        deadline_s=work.plan.deadline_s,
+        deadline_s=within_s,
         needed=[node for node, name in addresses.items() if work.members[name].present],
         grace_s=work.plan.grace_s,
     )
@@ -995,7 +1248,7 @@ def _ask(
             work.observer.note(f"{name} does not answer; the run goes on without it for now")
         member.present = node in answers
         if node not in answers:
-            member.reason = f"it did not answer within {work.plan.deadline_s:g} s"
+            member.reason = f"it did not answer within {within_s:g} s"
             if all_:
                 raise CohortError(f"{name}: {member.reason}; check that node and launch again.")
             continue
@@ -1015,7 +1268,7 @@ def _ask(
 
 def _all_of(work: _Run, request: Request) -> dict[str, Reply]:
     """Send one request to all and return all replies, of which some are `Ready`."""
-    nodes = {member.node: name for name, member in work.members.items()}
+    nodes = {member.node: name for name, member in work.members.items() if member.node is not None}
     answers: Mapping[int, Answer] = work.transport.exchange(
         dict.fromkeys(nodes, (request, b"")),
         kind="query",
@@ -1032,7 +1285,7 @@ def _all_of(work: _Run, request: Request) -> dict[str, Reply]:
             )
         reply = answers[node][0]
         if isinstance(reply, Refused):
-            raise RefusedError(f"{name} refused: {_clean(reply.reason)}")
+            raise RefusedError(f"{name} refused: {clean(reply.reason)}")
         replies[name] = reply
     return replies
 
@@ -1063,15 +1316,10 @@ def _sealed(reply: Sealed, payload: bytes) -> SealedVector:
 
 def _expect(reply: Reply, expected: type[AnyReply]) -> AnyReply:
     if isinstance(reply, Refused):
-        raise RefusedError(f"{_clean(reply.member)} refused: {_clean(reply.reason)}")
+        raise RefusedError(f"{clean(reply.member)} refused: {clean(reply.reason)}")
     if not isinstance(reply, expected):
         raise ProtocolError("A node answered another question than it was asked.")
     return reply
-
-
-def _clean(reason: str) -> str:
-    """A member's words, short and printable: whoever sent them may be hostile to a terminal."""
-    return "".join(c if c.isprintable() else " " for c in reason[:_REASON_CHARACTERS_MAX])
 
 
 def _most_common(words: Iterable[Word]) -> Word:

@@ -22,6 +22,9 @@ class CoordinatorPlan(_Frozen):
         personal: Whether members also evaluate a fine-tuned copy at the end.
         deadline_s: Seconds that a step waits for the members who answered the step before.
         grace_s: Seconds that it waits for the others.
+        min_members: Fewest members who have to agree; None: all whom the manifest names.
+        consent_s: Seconds that members who are away, or whose people decide, are waited for.
+        countersigned: Whether a second member signs the manifest before it is shown to all.
     """
 
     rounds: Annotated[int, Field(ge=1, le=10_000)]
@@ -30,6 +33,9 @@ class CoordinatorPlan(_Frozen):
     personal: bool = False
     deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 3_600.0
     grace_s: Annotated[float, Field(ge=0, le=86_400)] = 1.0
+    min_members: Annotated[int, Field(ge=2, le=100_000)] | None = None
+    consent_s: Annotated[float, Field(ge=0, le=30 * 86_400)] = 0.0
+    countersigned: bool = False
 
 
 def parse_plan(settings: dict[str, Any]) -> CoordinatorPlan:

@@ -1,6 +1,7 @@
 """What a coordinator needs from outside: a courier, a ledger, a clock and somebody who watches."""
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -85,6 +86,31 @@ class Ledger(Protocol):
         """
         ...
 
+    def recorded(self, kind: str, about: Mapping[str, object]) -> Mapping[str, object] | None:
+        """Return the body of an act that is on record; None where it is not.
+
+        Args:
+            kind: Of the act.
+            about: At least the fields that name it.
+        """
+        ...
+
+    def showing(self) -> AbstractContextManager[None]:
+        """Hold the ledger's state while members are shown it.
+
+        Runs side by side share a ledger; a member that was shown a later state cosigns no earlier
+        one. So one run at a time reserves a sum and hears who cosigned that.
+        """
+        ...
+
+    def witnessed(self, public: bytes) -> int:
+        """Entries of the ledger when the holder of a key cosigned it last, as far as is known."""
+        ...
+
+    def note_witnessed(self, public: bytes, size: int) -> None:
+        """The holder of a key says that it cosigned so many entries."""
+        ...
+
     def heads(self) -> Mapping[bytes, int]:
         """Return a member's public key -> the most entries that its own ledger ever had here."""
         ...
@@ -125,6 +151,16 @@ class Observer(Protocol):
         """A step of the run began."""
         ...
 
+    def answered(self, member: str, answer: str, reason: str) -> None:
+        """A member answered to the invitation.
+
+        Args:
+            member: Who.
+            answer: `agreed`, `refused`, `pending` or `absent`.
+            reason: In its own words, printable; empty where there is none.
+        """
+        ...
+
     def round(self, index: int, *, watched: bool, facts: Mapping[str, float]) -> None:
         """A round was committed.
 
@@ -138,4 +174,44 @@ class Observer(Protocol):
 
     def note(self, sentence: str) -> None:
         """Something that a person should know went otherwise: a member is away, a round undone."""
+        ...
+
+
+class Notebook(Protocol):
+    """Where a coordinator writes down how far a run is, so that another process can go on."""
+
+    def read(self) -> bytes | None:
+        """Return what was written last; None where nothing was.
+
+        Raises:
+            InputError: It cannot be read.
+        """
+        ...
+
+    def write(self, state: bytes) -> None:
+        """Replace what was written, durably; whole or not at all.
+
+        Raises:
+            InputError: It could not be written; what was there stays.
+        """
+        ...
+
+    def keep(self, payload: bytes) -> str:
+        """Keep bytes, durably once `write` returned; return a name for them.
+
+        Raises:
+            InputError: They could not be written.
+        """
+        ...
+
+    def kept(self, name: str) -> bytes:
+        """Return what was kept under a name.
+
+        Raises:
+            NotVerifiedError: It is not there, or was changed.
+        """
+        ...
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """Forget what was kept under other names."""
         ...

@@ -67,6 +67,20 @@ class ProtectionSpec(Frozen):
         return self
 
 
+class SelectSpec(Frozen):
+    """Which members a run over the network asks; nothing here: all of them.
+
+    Attributes:
+        roles: Of these roles.
+        names: With these names.
+        attributes: Whose invitation said all of this of them.
+    """
+
+    roles: tuple[Literal["manufacturer", "insurer", "bank"], ...] = ()
+    names: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    attributes: Annotated[dict[str, str], Field(default_factory=dict)]
+
+
 class RunConfig(Frozen):
     """A run config file. Every key is in configs/README.md.
 
@@ -87,6 +101,10 @@ class RunConfig(Frozen):
         average_last: Final model = mean of the last so many global models.
         watch_every: Rounds between validations; 0: none, the default with noise.
         deadline_s: Seconds that a step waits for the slowest member.
+        grace_s: Seconds that it waits longer for members who missed the step before.
+        select: Which members a run over the network asks.
+        min_members: Fewest members who have to agree for it to begin; default: all that are asked.
+        consent_s: Seconds that it waits for members who are away or whose people decide.
         personal: Fine-tuning at each member after the last round.
         baseline_learning_rate: For `--baselines`: averaging steadies a federation, so a member
             alone often learns best at a lower rate; default: training.learning_rate.
@@ -108,6 +126,10 @@ class RunConfig(Frozen):
     average_last: Annotated[int, Field(ge=1, le=10_000)] = 1
     watch_every: Annotated[int, Field(ge=0, le=10_000)] = 1
     deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 3_600.0
+    grace_s: Annotated[float, Field(ge=0, le=86_400)] = 1.0
+    select: SelectSpec = SelectSpec()
+    min_members: Annotated[int, Field(ge=2, le=100_000)] | None = None
+    consent_s: Annotated[float, Field(ge=0, le=30 * 86_400)] = 0.0
     personal: PersonalSpec | None = None
     baseline_learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
 
@@ -154,6 +176,8 @@ class RunConfig(Frozen):
             raise ValueError("average_last: there are fewer rounds; lower it")
         if self.personal is not None and self.validation_share == 0:
             raise ValueError("validation_share: personal needs one above 0 to decide by")
+        if self.min_members is not None and self.min_members < self.minimum_cohort:
+            raise ValueError("min_members: is below minimum_cohort; raise it")
         size = self.protection.group_size
         if size is not None and size < self.minimum_cohort:
             raise ValueError("protection.group_size: is below minimum_cohort; raise it")
@@ -197,7 +221,7 @@ class RunConfig(Frozen):
         )
         return spec.model_dump(mode="json")
 
-    def coordinator_settings(self) -> dict[str, Any]:
+    def coordinator_settings(self, *, countersigned: bool = False) -> dict[str, Any]:
         """The coordinator's half of a manifest."""
         plan = CoordinatorPlan(
             rounds=self.training.rounds,
@@ -205,6 +229,10 @@ class RunConfig(Frozen):
             watch_every=self.watch_every,
             personal=self.personal is not None,
             deadline_s=self.deadline_s,
+            grace_s=self.grace_s,
+            min_members=self.min_members,
+            consent_s=self.consent_s,
+            countersigned=countersigned,
         )
         return plan.model_dump(mode="json")
 

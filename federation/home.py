@@ -5,6 +5,9 @@
     <home>/coordinator.pem                  who signs the ledger
     <home>/nodes/<contract>/<member>/       an embedded node's own folder: identity, ledger, log
     <home>/runs/<run>/                      manifest, rounds, result, model, curve of one run
+    <home>/participant/                     this machine's place in a federation: keys, certificate
+    <home>/federation/                      the operator's: the federation's root, certificates
+    <home>/node/                            a deployed node's own: ledger, policy, runs
 
 A run's files appear whole or not at all: they are written beside and renamed.
 """
@@ -56,6 +59,21 @@ class Home:
     def launcher(self) -> Path:
         """The launcher's identity."""
         return self.root / "launcher.pem"
+
+    @property
+    def participant(self) -> Path:
+        """This machine's place in a federation."""
+        return self.root / "participant"
+
+    @property
+    def authority(self) -> Path:
+        """The federation's root and what it certified; the operator's alone."""
+        return self.root / "federation"
+
+    @property
+    def own_node(self) -> Path:
+        """The folder of the one node that this machine is in a federation with."""
+        return self.root / "node"
 
     @property
     def runs(self) -> Path:

@@ -42,6 +42,7 @@ from federation.ledger_place import open_store
 from federation.ledger_recorder import LedgerRecorder
 from federation.noise_spec import warnings
 from federation.record import RunFolder, read_sums
+from federation.run_manifest import make_manifest
 from federation.spending import account, receipts_of
 from privacy.empirical import Finding, audit, canaries_within
 from privacy.errors import CohortError, InputError, RefusedError, TacitError
@@ -156,6 +157,9 @@ class _Watch:
         shown = ", ".join(f"{name} {value:.6g}" for name, value in metrics.items())
         self.folder.log(f"round {index} committed in {seconds:.2f} s {shown}".rstrip())
         self.display.round(index, self.rounds, metrics, {"seconds": seconds, **facts})
+
+    def answered(self, member: str, answer: str, reason: str) -> None:
+        self.folder.log(f"{member}: {answer} {reason}".rstrip())
 
     def note(self, sentence: str) -> None:
         self.folder.log(sentence)
@@ -411,21 +415,14 @@ class _Launch:
             )
 
     def _manifest(self, run: str, nodes: Sequence[LocalNode], fold: int | None) -> Manifest:
-        config, contract = self.project.config, self.project.contract
-        return Manifest(
+        return make_manifest(
+            self.project,
             run=run,
-            name=config.name,
-            task=config.task,
-            unit=contract.unit,
-            contract=contract.digest,
-            directory={member: key.hex() for member, key in nodes[0].known.items()},
-            minimum_cohort=config.minimum_cohort,
-            protection=config.protection.sum,
-            group_size=config.group_size,
-            privacy=self.plan,
+            directory=nodes[0].known,
             ledger={"origin": self.ledger.origin, "key": self.ledger.identity.public.hex()},
-            node_settings=config.node_settings(seed=self.options.seed, fold=fold),
-            coordinator_settings=config.coordinator_settings(),
+            seed=self.options.seed,
+            fold=fold,
+            plan=self.plan,
         )
 
     def _outcome(

@@ -23,6 +23,7 @@ FORMAT: Final = 4
 Protection = Literal["masked", "sealed", "ckks", "clear"]
 PROTECTIONS: Final[tuple[Protection, ...]] = get_args(Protection)
 SIGNING_DOMAIN: Final = "manifest"
+COUNTERSIGN_DOMAIN: Final = "countersign"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

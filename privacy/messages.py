@@ -23,11 +23,39 @@ Cosignature = Annotated[bytes, msgspec.Meta(min_length=72, max_length=72)]
 Path = Annotated[tuple[Digest, ...], msgspec.Meta(max_length=63)]
 
 
+NoKey = Annotated[bytes, msgspec.Meta(max_length=32)]
+NoSignature = Annotated[bytes, msgspec.Meta(max_length=64)]
+
+
 class Invite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="invite"):
-    """Coordinator to node: the manifest, as the launcher signed it. Answer: `Joined`."""
+    """Coordinator to node: the manifest, as the launcher signed it. Answer: `Joined` or `Pending`.
+
+    Attributes:
+        manifest: Its canonical bytes.
+        signature: The launcher's.
+        launcher: The launcher's public key; empty for the one launcher that a node is pinned to.
+        countersigner: Which member signed the manifest too; empty where nobody did.
+        countersignature: That member's.
+    """
 
     manifest: bytes
     signature: Signature
+    launcher: NoKey = b""
+    countersigner: str = ""
+    countersignature: NoSignature = b""
+
+
+class CountersignRequest(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="countersign"
+):
+    """Coordinator to node, before anybody joins: sign this manifest too.
+
+    Answer: `Countersigned` or `Pending`.
+    """
+
+    manifest: bytes
+    signature: Signature
+    launcher: NoKey = b""
 
 
 class RosterNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="roster"):
@@ -197,6 +225,23 @@ class Joined(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="joine
     consent: Signature
 
 
+class Countersigned(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="countersigned"):
+    """Node to coordinator: signed too, under `COUNTERSIGN_DOMAIN` and the run's digest."""
+
+    member: str
+    signature: Signature
+
+
+class Pending(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="pending"):
+    """Node to coordinator: neither yes nor no yet: a person decides, or the hour is wrong.
+
+    The coordinator asks again with the very same request.
+    """
+
+    member: str
+    reason: str
+
+
 class SealedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A group key that only one member can open; signed by its maker."""
 
@@ -328,6 +373,7 @@ class Refused(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="refu
 SumRequest = StatisticsRequest | TrainRequest | EvaluateRequest
 Request = (
     Invite
+    | CountersignRequest
     | RosterNotice
     | KeyNotice
     | StatisticsRequest
@@ -343,6 +389,8 @@ Request = (
 )
 Reply = (
     Joined
+    | Countersigned
+    | Pending
     | KeyMade
     | KeyHeld
     | Ready

@@ -54,11 +54,13 @@ from privacy.ledger.store import entries_of
 from privacy.manifest import SIGNING_DOMAIN
 from privacy.messages import (
     Accepted,
+    CountersignRequest,
     EvaluateRequest,
     FinishNotice,
     InitialModelRequest,
     Invite,
     KeyNotice,
+    Ready,
     RecordedSum,
     ReleaseRequest,
     Request,
@@ -236,9 +238,10 @@ def _work_before_the_invitation(_: Exchange, run: Direct) -> Hostile:
 
 
 @deviation(RosterNotice, "", "joined that run already; launch a new one")
-def _the_same_invitation_again(at: Exchange, run: Direct) -> Hostile:
-    del at
-    return invited(run)
+def _another_invitation_to_the_same_run(at: Exchange, run: Direct) -> Hostile:
+    request, payload = invited(run)
+    named = at.earlier(Invite)[0][0].launcher
+    return replaced(request, launcher=b"" if named else run.launcher.public), payload
 
 
 # -- the roster -------------------------------------------------------------------------------
@@ -297,10 +300,10 @@ def _an_exchange_key_of_small_order(at: Exchange, run: Direct) -> Hostile:
     return with_offer(at, KeyOffer(other_than(at.node.member), bytes(32), bytes(64)))
 
 
-@deviation(RosterNotice, "", "not those of all its members")
-def _a_roster_without_one_member(at: Exchange, _: Direct) -> Hostile:
-    other = other_than(at.node.member)
-    kept = [o for o in at.request.offers if KeyOffer.from_bytes(o).member != other]
+@deviation(RosterNotice, "", "do not hold the one that this node offered")
+def _a_roster_without_the_node_itself(at: Exchange, _: Direct) -> Hostile:
+    own = at.node.member
+    kept = [o for o in at.request.offers if KeyOffer.from_bytes(o).member != own]
     return replaced(at.request, offers=tuple(kept)), b""
 
 
@@ -1057,6 +1060,7 @@ def test_there_is_no_message_in_which_a_model_could_be_sent() -> None:
     known = {"run", "accepted", "stage", "round", "part", "context", "survivors", "votes", "boxes"}
     known |= {"step", "parts", "manifest", "signature", "offers", "fingerprint", "public"}
     known |= {"carrier", "secret", "record", "cosignatures", "origin", "state"}
+    known |= {"launcher", "countersigner", "countersignature"}
     for kind in request_kinds():
         assert {one.name for one in msgspec.structs.fields(kind)} <= known, kind
     assert {one.name for one in msgspec.structs.fields(SumPart)} == {"survivors", "votes", "length"}
@@ -1085,6 +1089,12 @@ def test_nothing_but_a_sum_has_a_payload(tmp_path: Path) -> None:
     watched(run).hostile = strike
     run.run()
     run.witness()
+    invite, _ = invited(run, run="next-run")
+    asked = CountersignRequest(manifest=invite.manifest, signature=invite.signature)
+    for node in run.nodes.values():
+        with pytest.raises(ProtocolError, match="A payload came with a request that has none"):
+            node.handle(asked, b"model")
+    refused.add("CountersignRequest")
     assert refused == {kind.__name__ for kind in request_kinds()} - {"SumNotice"}
 
 
@@ -1122,7 +1132,10 @@ def test_a_finished_run_is_asked_nothing_more(tmp_path: Path) -> None:
     run.run()
     nodes = {node.member: node for node in run.nodes.values()}
     for member, request, payload in watched(run).asked:
-        if not isinstance(request, Invite):
+        if isinstance(request, FinishNotice):
+            # the answer may have been lost, and says nothing
+            assert nodes[member].handle(request, payload) == (Ready(member=member), b"")
+        elif not isinstance(request, Invite):
             with pytest.raises(ProtocolError, match="has not joined that run"):
                 nodes[member].handle(request, payload)
 

@@ -264,7 +264,7 @@ def _a_memory_of_more_than_there_is(reply: Loose, payload: bytes, _: Hostile) ->
     return changed(reply, witnessed=2**53 - 1), payload
 
 
-@deviation(Sealed, "mill refused: The coordinator's ledger does not follow on", summed=True)
+@deviation(Sealed, "", summed=True)  # its own cosignature says better
 def _a_memory_of_less_than_it_saw(reply: Loose, payload: bytes, _: Hostile) -> Words:
     return changed(reply, witnessed=0), payload
 

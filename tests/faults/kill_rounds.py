@@ -274,6 +274,9 @@ class _Relay:
     def round(self, index: int, *, watched: bool, facts: Mapping[str, float]) -> None:
         """Nothing."""
 
+    def answered(self, member: str, answer: str, reason: str) -> None:
+        del member, answer, reason
+
     def note(self, sentence: str) -> None:
         """Nothing."""
 

@@ -126,6 +126,9 @@ class Notes:
         del facts
         self.rounds.append((index, watched))
 
+    def answered(self, member: str, answer: str, reason: str) -> None:
+        del member, answer, reason
+
     def note(self, sentence: str) -> None:
         self.sentences.append(sentence)
 

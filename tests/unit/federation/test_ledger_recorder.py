@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from support.direct import recorder
+from support.membership import Acts, public
 
 from aggregator.ports import State
+from federation import ledger_recorder
 from federation.ledger_recorder import LedgerRecorder
 from privacy.errors import NotVerifiedError, RefusedError
 from privacy.identity import Identity
@@ -32,13 +34,14 @@ from privacy.ledger.merkle import (
     verify_consistency,
     verify_inclusion,
 )
-from privacy.ledger.note import NOTE_BYTES_MAX, parse_note
+from privacy.ledger.note import parse_note
 from privacy.ledger.sqlite import SqliteLedger
 from privacy.ledger.store import append, entries_of
 from privacy.plan import receipt_of
 from privacy.randomness import system_bytes
 
 MEMBERS = ("bank", "east", "mill")
+NOTE_BYTES = 65_536
 HEAD = {"leaves": 3, "root": "cd" * 32, "signature": "ef" * 64}
 
 
@@ -480,20 +483,69 @@ def test_a_cosignature_that_does_not_hold_keeps_nothing(
 
 @pytest.mark.parametrize("name", ["m{}", "Versicherungsgesellschaft für {}", "银行{}" * 6])
 def test_of_more_members_than_a_note_can_hold_as_many_are_kept_as_it_holds(
-    kept: LedgerRecorder, name: str
+    kept: LedgerRecorder, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # as large as a note may be, hundreds of thousands of bytes, the same takes minutes
+    monkeypatch.setattr(ledger_recorder, "NOTE_BYTES_MAX", NOTE_BYTES)
+    monkeypatch.setattr(ledger_recorder, "SIGNATURES_MAX", 256)
     people = {name.replace("{}", str(i)): Identity.create(system_bytes) for i in range(300)}
     state = kept.state()
     kept.cosigned("run-1", state, signs(state, people))
     (note,) = (note for _, note in kept.store.checkpoints())
-    assert len(note) <= NOTE_BYTES_MAX
+    assert len(note) <= NOTE_BYTES
     count = len(parse_note(note).signatures)
-    assert count == 256 or len(note) > NOTE_BYTES_MAX - 700
+    assert count == 256 or len(note) > NOTE_BYTES - 700
     # who is there already may still sign anew, and nobody is pushed out
     kept.cosigned("run-1", state, signs(state, people, time_s=9))
     (again,) = (note for _, note in kept.store.checkpoints())
     assert len(parse_note(again).signatures) == count
     assert set(next(iter(kept_by(kept, people).values())).values()) == {9}
+
+
+def run_of(members: Mapping[str, str], launcher: str) -> dict[str, Any]:
+    return {
+        "run": "run-1",
+        "name": "small",
+        "task": "credit",
+        "members": dict(members),
+        "minimum": 2,
+        "group_size": 0,
+        "manifest": "01" * 32,
+        "document": "{}",
+        "signature": "02" * 64,
+        "launcher": launcher,
+        "protection": "masked",
+    }
+
+
+def test_a_run_goes_on_record_only_with_people_who_take_part_at_that_moment(
+    kept: LedgerRecorder,
+) -> None:
+    acts = Acts().begin().admit("amber", "bank", by=["olive"])
+    acts.admit("birch", "manufacturer", by=["olive", "amber"])
+    for entry in acts.entries:
+        append(kept.store, entry.kind, entry.body, time_ms=entry.time_ms)
+    good = {"amber": public("amber"), "birch": public("birch")}
+    for members, launcher, sentence in (
+        ({**good, "cedar": public("cedar")}, "amber", "cedar takes no part"),
+        ({**good, "birch": public("cedar")}, "amber", "birch takes no part"),
+        (good, "birch", "may launch none"),
+        (good, "cedar", "may launch none"),
+    ):
+        size = kept.store.size()
+        with pytest.raises(RefusedError, match=sentence):
+            kept.record("run.started", run_of(members, public(launcher)))
+        assert kept.store.size() == size
+    kept.record("run.started", run_of(good, public("amber")))
+    # what is on record already may be written again, whatever became of its people
+    size = kept.store.size()
+    kept.record("run.started", run_of(good, public("amber")))
+    assert kept.store.size() == size
+
+
+def test_a_ledger_without_a_federation_takes_any_run(kept: LedgerRecorder) -> None:
+    kept.record("run.started", run_of({"amber": public("amber")}, public("cedar")))
+    assert kept.unfinished == ["run-1"]
 
 
 def test_the_hashes_that_tests_change_are_those_of_the_tree() -> None:
