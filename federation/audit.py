@@ -162,6 +162,46 @@ def verify_file(path: Path, *, policy: Path | None = None, rules: str | None = N
     return Audit(found, 0, _findings(read_bundle(data), rules, None))
 
 
+def verify_files(paths: Sequence[Path], *, policy: Path | None, rules: str | None) -> Audit:
+    """Verify what several homes exported, as one: the coordinator's, and members' own ledgers.
+
+    Raises:
+        NotVerifiedError: It does not hold.
+        InputError: One cannot be read.
+    """
+    if len(paths) == 1:
+        return verify_file(paths[0], policy=policy, rules=rules)
+    bundle = merge_files(paths)
+    found = verify_bundle(bundle, policy=read_policy(policy))
+    return Audit(found, 0, _findings(bundle, rules, None))
+
+
+def merge_files(paths: Sequence[Path]) -> Bundle:
+    """Read several bundles as one.
+
+    Raises:
+        NotVerifiedError: One is none, or two copies of a ledger differ.
+        InputError: One cannot be read.
+    """
+    from federation.evidence import merged
+
+    return merged([read_bundle(_read(path)) for path in paths])
+
+
+def write_merged(paths: Sequence[Path], path: Path) -> Bundle:
+    """Write several bundles as one file, whole or not at all; return it.
+
+    Raises:
+        NotVerifiedError: One is none, or two copies of a ledger differ.
+        InputError: One cannot be read, or the file cannot be written.
+    """
+    bundle = merge_files(paths)
+    file = BytesIO()
+    write_bundle(bundle, file)
+    write_bytes(path, file.getvalue())
+    return bundle
+
+
 def verify_home(home: Home, *, policy: Path | None = None, rules: str | None = None) -> Audit:
     """Verify a home's ledgers where they are, against every state that its folders remember.
 

@@ -81,6 +81,9 @@ def home_evidence(home: Home) -> Evidence:
         _view(SqliteLedger(path), path.parent.parent.name)
         for path in sorted(home.root.glob(f"nodes/*/*/{LEDGER}"))
     ]
+    own = home.own_node / LEDGER
+    if own.exists():
+        nodes.append(_view(SqliteLedger(own), ""))
     if coordinator is None and not nodes:
         raise InputError(f"{home.root}: there is no ledger yet; launch a run first.")
     return Evidence(
@@ -158,6 +161,41 @@ def to_bundle(evidence: Evidence, identities: Mapping[str, Identity]) -> Bundle:
         policy="quorum none\n",
         logs=tuple(logs),
     )
+
+
+def merged(bundles: Sequence[Bundle]) -> Bundle:
+    """Return what several homes exported as one bundle; nothing of it is checked but this.
+
+    Of a ledger that is in several of them, the longest is taken. Policy and name are those of the
+    bundle that has the coordinator's ledger.
+
+    Raises:
+        InputError: There is nothing to put together, or two coordinators' ledgers.
+        NotVerifiedError: Two copies of a ledger differ in what both have.
+    """
+    logs: dict[str, Log] = {}
+    for log in (log for bundle in bundles for log in bundle.logs):
+        other = logs.setdefault(log.origin, log)
+        shorter, longer = sorted((log, other), key=lambda one: len(one.leaves))
+        if list(longer.leaves[: len(shorter.leaves)]) != list(shorter.leaves):
+            raise NotVerifiedError(
+                f"there are two histories of {log.origin}; ask {log.owner} which copy is changed"
+            )
+        logs[log.origin] = longer
+    first = [log for log in logs.values() if log.role == "coordinator"]
+    if len(first) > 1:
+        raise InputError("These bundles are of two coordinators; verify them one by one.")
+    whole = next(
+        (one for one in bundles if any(log.role == "coordinator" for log in one.logs)),
+        next(iter(bundles), None),
+    )
+    if whole is None:
+        raise InputError("There is no bundle to put together; give at least one.")
+    nodes = sorted(
+        (log for log in logs.values() if log.role != "coordinator"), key=lambda log: log.owner
+    )
+    made_ms = max(bundle.made_ms for bundle in bundles)
+    return replace(whole, made_ms=made_ms, logs=(*first, *nodes))
 
 
 def told_heads(leaves: Iterable[bytes]) -> dict[bytes, int]:
@@ -267,8 +305,11 @@ def _view(store: LedgerStore, dataset: str) -> LedgerView:
 
 def _identity(home: Home, view: LedgerView) -> Identity:
     place = Path(view.store.place)
-    path = home.coordinator if view.role == "coordinator" else place.with_name("identity.pem")
-    return Identity.load(path)
+    if view.role == "coordinator":
+        return Identity.load(home.coordinator)
+    if place.parent == home.own_node:
+        return Identity.load(home.participant / "identity.pem")
+    return Identity.load(place.with_name("identity.pem"))
 
 
 def _in_memory(log: Log) -> MemoryLedger:

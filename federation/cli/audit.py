@@ -17,9 +17,12 @@ app.command("witness")(witness.witness)
 
 @app.command()
 def verify(
-    bundle: Annotated[
-        Path | None,
-        typer.Argument(help="A bundle, or a proof of one entry; without it, this home's ledgers."),
+    bundles: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="A bundle, several that belong together, or a proof of one entry; without any, "
+            "this home's ledgers."
+        ),
     ] = None,
     policy: Annotated[
         Path | None,
@@ -35,18 +38,18 @@ def verify(
 
     Exit 0 if it holds what it claims, 1 if not, or if a rule that refuses is broken.
     """
-    from federation.audit import is_proof, verify_file, verify_home, verify_proof_file
+    from federation.audit import is_proof, verify_files, verify_home, verify_proof_file
     from federation.home import open_home
 
-    if bundle is not None and is_proof(bundle):
-        shown = verify_proof_file(bundle, policy=policy)
+    if bundles and is_proof(bundles[0]):
+        shown = verify_proof_file(bundles[0], policy=policy)
         if as_json:
             print_json(shown.to_json())
         else:
             print_rich(shown.sentence())
         return
-    if bundle is not None:
-        audit = verify_file(bundle, policy=policy, rules=rules)
+    if bundles:
+        audit = verify_files(bundles, policy=policy, rules=rules)
     else:
         audit = verify_home(open_home(), policy=policy, rules=rules)
     if as_json:
@@ -66,6 +69,25 @@ def export(
     from federation.home import open_home
 
     bundle = export_home(open_home(), out)
+    if as_json:
+        leaves = {log.origin: len(log.leaves) for log in bundle.logs}
+        print_json({"bundle": str(out), "made_ms": bundle.made_ms, "leaves": leaves})
+    else:
+        print_rich(export_sentence(bundle, out))
+
+
+@app.command()
+def merge(
+    out: Annotated[Path, typer.Argument(help="The file to write.")],
+    bundles: Annotated[
+        list[Path], typer.Argument(help="What the coordinator and members exported.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Put what several machines exported into one bundle, for whoever verifies one file."""
+    from federation.audit import export_sentence, write_merged
+
+    bundle = write_merged(bundles, out)
     if as_json:
         leaves = {log.origin: len(log.leaves) for log in bundle.logs}
         print_json({"bundle": str(out), "made_ms": bundle.made_ms, "leaves": leaves})
