@@ -1,4 +1,4 @@
-"""Make the Python code of `registry.proto`: `python federation/proto/generate.py [FOLDER]`.
+"""Make the Python code of every `.proto` beside this file: `python generate.py [FOLDER]`.
 
 The code must load under the pinned protobuf (6.33), whose major version grpcio-tools 1.82 left
 behind; so grpcio-tools is held at 1.81 (constraints.txt). tests/architecture/test_proto.py finds
@@ -9,21 +9,24 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SOURCE = "federation/proto/registry.proto"
-GENERATED = ("registry_pb2.py", "registry_pb2.pyi", "registry_pb2_grpc.py")
+SOURCES = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.proto")))
+GENERATED = tuple(
+    f"{source}{ending}" for source in SOURCES for ending in ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py")
+)
 
 
 def generate(folder: Path) -> None:
     """Write `GENERATED` below `folder`, in federation/proto.
 
     Raises:
-        RuntimeError: the compiler refuses the source.
+        RuntimeError: the compiler refuses a source.
     """
     from grpc_tools import protoc
 
     options = [f"--{kind}_out={folder}" for kind in ("python", "pyi", "grpc_python")]
-    if protoc.main(["protoc", f"--proto_path={ROOT}", *options, SOURCE]):
-        raise RuntimeError(f"{SOURCE} cannot be compiled")
+    sources = [f"federation/proto/{source}.proto" for source in SOURCES]
+    if protoc.main(["protoc", f"--proto_path={ROOT}", *options, *sources]):
+        raise RuntimeError(f"{', '.join(sources)} cannot be compiled")
 
 
 if __name__ == "__main__":

@@ -29,14 +29,27 @@ class Method(Enum):
     COSIGN = "Cosign"
     BUDGETS = "Budgets"
     BUNDLE = "Bundle"
+    # federation/proto/members.proto
+    ME = "Me"
+    MEMBERSHIP = "Membership"
+    ACT = "Act"
+    RENEW = "Renew"
+    # federation/proto/runs.proto
+    LAUNCH = "Launch"
+    RUNS = "Runs"
+    WATCH = "Watch"
+    STOP = "Stop"
+    RESUME = "Resume"
+    REPORT = "Report"
 
 
 class Scope(Enum):
-    """Of which ledgers.
+    """Of which ledgers, or of which runs.
 
     Attributes:
         ALL: Of every one.
-        OWN: Of the coordinator's, which is about all, and of the caller's own.
+        OWN: Of the coordinator's, which is about all, and of the caller's own; of runs, those that
+            the caller launched or is a member of, and to end or report one, those it launched.
         NONE: The call is refused.
     """
 
@@ -59,6 +72,19 @@ _MEMBER = _row(
     CONSISTENCY=Scope.ALL,
     COSIGN=Scope.ALL,
     BUDGETS=Scope.OWN,
+    ME=Scope.ALL,
+    MEMBERSHIP=Scope.ALL,
+    ACT=Scope.ALL,
+    RENEW=Scope.OWN,
+    RUNS=Scope.OWN,
+    WATCH=Scope.OWN,
+)
+# Who lends or insures asks for models; who has the machines agrees or not.
+_LAUNCHER = _row(
+    LAUNCH=Scope.OWN,
+    STOP=Scope.OWN,
+    RESUME=Scope.OWN,
+    REPORT=Scope.OWN,
 )
 TABLE: Final[Mapping[Role, Mapping[Method, Scope]]] = MappingProxyType(
     {
@@ -69,10 +95,18 @@ TABLE: Final[Mapping[Role, Mapping[Method, Scope]]] = MappingProxyType(
             ENTRIES=Scope.OWN,
             INCLUSION=Scope.ALL,
             CONSISTENCY=Scope.ALL,
+            ME=Scope.ALL,
+            MEMBERSHIP=Scope.ALL,
+            ACT=Scope.ALL,
+            RENEW=Scope.OWN,
+            RUNS=Scope.ALL,
+            WATCH=Scope.ALL,
+            STOP=Scope.ALL,
+            RESUME=Scope.ALL,
         ),
         Role.MANUFACTURER: _MEMBER,
-        Role.INSURER: _MEMBER,
-        Role.BANK: _MEMBER,
+        Role.INSURER: MappingProxyType({**_MEMBER, **_LAUNCHER}),
+        Role.BANK: MappingProxyType({**_MEMBER, **_LAUNCHER}),
         # It reads everything and changes nothing; a cosignature adds a line below a checkpoint.
         Role.REGULATOR: _row(
             LEDGERS=Scope.ALL,
@@ -83,6 +117,11 @@ TABLE: Final[Mapping[Role, Mapping[Method, Scope]]] = MappingProxyType(
             COSIGN=Scope.ALL,
             BUDGETS=Scope.ALL,
             BUNDLE=Scope.ALL,
+            ME=Scope.ALL,
+            MEMBERSHIP=Scope.ALL,
+            RENEW=Scope.OWN,
+            RUNS=Scope.ALL,
+            WATCH=Scope.ALL,
         ),
     }
 )

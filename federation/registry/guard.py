@@ -13,10 +13,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final, Never, TypeAlias, TypeVar, cast
 
 import grpc
+from cryptography import x509
 
+from federation.certificates import certificate_digest
 from federation.registry.access import Method, Scope, scope_of
 from federation.registry.peer import Peer, peer_of
 from federation.registry.rate import COSTS, Buckets
@@ -28,7 +31,35 @@ STREAM_DEADLINE_S: Final = 600.0
 STREAMS_MAX: Final = 2
 _CLOCK_S: Final = 1.0  # a deadline is counted from when the call was sent
 _TLS: Final = b"TLSv1.3"
-_PREFIX: Final = "/tacit.registry.v1.Registry/"
+_SERVICES: Final[Mapping[str, frozenset[Method]]] = MappingProxyType(
+    {
+        "/tacit.registry.v1.Registry/": frozenset(
+            {
+                Method.LEDGERS,
+                Method.CHECKPOINT,
+                Method.ENTRIES,
+                Method.INCLUSION,
+                Method.CONSISTENCY,
+                Method.COSIGN,
+                Method.BUDGETS,
+                Method.BUNDLE,
+            }
+        ),
+        "/tacit.members.v1.Members/": frozenset(
+            {Method.ME, Method.MEMBERSHIP, Method.ACT, Method.RENEW}
+        ),
+        "/tacit.runs.v1.Runs/": frozenset(
+            {
+                Method.LAUNCH,
+                Method.RUNS,
+                Method.WATCH,
+                Method.STOP,
+                Method.RESUME,
+                Method.REPORT,
+            }
+        ),
+    }
+)
 _LOG = logging.getLogger(__name__)
 
 _Request = TypeVar("_Request")
@@ -41,6 +72,17 @@ def auth_of(context: _Context) -> Mapping[str, Iterable[bytes]]:
     """Return what gRPC knows of the connection."""
     # the stubs say one value of each; there are several
     return cast("Mapping[str, Iterable[bytes]]", context.auth_context())
+
+
+def certificate_of(auth: Mapping[str, Iterable[bytes]]) -> str:
+    """Return the SHA-256 of the caller's certificate (DER), hexadecimal; empty where none is told.
+
+    Args:
+        auth: gRPC's, of a connection whose client certificate it verified.
+    """
+    for pem in auth.get("x509_pem_cert", ()):
+        return certificate_digest(x509.load_pem_x509_certificate(bytes(pem)))
+    return ""
 
 
 @dataclass(slots=True)
@@ -74,8 +116,15 @@ class Streams:
 class Guard(grpc.ServerInterceptor):
     """See the module."""
 
-    def __init__(self, buckets: Buckets, streams: Streams | None = None) -> None:
+    def __init__(
+        self,
+        buckets: Buckets,
+        streams: Streams | None = None,
+        *,
+        revoked: Callable[[Peer, str], bool] = lambda _, __: False,
+    ) -> None:
         self._buckets = buckets
+        self._revoked = revoked
         self._streams = streams or Streams()
         self._mutex = threading.Lock()
         self._greeted: set[tuple[str, str]] = set()
@@ -141,6 +190,11 @@ class Guard(grpc.ServerInterceptor):
             peer = peer_of(auth)
         except ProtocolError as error:
             raise CallRefusedError(grpc.StatusCode.UNAUTHENTICATED, str(error)) from None
+        if self._revoked(peer, certificate_of(auth)):
+            raise CallRefusedError(
+                grpc.StatusCode.UNAUTHENTICATED,
+                f"{peer.name} is no member of this federation any more; ask its operator",
+            )
         self._greet(peer, auth)
         cost = 1.0 if method is None else COSTS.get(method, 1.0)
         if not self._buckets.take(peer.uri, cost):
@@ -178,10 +232,9 @@ class Guard(grpc.ServerInterceptor):
 
 
 def _method(path: str) -> Method | None:
-    try:
-        return Method(path.removeprefix(_PREFIX)) if path.startswith(_PREFIX) else None
-    except ValueError:
-        return None
+    service, slash, name = path.rpartition("/")
+    known = _SERVICES.get(service + slash, frozenset())
+    return next((method for method in known if method.value == name), None)
 
 
 def _nothing(request: object, context: _Context) -> Never:

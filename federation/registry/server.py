@@ -1,7 +1,7 @@
 """The registry's server: mTLS or nothing, and a limit on all that a caller can use up."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from federation.proto.registry_pb2_grpc import add_RegistryServicer_to_server
 from federation.registry.address import split_address
 from federation.registry.credentials import Credentials
 from federation.registry.guard import Guard
+from federation.registry.peer import Peer
 from federation.registry.rate import Buckets, Rate
 from federation.registry.service import RegistryService
 from privacy.errors import InputError
@@ -22,7 +23,7 @@ REPLY_BYTES_MAX: Final = 2 << 20
 HANDSHAKE_MS: Final = 3000
 THREADS: Final = 32
 _MINUTE_MS: Final = 60_000
-_OPTIONS: Final = (
+OPTIONS: Final = (
     ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
     ("grpc.max_send_message_length", REPLY_BYTES_MAX),
     ("grpc.max_metadata_size", 8 << 10),
@@ -45,6 +46,11 @@ _OPTIONS: Final = (
 )
 
 
+def _nobody(peer: Peer, certificate: str) -> bool:
+    del peer, certificate
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Listening:
     """A server that answers.
@@ -60,7 +66,13 @@ class Listening:
 
 @contextmanager
 def listening(
-    service: RegistryService, address: str, credentials: Credentials, *, rate: Rate | None = None
+    service: RegistryService,
+    address: str,
+    credentials: Credentials,
+    *,
+    rate: Rate | None = None,
+    beside: Sequence[Callable[[grpc.Server], None]] = (),
+    revoked: Callable[[Peer, str], bool] = _nobody,
 ) -> Iterator[Listening]:
     """Answer at `address` until the block is left; calls under way have five seconds then.
 
@@ -70,19 +82,24 @@ def listening(
         credentials: Of the server. Its certificate names the host; only certificates that the same
             root issued may call.
         rate: Of each caller.
+        beside: Each adds one more service to the server; the same guard stands before it.
+        revoked: Whether a caller, with the SHA-256 of its certificate in hexadecimal, takes part no
+            more; asked with each call.
 
     Raises:
         InputError: the address is none, or is taken.
     """
     host, port = split_address(address)
-    guard = Guard(Buckets(rate or Rate(), time.monotonic))
+    guard = Guard(Buckets(rate or Rate(), time.monotonic), revoked=revoked)
     server = grpc.server(
         ThreadPoolExecutor(THREADS, thread_name_prefix="registry"),
         interceptors=[guard],
-        options=_OPTIONS,
+        options=OPTIONS,
         maximum_concurrent_rpcs=2 * THREADS,
     )
     add_RegistryServicer_to_server(service, server)
+    for add in beside:
+        add(server)
     try:
         taken = server.add_secure_port(
             f"{host}:{port}",

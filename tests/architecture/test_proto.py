@@ -1,13 +1,13 @@
 """The committed code of the wire is what its definition makes, and loads under what is pinned."""
 
+import importlib
 import re
 from pathlib import Path
 
 import google.protobuf
 import pytest
 
-from federation.proto import registry_pb2
-from federation.proto.generate import GENERATED, ROOT, generate
+from federation.proto.generate import GENERATED, ROOT, SOURCES, generate
 
 PROTO = ROOT / "federation" / "proto"
 
@@ -31,8 +31,9 @@ def test_nothing_else_is_generated(made: Path) -> None:
     assert sorted(path.name for path in PROTO.glob("*_pb2*")) == sorted(GENERATED)
 
 
-def test_the_code_is_not_newer_than_the_protobuf_that_is_pinned() -> None:
-    text = (PROTO / "registry_pb2.py").read_text()
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_code_is_not_newer_than_the_protobuf_that_is_pinned(source: str) -> None:
+    text = (PROTO / f"{source}_pb2.py").read_text()
     found = re.search(r"Protobuf Python Version: ([0-9.]+)", text)
     assert found is not None
     made_for = tuple(int(part) for part in found[1].split("."))
@@ -41,6 +42,17 @@ def test_the_code_is_not_newer_than_the_protobuf_that_is_pinned() -> None:
     assert made_for[0] == here[0]
 
 
-def test_every_call_has_a_request_of_its_own() -> None:
-    methods = registry_pb2.DESCRIPTOR.services_by_name["Registry"].methods
-    assert [one.input_type.name for one in methods] == [f"{one.name}Request" for one in methods]
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_call_has_a_request_of_its_own(source: str) -> None:
+    services = importlib.import_module(f"federation.proto.{source}_pb2").DESCRIPTOR
+    (service,) = services.services_by_name.values()
+    assert service.methods
+    assert [one.input_type.name for one in service.methods] == [
+        f"{one.name}Request" for one in service.methods
+    ]
+
+
+def test_there_are_the_services_that_are_known() -> None:
+    assert (
+        {"door", "members", "registry"} <= set(SOURCES) <= {"door", "members", "registry", "runs"}
+    )

@@ -1,5 +1,6 @@
 """Who may what at the registry: every cell, who is calling, and how often."""
 
+import importlib
 import threading
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -12,12 +13,11 @@ from cryptography import x509
 from support.certificates import CLIENT, Authority, save
 
 from federation.evidence import LedgerView
-from federation.proto import registry_pb2
 from federation.registry import access
 from federation.registry.access import MEMBERS, TABLE, Method, Role, Scope, may_see, scope_of
 from federation.registry.address import split_address
 from federation.registry.credentials import Credentials, load_credentials
-from federation.registry.guard import Guard, Streams
+from federation.registry.guard import Guard, Streams, _method
 from federation.registry.peer import Peer, peer_of
 from federation.registry.rate import Buckets, Rate
 from federation.registry.registered import registered_witnesses
@@ -36,23 +36,60 @@ CELLS = {
     "bank":         (ALL, ALL, OWN, ALL, ALL, ALL, OWN, NONE),
     "regulator":    (ALL, ALL, ALL, ALL, ALL, ALL, ALL, ALL),
 }  # fmt: skip
+MEMBERSHIP_CELLS = {
+    #                ME   MEMB ACT  RENEW
+    "operator":     (ALL, ALL, ALL, OWN),
+    "manufacturer": (ALL, ALL, ALL, OWN),
+    "insurer":      (ALL, ALL, ALL, OWN),
+    "bank":         (ALL, ALL, ALL, OWN),
+    "regulator":    (ALL, ALL, NONE, OWN),
+}  # fmt: skip
+RUN_CELLS = {
+    #                LAUN  RUNS WATC STOP  RESU  REPO
+    "operator":     (NONE, ALL, ALL, ALL, ALL, NONE),
+    "manufacturer": (NONE, OWN, OWN, NONE, NONE, NONE),
+    "insurer":      (OWN, OWN, OWN, OWN, OWN, OWN),
+    "bank":         (OWN, OWN, OWN, OWN, OWN, OWN),
+    "regulator":    (NONE, ALL, ALL, NONE, NONE, NONE),
+}  # fmt: skip
 METHODS = (
     *("Ledgers", "Checkpoint", "Entries", "Inclusion"),
     *("Consistency", "Cosign", "Budgets", "Bundle"),
 )
+MEMBERSHIP_METHODS = ("Me", "Membership", "Act", "Renew")
+RUN_METHODS = ("Launch", "Runs", "Watch", "Stop", "Resume", "Report")
+ALL_METHODS = (*METHODS, *MEMBERSHIP_METHODS, *RUN_METHODS)
+SERVICES = {"registry": METHODS, "members": MEMBERSHIP_METHODS, "runs": RUN_METHODS}
 
 
-@pytest.mark.parametrize(("role", "place"), list(product(CELLS, range(len(METHODS)))))
+@pytest.mark.parametrize(("role", "place"), list(product(CELLS, range(len(ALL_METHODS)))))
 def test_every_cell(role: str, place: int) -> None:
-    assert scope_of(Role(role), Method(METHODS[place])) is CELLS[role][place]
+    row = (*CELLS[role], *MEMBERSHIP_CELLS[role], *RUN_CELLS[role])
+    assert scope_of(Role(role), Method(ALL_METHODS[place])) is row[place]
 
 
 def test_the_table_is_whole() -> None:
     assert {role.value for role in Role} == set(CELLS)
-    assert tuple(method.value for method in Method) == METHODS
-    on_the_wire = registry_pb2.DESCRIPTOR.services_by_name["Registry"].methods_by_name
-    assert set(on_the_wire) == set(METHODS)
+    assert set(CELLS) == set(MEMBERSHIP_CELLS) == set(RUN_CELLS)
+    assert tuple(method.value for method in Method) == ALL_METHODS
     assert set(Role) - {Role.OPERATOR, Role.REGULATOR} == MEMBERS
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_wire_has_the_tables_calls_and_no_others(service: str) -> None:
+    code = importlib.import_module(f"federation.proto.{service}_pb2")
+    (found,) = code.DESCRIPTOR.services_by_name.values()
+    assert set(found.methods_by_name) == set(SERVICES[service])
+    for name in found.methods_by_name:
+        assert _method(f"/{found.full_name}/{name}") is Method(name)
+        assert _method(f"/tacit.other.v1.Other/{name}") is None
+
+
+def test_a_call_belongs_to_its_own_service() -> None:
+    for service, names in SERVICES.items():
+        path = f"/tacit.{service}.v1.{service.capitalize()}/"
+        for name in ALL_METHODS:
+            assert (_method(path + name) is not None) is (name in names)
 
 
 def test_what_the_table_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

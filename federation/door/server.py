@@ -1,0 +1,79 @@
+"""The door's server: TLS 1.3, the server's certificate alone, and little that a caller can use."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Final
+
+import grpc
+
+from federation.authority import Addresses
+from federation.door.service import DoorService
+from federation.enrolment import Enrolment
+from federation.proto.door_pb2_grpc import add_DoorServicer_to_server
+from federation.registry.address import split_address
+from federation.registry.credentials import Credentials
+from federation.registry.rate import Buckets, Rate
+from federation.registry.server import OPTIONS, Listening
+from privacy.errors import InputError
+
+MESSAGE_BYTES_MAX: Final = 16 << 10
+THREADS: Final = 8
+RATE: Final = Rate(per_second=5.0, burst=100.0)
+"""Of each address: twenty askers at once, and as many who wait for approval."""
+_SMALLER: Final = {
+    "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
+    "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
+    "grpc.max_concurrent_streams": 8,
+    "grpc.max_connection_idle_ms": 60_000,
+    "grpc.max_connection_age_ms": 600_000,
+    "grpc.max_connection_age_grace_ms": 60_000,
+}
+
+
+@contextmanager
+def door_open(
+    enrolment: Enrolment,
+    address: str,
+    credentials: Credentials,
+    *,
+    addresses: Addresses,
+    now_ms: Callable[[], int],
+    rate: Rate = RATE,
+) -> Iterator[Listening]:
+    """Answer at `address` until the block is left; calls under way have five seconds then.
+
+    Args:
+        enrolment: What decides.
+        address: host:port; port 0 takes a free one.
+        credentials: Of the server.
+        addresses: Told to whom was let in.
+        now_ms: Milliseconds since 1970 UTC.
+        rate: Of each address that calls.
+
+    Raises:
+        InputError: the address is none, or is taken.
+    """
+    host, port = split_address(address)
+    service = DoorService(enrolment, addresses, Buckets(rate, time.monotonic), now_ms=now_ms)
+    server = grpc.server(
+        ThreadPoolExecutor(THREADS, thread_name_prefix="door"),
+        options=tuple((name, _SMALLER.get(name, value)) for name, value in OPTIONS),
+        maximum_concurrent_rpcs=2 * THREADS,
+    )
+    add_DoorServicer_to_server(service, server)
+    try:
+        taken = server.add_secure_port(
+            f"{host}:{port}",
+            grpc.ssl_server_credentials([(credentials.key, credentials.certificate)]),
+        )
+    except RuntimeError:
+        taken = 0
+    if not taken:
+        raise InputError(f"cannot listen at {address}; choose a free port of this machine")
+    server.start()
+    try:
+        yield Listening(f"{host}:{taken}", server)
+    finally:
+        server.stop(grace=5).wait()
