@@ -16,6 +16,7 @@ from federation import ledger_recorder
 from federation.ledger_recorder import LedgerRecorder
 from privacy.errors import NotVerifiedError, RefusedError
 from privacy.identity import Identity
+from privacy.ledger.beginning import begin_ledger
 from privacy.ledger.checkpoint import (
     Checkpoint,
     cosign,
@@ -518,13 +519,14 @@ def run_of(members: Mapping[str, str], launcher: str) -> dict[str, Any]:
     }
 
 
-def test_a_run_goes_on_record_only_with_people_who_take_part_at_that_moment(
-    kept: LedgerRecorder,
-) -> None:
+def test_a_run_goes_on_record_only_with_people_who_take_part_at_that_moment() -> None:
     acts = Acts().begin().admit("amber", "bank", by=["olive"])
     acts.admit("birch", "manufacturer", by=["olive", "amber"])
+    identity, store = Identity.create(system_bytes), MemoryLedger()
+    begin_ledger(store, identity, owner="coordinator", role="coordinator", time_ms=0)
     for entry in acts.entries:
-        append(kept.store, entry.kind, entry.body, time_ms=entry.time_ms)
+        append(store, entry.kind, entry.body, time_ms=entry.time_ms)
+    kept = recorder(store, identity)
     good = {"amber": public("amber"), "birch": public("birch")}
     for members, launcher, sentence in (
         ({**good, "cedar": public("cedar")}, "amber", "cedar takes no part"),
