@@ -1,0 +1,342 @@
+"""What of Flower's app is answered to the network: the table below, and nothing else.
+
+Two calls carry whole messages, so that an exchange costs a node two HTTP requests: each takes
+several of Flower's own Fleet requests, one a frame, and gives them to Flower's own handlers behind
+Flower's own authentication of nodes.
+
+    TAKE    a heartbeat and a PullMessagesRequest -> its response, then a PullObjectResponse for
+            each object of the message, children first. It is held until there is a message.
+    ANSWER  a PushMessagesRequest, then a PushObjectRequest for each object -> its response.
+
+Who calls is twice the same: the client certificate of the connection, and the node key that
+signs each request.
+
+Relied on in flwr 1.41: `authenticate_node`, the Fleet handlers, and how errors become statuses;
+tests/contract/test_flower.py names what of each.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+from base64 import b64decode
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, Final, TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from fastapi import FastAPI, HTTPException
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    DeactivateNodeRequest,
+    PullMessagesRequest,
+    PushMessagesRequest,
+)
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.message_pb2 import PullObjectRequest, PushObjectRequest
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
+from flwr.supercore.error import FlowerError
+from flwr.supercore.error.catalog import API_ERROR_MAP
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
+from flwr.superlink.routers.fleet.node_auth import authenticate_node
+from flwr.superlink.servicer.fleet import fleet_handlers
+from google.protobuf.message import DecodeError
+from starlette.requests import Request
+
+from federation.engine.fleet import Fleet, Seat
+from federation.engine.fleet_reply import IncomingReply, Unanswered, same_node
+from federation.engine.frames import ANSWER, FRAME_BYTES_MAX, PROCESS, TAKE, Frames, framed
+
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+Wire = TypeVar("Wire")
+
+PEER: Final = "tacit.peer"
+PROCESS_HEADER: Final = PROCESS.encode("ascii")
+HOLD_S: Final = 10.0
+STUCK_S: Final = 60.0
+SHORT_BYTES_MAX: Final = 1 << 20
+SEND_BYTES: Final = 1 << 20
+ANSWER_BYTES_MAX: Final = 2 << 30
+
+
+class Call(Enum):
+    """How a request from the network is treated."""
+
+    OPEN = "passed on as it is"
+    START = "passed on; the node begins anew"
+    LEAVE = "passed on; the node is away from here"
+    TAKE = "a message, when there is one"
+    ANSWER = "a message's answer"
+
+
+CALLS: Final[Mapping[tuple[str, str], Call]] = {
+    ("GET", "/health"): Call.OPEN,
+    ("POST", "/v1/fleet/activate-node"): Call.START,
+    ("POST", "/v1/fleet/deactivate-node"): Call.LEAVE,
+    ("POST", TAKE): Call.TAKE,
+    ("POST", ANSWER): Call.ANSWER,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is at the other end of a connection, as its certificate says.
+
+    Attributes:
+        key: The certificate's key, as Flower writes node keys.
+        until: When the certificate expires.
+    """
+
+    key: bytes
+    until: datetime
+
+    @classmethod
+    def of(cls, certificate: bytes) -> "Caller | None":
+        """Read a certificate in DER that the handshake verified."""
+        read = x509.load_der_x509_certificate(certificate)
+        key = read.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            return None
+        return cls(public_key_to_bytes(key), read.not_valid_after_utc)
+
+
+class FleetFilter:
+    """The ASGI app that stands in front of Flower's."""
+
+    def __init__(self, app: FastAPI, fleet: Fleet, *, hold_s: float = HOLD_S) -> None:
+        self._app = app
+        self._fleet = fleet
+        self._hold_s = hold_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one connection, as ASGI has it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            raise RuntimeError(f"{scope['type']} is not spoken here")
+        self._fleet.count(requests=1)
+        try:
+            await self._treat(scope, receive, send)
+        except Unanswered as answer:
+            await _say(send, answer.status, str(answer))
+        except HTTPException as fault:
+            await _say(send, fault.status_code, str(fault.detail))
+        except (DecodeError, ValueError) as fault:
+            await _say(send, 400, str(fault))
+        except FlowerError as fault:
+            known = API_ERROR_MAP.get(fault.code)
+            status = known.http_status_code if known is not None else 500
+            await _say(send, status, known.public_message if known is not None else "")
+        except (ConnectionError, TimeoutError):
+            pass  # its end is gone; it asks again
+        except Exception:
+            logging.getLogger("tacit.fleet").exception("a node's request failed")
+            await _say(send, 500, "the coordinator failed inside; its log says where")
+
+    async def _treat(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = CALLS.get((scope["method"], scope["path"]))
+        if call is None:
+            raise Unanswered(403, "this is not answered here")
+        if call is Call.OPEN:
+            await self._app(scope, receive, send)
+            return
+        if self._fleet.closed:
+            raise Unanswered(503, "the coordinator is ending")
+        seat = self._seat(scope)
+        if call is Call.TAKE:
+            await self._take(seat, scope, receive, send)
+        elif call is Call.ANSWER:
+            with self._fleet.held(seat):
+                await self._answer(seat, scope, receive, send)
+        else:
+            body = await _short(receive)
+            await self._told(call, seat, scope, body)
+            await self._app(scope, _again(body), send)
+
+    def _seat(self, scope: Scope) -> Seat:
+        caller = scope.get("state", {}).get(PEER)
+        if not isinstance(caller, Caller) or caller.until < datetime.now(UTC):
+            raise Unanswered(401, "the connection has no certificate that is valid")
+        if b64decode(_header(scope, _KEY_HEADER)) != caller.key:
+            raise Unanswered(401, "the node key is not the certificate's")
+        seat = self._fleet.seat_of(caller.key)
+        if seat is None:
+            raise Unanswered(401, "this is no member's key")
+        return seat
+
+    async def _told(self, call: Call, seat: Seat, scope: Scope, body: bytes) -> None:
+        if call is Call.START:
+            await self._authentic(scope, ActivateNodeRequest.FromString(body))
+            self._fleet.started(seat, _header(scope, PROCESS_HEADER))
+        else:
+            await self._authentic(scope, DeactivateNodeRequest.FromString(body))
+            self._fleet.left(seat)
+
+    async def _take(self, seat: Seat, scope: Scope, receive: Receive, send: Send) -> None:
+        beat, pull = _frames_of(await _short(receive), 2)
+        heartbeat = SendNodeHeartbeatRequest.FromString(beat)
+        request = PullMessagesRequest.FromString(pull)
+        await self._authentic(scope, request)
+        same_node(heartbeat.node, seat)
+        if _header(scope, PROCESS_HEADER) != seat.process:
+            if self._fleet.reachable(seat.name):
+                raise Unanswered(409, "another process is this member's node")
+            raise Unanswered(401, "this node did not begin")
+        fleet_handlers.send_node_heartbeat(heartbeat, self._fleet.state)
+        self._fleet.saw(seat)
+        # a node that receives a long message says nothing else meanwhile, and is there
+        with self._fleet.held(seat):
+            await self._hand_out(seat, request, receive, send)
+
+    async def _hand_out(
+        self, seat: Seat, request: PullMessagesRequest, receive: Receive, send: Send
+    ) -> None:
+        response = await self._held(seat, request, receive)
+        pieces = [framed(response)]
+        await send(_START)
+        for message, tree in zip(
+            response.messages_list, response.message_object_trees, strict=True
+        ):
+            ids = dict.fromkeys(each.object_id for each in iterate_object_tree(tree))
+            for object_id in ids:
+                wanted = PullObjectRequest(
+                    node=request.node, run_id=message.metadata.run_id, object_id=object_id
+                )
+                pieces.append(framed(fleet_handlers.pull_object(wanted, self._fleet.state)))
+                if sum(map(len, pieces)) > SEND_BYTES:
+                    await self._give(send, pieces)
+        await self._give(send, pieces)
+        await send({"type": "http.response.body", "body": b""})
+        self._fleet.count(messages_out=len(response.messages_list))
+
+    async def _give(self, send: Send, pieces: list[bytes]) -> None:
+        body = b"".join(pieces)
+        pieces.clear()
+        self._fleet.count(bytes_out=len(body))
+        async with asyncio.timeout(STUCK_S):
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def _held(self, seat: Seat, request: PullMessagesRequest, receive: Receive) -> Any:  # noqa: ANN401 - Flower's response
+        loop = asyncio.get_running_loop()
+        generation, end = seat.generation, loop.time() + self._hold_s
+        gone = asyncio.ensure_future(receive())
+        try:
+            while True:
+                seat.wake.clear()
+                if gone.done() or seat.generation != generation:
+                    # whoever asks has ended; a message given to it would be lost
+                    ending = self._fleet.closed
+                    raise Unanswered(503 if ending else 409, "this node has begun anew, or ended")
+                response = await asyncio.to_thread(self._fleet.pull, seat, request)
+                left = end - loop.time()
+                if response.messages_list or left <= 0:
+                    return response
+                waking = asyncio.ensure_future(seat.wake.wait())
+                await asyncio.wait(
+                    {gone, waking}, timeout=left, return_when=asyncio.FIRST_COMPLETED
+                )
+                waking.cancel()
+        finally:
+            gone.cancel()
+
+    async def _answer(self, seat: Seat, scope: Scope, receive: Receive, send: Send) -> None:
+        frames, size = Frames(), 0
+        reply: IncomingReply | None = None
+        async for piece in _body(receive):
+            size += len(piece)
+            if size > ANSWER_BYTES_MAX:
+                raise Unanswered(413, "an answer is too long")
+            for frame in frames.feed(piece):
+                if reply is None:
+                    push = PushMessagesRequest.FromString(frame)
+                    await self._authentic(scope, push)
+                    reply = await asyncio.to_thread(IncomingReply.begun, self._fleet, seat, push)
+                else:
+                    await asyncio.to_thread(reply.put, PushObjectRequest.FromString(frame))
+        frames.close()
+        if reply is None:
+            raise Unanswered(400, "an answer has no message")
+        self._fleet.saw(seat)
+        self._fleet.count(messages_in=1, bytes_in=size)
+        await asyncio.to_thread(reply.end)
+        await send(_START)
+        await send({"type": "http.response.body", "body": framed(reply.response)})
+
+    async def _authentic(self, scope: Scope, message: Any) -> None:  # noqa: ANN401 - Flower's request
+        request = Request({**scope, "app": self._app, "state": {"protobuf_request": message}})
+        await asyncio.to_thread(authenticate_node, request)
+
+
+_KEY_HEADER: Final = FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode("ascii")
+_START: Final[Event] = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", PROTOBUF_MEDIA_TYPE.encode("ascii"))],
+}
+
+
+def _header(scope: Scope, name: bytes) -> bytes:
+    return next((bytes(value) for key, value in scope["headers"] if key == name), b"")
+
+
+def _frames_of(body: bytes, count: int) -> list[bytes]:
+    frames = Frames(frame_bytes_max=min(SHORT_BYTES_MAX, FRAME_BYTES_MAX))
+    found = list(frames.feed(body))
+    frames.close()
+    if len(found) != count:
+        raise Unanswered(400, f"this call has {count} parts")
+    return found
+
+
+async def _body(receive: Receive) -> AsyncIterator[bytes]:
+    more = True
+    while more:
+        async with asyncio.timeout(STUCK_S):
+            event = await receive()
+        if event["type"] == "http.disconnect":
+            raise ConnectionError
+        yield event.get("body", b"")
+        more = event.get("more_body", False)
+
+
+async def _short(receive: Receive) -> bytes:
+    body = bytearray()
+    async for piece in _body(receive):
+        body += piece
+        if len(body) > SHORT_BYTES_MAX:
+            raise Unanswered(413, "this call is too long")
+    return bytes(body)
+
+
+def _again(body: bytes) -> Receive:
+    events = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Event:
+        if events:
+            return events.pop()
+        await asyncio.Event().wait()
+        raise RuntimeError
+
+    return receive
+
+
+async def _say(send: Send, status: int, detail: str) -> None:
+    # it can be too late for an answer: then the connection alone ends
+    with contextlib.suppress(RuntimeError):
+        await send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [(b"content-type", b"application/json")],
+            }
+        )
+        await send({"type": "http.response.body", "body": json.dumps({"detail": detail}).encode()})
