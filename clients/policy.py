@@ -1,11 +1,17 @@
-"""What a node agrees to. Its numbers are the node's own; no coordinator can lower them."""
+"""What a node agrees to. Its numbers are the node's own; no coordinator can lower them.
 
-from typing import Annotated
+Every key has a default, and the defaults are what a careful node would choose that shipped run
+configs still fit: docs/node-policy.md tells each of them.
+"""
 
-from pydantic import Field, model_validator
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
 
-from clients.contract import DataContract
+from pydantic import BeforeValidator, Field, model_validator
+
+from clients.contract import DataClass, DataContract
 from clients.frozen import Frozen
+from clients.hours import Hours
 from clients.spec import Task
 from privacy.accounting.rdp import best_order, capacity
 from privacy.budget_record import BudgetTerms
@@ -17,6 +23,11 @@ from privacy.secure_sum.graph import require_holding
 HIGHEST_FLOOR = 3
 ANY = "*"
 _UNCAPPED_ORDER = 8
+STRENGTH: Final[tuple[Protection, ...]] = ("clear", "ckks", "masked", "sealed")
+"""Ways to protect a sum, each hiding more than the one before."""
+CLASSES: Final[tuple[DataClass, ...]] = ("L1", "L2", "L3", "L4")
+Decision = Literal["automatic", "by_hand"]
+Launching = Literal["bank", "insurer"]
 
 
 class BudgetPolicy(Frozen):
@@ -55,6 +66,92 @@ class BudgetPolicy(Frozen):
         return self
 
 
+class Initiators(Frozen):
+    """Who may start runs here, of those that the federation lets start any.
+
+    Attributes:
+        roles: Of these roles; empty: nobody.
+        names: Only these; empty: everybody of those roles.
+    """
+
+    roles: tuple[Launching, ...] = ("bank", "insurer")
+    names: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+
+
+class MinimumProtection(Frozen):
+    """The least that a sum must hide, by the highest class of the contract's columns.
+
+    Attributes:
+        L1: For contracts whose columns are all of class L1; left out: `clear` will do.
+        L2: For contracts up to class L2; left out: what `sums` names will do.
+        L3: The same up to L3.
+        L4: The same up to L4.
+        noise_from: Runs about data of this class or above must add noise; none: no run must.
+    """
+
+    L1: Protection | None = None
+    L2: Protection | None = None
+    L3: Protection | None = None
+    L4: Protection | None = None
+    noise_from: DataClass | None = None
+
+    def of(self, data_class: DataClass) -> Protection | None:
+        """The floor of a class: its own, or one that a lower class has, whichever hides more."""
+        floors: list[Protection] = []
+        for name in CLASSES[: CLASSES.index(data_class) + 1]:
+            floor: Protection | None = getattr(self, name)
+            if floor is not None:
+                floors.append(floor)
+        return max(floors, key=STRENGTH.index) if floors else None
+
+
+class Resources(Frozen):
+    """What runs may take of this machine; while there is less, a run waits before it begins.
+
+    Attributes:
+        threads: Threads of training; none: as many as torch takes by itself.
+        memory_mib: MiB of memory that must be free when a run begins.
+        disk_free_mib: MiB that must be free on the node's disk when a run begins.
+        runs: Most runs at once; 0: none at all.
+    """
+
+    threads: Annotated[int, Field(ge=1, le=4096)] | None = None
+    memory_mib: Annotated[int, Field(ge=0)] = 256
+    disk_free_mib: Annotated[int, Field(ge=0)] = 256
+    runs: Annotated[int, Field(ge=0, le=1000)] = 4
+
+
+class Decide(Frozen):
+    """Who says yes to a run that fits all terms: the node by itself, or a person.
+
+    Attributes:
+        otherwise: Where neither the run's task nor its initiator is named below.
+        tasks: Task -> decision.
+        initiators: Name -> decision. Where task and initiator are both named, and one of them says
+            `by_hand`, a person decides.
+    """
+
+    otherwise: Decision = "automatic"
+    tasks: Mapping[Task, Decision] = Field(default_factory=dict)
+    initiators: Mapping[str, Decision] = Field(default_factory=dict)
+
+    def of(self, *, task: str, initiator: str) -> Decision:
+        """Who decides about a run."""
+        named = [
+            decision
+            for table, name in ((self.tasks, task), (self.initiators, initiator))
+            for key, decision in table.items()
+            if key == name
+        ]
+        if not named:
+            return self.otherwise
+        return "by_hand" if "by_hand" in named else "automatic"
+
+
+def _decide(value: object) -> object:
+    return {"otherwise": value} if isinstance(value, str) else value
+
+
 class NodePolicy(Frozen):
     """A node's terms.
 
@@ -68,6 +165,12 @@ class NodePolicy(Frozen):
             none does, releases are counted and not capped.
         colluders: How many other nodes are assumed to work with the coordinator.
         ledgers: Origins of ledgers that a run may name besides the one that this node follows.
+        initiators: Who may start runs here.
+        minimum_protection: The least that sums must hide, by class of data; above what `sums` says.
+        hours: When runs may start.
+        resources: What runs may take of this machine.
+        decide: Who says yes: the node, or a person (`tacit node approve`).
+        countersigns: Whether this node signs, with the launcher, runs that fit its terms.
     """
 
     minimum_cohort: Annotated[int, Field(ge=2)] = HIGHEST_FLOOR
@@ -76,6 +179,12 @@ class NodePolicy(Frozen):
     budgets: tuple[BudgetPolicy, ...] = ()
     colluders: Annotated[int, Field(ge=0)] = 2
     ledgers: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    initiators: Initiators = Initiators()
+    minimum_protection: MinimumProtection = MinimumProtection()
+    hours: Hours = Hours()
+    resources: Resources = Resources()
+    decide: Annotated[Decide, BeforeValidator(_decide)] = Decide()
+    countersigns: bool = True
 
 
 def budget_terms(policy: NodePolicy, *, member: str, dataset: str, unit: str) -> BudgetTerms:
@@ -134,16 +243,43 @@ def refusals(manifest: Manifest, policy: NodePolicy, contract: DataContract) -> 
     reasons += _noise_refusals(manifest, policy, contract)
     if manifest.node_settings.get("task") != manifest.task:
         reasons.append("The run's manifest names two different tasks; plan again.")
-    public = all(column.data_class == "L1" for column in contract.columns)
+    reasons += _protection_refusals(manifest, policy, contract)
+    if manifest.group_size and manifest.group_size < policy.minimum_cohort:
+        reasons.append(
+            f"The run opens sums of groups of {manifest.group_size} members; this node insists on "
+            f"at least {policy.minimum_cohort}: set protection.group_size."
+        )
+    return reasons
+
+
+def highest_class(contract: DataContract) -> DataClass:
+    """The highest class of a contract's columns, used by a run or not."""
+    return max((column.data_class for column in contract.columns), key=CLASSES.index)
+
+
+def _protection_refusals(
+    manifest: Manifest, policy: NodePolicy, contract: DataContract
+) -> list[str]:
+    reasons: list[str] = []
+    highest = highest_class(contract)
+    public = highest == "L1"
     if manifest.protection not in policy.sums and not (manifest.protection == "clear" and public):
         reasons.append(
             f"The run asks for {manifest.protection!r} sums of data above class L1; this node's "
             f"policy allows {', '.join(policy.sums)}: set protection.sum."
         )
-    if manifest.group_size and manifest.group_size < policy.minimum_cohort:
+    floor = policy.minimum_protection.of(highest)
+    if floor is not None and STRENGTH.index(manifest.protection) < STRENGTH.index(floor):
         reasons.append(
-            f"The run opens sums of groups of {manifest.group_size} members; this node insists on "
-            f"at least {policy.minimum_cohort}: set protection.group_size."
+            f"The run asks for {manifest.protection!r} sums of data of class {highest}; this "
+            f"node's policy wants at least {floor!r} for it: set protection.sum."
+        )
+    bound = policy.minimum_protection.noise_from
+    noisy = bound is not None and CLASSES.index(highest) >= CLASSES.index(bound)
+    if noisy and manifest.privacy is None:
+        reasons.append(
+            f"The run adds no noise to sums of data of class {highest}; this node's policy wants "
+            f"noise from class {bound} on: add a privacy section."
         )
     return reasons
 

@@ -1,0 +1,345 @@
+"""`tacit node`: join a federation, check, start and watch this machine's node, say what it may."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from federation.cli.join import join
+from federation.cli.output import AsJson, print_json, print_rich, progress_console
+from privacy.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from federation.home import Home
+    from federation.node_points.point import Me, Point, Surroundings
+    from federation.participant import Place
+
+app = typer.Typer(no_args_is_help=True)
+policy_app = typer.Typer(no_args_is_help=True)
+app.command("join")(join)
+app.add_typer(policy_app, name="policy", help="What this node agrees to.")
+
+_FAILED = 1
+_DEADLINE_S = 10.0
+Run = Annotated[str, typer.Argument(help="A run that waits: its id, a unique part, or its digest.")]
+PolicyPath = Annotated[Path, typer.Argument(metavar="FILE", help="A policy (YAML).")]
+
+
+class LogForm(StrEnum):
+    """How a log's lines are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@app.command()
+def start(
+    contract: Annotated[
+        list[Path] | None,
+        typer.Option("--contract", help="A data contract that the rows here keep; remembered."),
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option("--data", help="Where the rows of each --contract are; remembered."),
+    ] = None,
+    forget: Annotated[
+        list[str] | None,
+        typer.Option("--forget", help="Name of a contract to take part with no more."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="auto, cpu or cuda; remembered.")
+    ] = None,
+    log: Annotated[
+        LogForm | None,
+        typer.Option("--log", help="Write a log on standard error; else a terminal is told."),
+    ] = None,
+    operations: Annotated[
+        str,
+        typer.Option("--operations", help="host:port of health and figures; none: nowhere."),
+    ] = "none",
+) -> None:
+    """Take part in runs that this node agrees to, until it is stopped. Connects outwards only."""
+    import os
+    import signal
+    import threading
+
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from federation.home import open_home
+    from federation.node_service import alone, make_service, real_outside
+    from federation.participant import load_participant
+
+    home = open_home()
+    place = load_participant(home)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with alone(home.own_node):
+        remember(home, contract or [], data or [], forget or [], device)
+        say = _voice(home, log)
+        service = make_service(home, real_outside(), say=say)
+        say(
+            f"{place.name} ({place.role.value}) of {place.federation}: "
+            f"data {', '.join(service.desk.contracts)}; connecting to {place.fleet}"
+        )
+        with service.answering_operator(operations) as address:
+            if address:
+                say(f"health and figures are at http://{address}/health and /metrics")
+            service.run(stop)
+    sys.stderr.flush()
+    # all is on disk; what trains still is asked for again when the node is started again
+    os._exit(0)
+
+
+@app.command()
+def check(
+    data: Annotated[
+        bool, typer.Option("--data/--no-data", help="Also hold rows against their contract.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is wrong before it matters, and what to do. Exit 1 if anything failed."""
+    _quiet()
+    from federation.home import open_home
+    from federation.node_check import check_node
+    from federation.node_points.point import failed
+
+    points: list[Point] = []
+    found: Iterator[Point] = check_node(open_home(), _surroundings, data=data)
+    for point in found:
+        points.append(point)
+        if not as_json:
+            _print_point(point)
+    if as_json:
+        print_json({"passed": not failed(points), "points": [point.to_json() for point in points]})
+    if failed(points):
+        raise typer.Exit(_FAILED)
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Show who this node is, whether it works, its runs, budgets and what waits."""
+    _quiet()
+    from federation.home import open_home
+    from federation.node_status import node_status, status_page
+
+    found = node_status(open_home(), _me, now=datetime.now(UTC))
+    if as_json:
+        print_json(found.facts)
+    else:
+        print_rich(status_page(found))
+
+
+@app.command()
+def pending(as_json: AsJson = False) -> None:
+    """List runs that wait, for a person or for their time."""
+    from federation.decisions import waiting
+    from federation.home import open_home
+    from federation.node_status import pending_table
+
+    found = waiting(open_home().own_node)
+    if as_json:
+        print_json({"pending": [one.to_json() for one in found]})
+    else:
+        print_rich(pending_table(found))
+
+
+@app.command()
+def approve(run: Run, as_json: AsJson = False) -> None:
+    """Let this node take part in a run that waits for a person. It stands on record."""
+    _decide(run, approved=True, reason="", as_json=as_json)
+
+
+@app.command()
+def refuse(
+    run: Run,
+    reason: Annotated[str, typer.Option("--reason", help="Why; its launcher reads it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Let this node not take part in a run that waits for a person. It stands on record."""
+    _decide(run, approved=False, reason=reason, as_json=as_json)
+
+
+@policy_app.command("show")
+def show_policy(as_json: AsJson = False) -> None:
+    """Show the terms in this node's file, every key with what holds for it."""
+    from federation.home import open_home
+    from federation.node_policy import FILE, policy_text, read_terms, remarks
+
+    path = open_home().own_node / FILE
+    policy, sha256 = read_terms(path)
+    where = str(path) if path.exists() else "the usual terms; there is no file yet"
+    if as_json:
+        print_json(
+            {
+                "path": str(path),
+                "exists": path.exists(),
+                "sha256": sha256,
+                "policy": json.loads(policy.model_dump_json(by_alias=True)),
+                "remarks": remarks(policy),
+            }
+        )
+        return
+    sys.stdout.write(f"# {where} (sha256 {sha256[:16]})\n{policy_text(policy)}")
+    _remark(remarks(policy))
+
+
+@policy_app.command("check")
+def check_policy(file: PolicyPath, as_json: AsJson = False) -> None:
+    """Say whether a policy can be used, and what it leaves open. Nothing is changed."""
+    from federation.node_policy import read_terms, remarks
+
+    if not file.exists():
+        raise InputError(f"{file}: no such file; check the path.")
+    policy, sha256 = read_terms(file)
+    if as_json:
+        print_json({"passed": True, "sha256": sha256, "remarks": remarks(policy)})
+        return
+    typer.echo(f"{file} can be used (sha256 {sha256[:16]}).")
+    _remark(remarks(policy))
+
+
+@policy_app.command("set")
+def set_policy(file: PolicyPath, as_json: AsJson = False) -> None:
+    """Put a policy in force; a running node takes it over within seconds, without a restart."""
+    from federation.home import open_home
+    from federation.node_policy import set_terms
+
+    sha256, left_open = set_terms(open_home().own_node, file)
+    if as_json:
+        print_json({"sha256": sha256, "remarks": left_open})
+        return
+    typer.echo(f"{file} is this node's policy now (sha256 {sha256[:16]}).")
+    _remark(left_open)
+
+
+def remember(
+    home: "Home", contracts: list[Path], data: list[Path], forget: list[str], device: str | None
+) -> None:
+    """Keep what the options say for later starts.
+
+    Raises:
+        InputError: They do not fit, or nothing is left.
+    """
+    from dataclasses import replace
+
+    from federation.node_data import NodeData, paired
+
+    kept = NodeData.read(home.own_node)
+    new = kept
+    for name in forget:
+        new = new.forget(name)
+    if contracts or data:
+        for contract, root in paired(contracts, data):
+            new = new.add(contract, root)
+    if device is not None:
+        if device not in {"auto", "cpu", "cuda"}:
+            raise InputError(f"--device {device}: choose auto, cpu or cuda.")
+        new = replace(new, device=device)  # type: ignore[arg-type] # held above
+    if new != kept:
+        new.keep(home.own_node)
+
+
+def _decide(run: str, *, approved: bool, reason: str, as_json: bool) -> None:
+    from federation.decisions import decide, find_waiting
+    from federation.home import open_home
+    from federation.node_service import open_ledger
+    from federation.participant import load_participant
+
+    home = open_home()
+    place = load_participant(home)
+    asked = find_waiting(home.own_node, run)
+    ledger = open_ledger(home.own_node, place.identity(), owner=place.name)
+    decide(
+        home.own_node,
+        ledger,
+        asked,
+        approved=approved,
+        reason=reason,
+        now_ms=time.time_ns() // 1_000_000,
+    )
+    word = "approved" if approved else "refused"
+    if as_json:
+        print_json({"run": asked.run, "manifest": asked.manifest, "decision": word})
+    else:
+        typer.echo(f"{asked.run} is {word}, and stands so in this node's ledger.")
+
+
+def _voice(home: "Home", log: LogForm | None) -> Callable[[str], None]:
+    """How the node tells what happens: a terminal is told, a service's manager gets a log."""
+    import logging
+
+    from federation.operations.logs import log_to
+    from federation.registry.plain import plain
+
+    said = logging.getLogger("tacit.node")
+    if log is not None or not sys.stderr.isatty():
+        log_to(sys.stderr, form="json" if log is LogForm.JSON else "text")
+        return lambda sentence: said.info("%s", sentence)
+    # beside the sentences for a person, the log is kept in the node's folder
+    log_to((home.own_node / "node.log").open("a", encoding="utf-8"), form="text")
+    console = progress_console()
+
+    def show(sentence: str) -> None:
+        # as it is: no name in it is markup
+        line = f"{datetime.now().astimezone():%H:%M:%S}  {plain(sentence, most=1000)}"
+        console.print(line, highlight=False, markup=False)
+
+    class Refusals(logging.Handler):
+        """Shows what the node refused, too."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.name.startswith("tacit.node."):
+                show(record.getMessage())
+
+    said.addHandler(Refusals(logging.INFO))
+
+    def say(sentence: str) -> None:
+        said.info("%s", sentence)
+        show(sentence)
+
+    return say
+
+
+def _surroundings(place: "Place") -> "Surroundings":
+    from federation.node_points.point import Surroundings
+    from federation.node_service import real_outside
+
+    outside = real_outside()
+    return Surroundings(me=lambda: _me(place), membership=lambda: outside.read(place))
+
+
+def _me(place: "Place") -> "Me":
+    from federation.members.client import MembersClient
+
+    with MembersClient(place.registry, place.credentials(), deadline_s=_DEADLINE_S) as client:
+        return client.me()
+
+
+def _print_point(point: "Point") -> None:
+    from rich.text import Text
+
+    style = {"ok": "green", "warning": "yellow", "failed": "bold red"}[point.level]
+    line = Text.assemble((f"{point.level:8}", style), f"{point.name}: {point.found}")
+    print_rich(line)
+    if point.remedy and point.level != "ok":
+        print_rich(Text(f"        {point.remedy}"))
+
+
+def _remark(sentences: list[str]) -> None:
+    for sentence in sentences:
+        typer.echo(sentence, err=True)
+
+
+def _quiet() -> None:
+    from federation.cli.registry import quiet_grpc
+
+    quiet_grpc()
