@@ -64,6 +64,7 @@ from privacy.messages import (
     SignedState,
     StateNotice,
     StatisticsRequest,
+    StopNotice,
     SumNotice,
     SumPart,
     SumRequest,
@@ -106,6 +107,7 @@ NO_MODEL = bytes(32)
 COMMITTED = "round"
 VOTE_S = 120.0
 """Most that members have for a signature; other runs wait meanwhile."""
+DISMISS_S = 10.0
 RETURN_S = 60.0
 """How long a coordinator that comes back waits for all members, before it goes on with enough."""
 
@@ -353,6 +355,19 @@ def witness(manifest: Manifest, *, transport: Transport, ledger: Ledger, observe
             "what they cosigned with the last sum stays"
         )
     return len(cosigned)
+
+
+def dismiss(manifest: Manifest, *, transport: Transport) -> None:
+    """Tell the nodes that a run was stopped for good. Who is away finds out by itself."""
+    notice = StopNotice(run=manifest.digest())
+    nodes = transport.nodes()
+    transport.exchange(
+        dict.fromkeys(nodes, (notice, b"")),
+        kind="query",
+        deadline_s=DISMISS_S,
+        needed=nodes,
+        grace_s=0.0,
+    )
 
 
 def _witnessed(

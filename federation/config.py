@@ -33,6 +33,7 @@ from privacy.secure_sum.graph import require_holding
 from privacy.secure_sum.schemes import scheme_of
 
 DATA_VARIABLE = "TACIT_DATA"
+CONSENT_S = 60.0
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 LABELS_OF_TASK: dict[str, tuple[str, ...]] = {
@@ -78,7 +79,7 @@ class SelectSpec(Frozen):
 
     roles: tuple[Literal["manufacturer", "insurer", "bank"], ...] = ()
     names: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    attributes: Annotated[dict[str, str], Field(default_factory=dict)]
+    attributes: dict[str, str] = Field(default_factory=dict)
 
 
 class RunConfig(Frozen):
@@ -104,7 +105,8 @@ class RunConfig(Frozen):
         grace_s: Seconds that it waits longer for members who missed the step before.
         select: Which members a run over the network asks.
         min_members: Fewest members who have to agree for it to begin; default: all that are asked.
-        consent_s: Seconds that it waits for members who are away or whose people decide.
+        consent_s: Seconds that it waits for members who are away or whose people decide; default: a
+            minute over the network, and none where all nodes are on one machine.
         personal: Fine-tuning at each member after the last round.
         baseline_learning_rate: For `--baselines`: averaging steadies a federation, so a member
             alone often learns best at a lower rate; default: training.learning_rate.
@@ -129,7 +131,7 @@ class RunConfig(Frozen):
     grace_s: Annotated[float, Field(ge=0, le=86_400)] = 1.0
     select: SelectSpec = SelectSpec()
     min_members: Annotated[int, Field(ge=2, le=100_000)] | None = None
-    consent_s: Annotated[float, Field(ge=0, le=30 * 86_400)] = 0.0
+    consent_s: Annotated[float, Field(ge=0, le=30 * 86_400)] | None = None
     personal: PersonalSpec | None = None
     baseline_learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
 
@@ -222,7 +224,11 @@ class RunConfig(Frozen):
         return spec.model_dump(mode="json")
 
     def coordinator_settings(self, *, countersigned: bool = False) -> dict[str, Any]:
-        """The coordinator's half of a manifest."""
+        """The coordinator's half of a manifest.
+
+        Args:
+            countersigned: Whether a second member has to sign it, as over a network.
+        """
         plan = CoordinatorPlan(
             rounds=self.training.rounds,
             statistics_stages=self.features.stages,
@@ -231,7 +237,9 @@ class RunConfig(Frozen):
             deadline_s=self.deadline_s,
             grace_s=self.grace_s,
             min_members=self.min_members,
-            consent_s=self.consent_s,
+            consent_s=(CONSENT_S if countersigned else 0.0)
+            if self.consent_s is None
+            else self.consent_s,
             countersigned=countersigned,
         )
         return plan.model_dump(mode="json")

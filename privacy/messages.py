@@ -204,6 +204,15 @@ class FinishNotice(Asked, frozen=True, forbid_unknown_fields=True, tag="finish")
     """The run is over. Answer: `Ready`."""
 
 
+class StopNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="stop"):
+    """Coordinator to node: the run was stopped for good; its keys may be forgotten.
+
+    Answer: `Ready`.
+    """
+
+    run: Digest
+
+
 class StateNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="state"):
     """Coordinator to node, in no run: the ledger as it is now. Answer: `Cosigned`."""
 
@@ -385,6 +394,7 @@ Request = (
     | RevealRequest
     | SumNotice
     | FinishNotice
+    | StopNotice
     | StateNotice
 )
 Reply = (
