@@ -1,5 +1,6 @@
 """`tacit audit`: for whoever checks, with nothing but the standard library and cryptography."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,15 @@ import typer
 
 from federation.cli import serve, witness
 from federation.cli.output import AsJson, print_json, print_rich
+from federation.cli.registry import (
+    Address,
+    OwnAuthority,
+    OwnCertificate,
+    OwnKey,
+    ServerName,
+    own_end,
+    quiet_grpc,
+)
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -38,7 +48,13 @@ def verify(
 
     Exit 0 if it holds what it claims, 1 if not, or if a rule that refuses is broken.
     """
-    from federation.audit import is_proof, verify_files, verify_home, verify_proof_file
+    from federation.audit import (
+        is_proof,
+        known_founder,
+        verify_files,
+        verify_home,
+        verify_proof_file,
+    )
     from federation.home import open_home
 
     if bundles and is_proof(bundles[0]):
@@ -48,10 +64,12 @@ def verify(
         else:
             print_rich(shown.sentence())
         return
+    home = open_home()
     if bundles:
         audit = verify_files(bundles, policy=policy, rules=rules)
     else:
-        audit = verify_home(open_home(), policy=policy, rules=rules)
+        audit = verify_home(home, policy=policy, rules=rules)
+    audit = replace(audit, known_founder=known_founder(home))
     if as_json:
         print_json(audit.to_json())
     else:
@@ -74,6 +92,57 @@ def export(
         print_json({"bundle": str(out), "made_ms": bundle.made_ms, "leaves": leaves})
     else:
         print_rich(export_sentence(bundle, out))
+
+
+@app.command()
+def fetch(
+    out: Annotated[Path, typer.Argument(help="The file to write.")],
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy",
+            help="Whom you trust (C2SP tlog-policy); else the ledger that the invitation named.",
+        ),
+    ] = None,
+    rules: Annotated[
+        str | None,
+        typer.Option("--rules", help="Rules to hold runs against: baseline, finance_cn or a file."),
+    ] = None,
+    registry_at: Address = None,
+    cert: OwnCertificate = None,
+    key: OwnKey = None,
+    ca: OwnAuthority = None,
+    server_name: ServerName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download the coordinator's ledger as a bundle, and verify it before anything is believed.
+
+    For regulators. Exit 0 if it holds, 1 if not, or if a rule that refuses is broken.
+    """
+    quiet_grpc()
+    from federation.audit import export_sentence, known_founder, read_policy
+    from federation.fetching import fetch as download
+    from federation.fetching import require_auditor
+    from federation.home import open_home
+    from federation.registry.client import RegistryClient
+
+    home = open_home()
+    end = own_end(home, registry_at, cert, key, ca)
+    require_auditor(end.credentials.peer.role)
+    with RegistryClient(end.address, end.credentials, server_name=server_name) as client:
+        found = download(client, out, place=end.place, policy=read_policy(policy), rules=rules)
+    audit = replace(found.audit, known_founder=known_founder(home) if end.place else "")
+    if as_json:
+        print_json({"bundle": str(out), "unsigned": found.unsigned, **audit.to_json()})
+    else:
+        print_rich(audit.page())
+        if found.unsigned:
+            print_rich(
+                f"The newest {found.unsigned} entries are in no state that the coordinator signed "
+                "yet; fetch again after the next run, for a file that holds by itself."
+            )
+        print_rich(export_sentence(found.bundle, out))
+    audit.require_lawful()
 
 
 @app.command()

@@ -3,11 +3,14 @@
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from federation.cli.output import AsJson, print_json, print_rich
+
+if TYPE_CHECKING:
+    from federation.home import Home
 
 app = typer.Typer(no_args_is_help=True)
 _BROKEN = 1
@@ -17,8 +20,20 @@ Dataset = Annotated[str | None, typer.Option("--dataset", help="Of this data set
 
 
 @app.command()
-def show(as_json: AsJson = False) -> None:
+def show(
+    federation: Annotated[
+        bool,
+        typer.Option(
+            "--federation",
+            help="Of all members, from the record of this machine's federation, over the network.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show what each member's data has spent. Exit 1 if a node's ledger is broken."""
+    if federation:
+        _show_federation(as_json=as_json)
+        return
     from federation.budget import budget_facts, budget_table, read_budgets
     from federation.home import open_home
 
@@ -30,7 +45,7 @@ def show(as_json: AsJson = False) -> None:
     elif any(one.statements for one in budgets):
         print_rich(budget_table(budgets))
     elif not faults:
-        print_rich(f"No budgets in {home.root}: no node here has released anything yet.")
+        print_rich(_nothing(home))
     _end_with(faults)
 
 
@@ -78,6 +93,33 @@ def plot(
     elif not faults:
         print_rich(f"No budgets in {home.root}: no node here has released anything yet.")
     _end_with(faults)
+
+
+def _show_federation(*, as_json: bool) -> None:
+    from federation.cli.registry import quiet_grpc
+
+    quiet_grpc()
+    from federation.home import open_home
+    from federation.network_budget import (
+        federation_facts,
+        federation_table,
+        read_federation_budgets,
+    )
+    from federation.runs.reach import reached
+
+    with reached(open_home()) as reach:
+        found = read_federation_budgets(reach)
+    if as_json:
+        print_json(federation_facts(found))
+    else:
+        print_rich(federation_table(found))
+
+
+def _nothing(home: "Home") -> str:
+    said = f"No budgets in {home.root}: no node here has released anything yet."
+    if (home.participant / "federation.json").exists():
+        said += " Those of the federation's members: tacit budget show --federation."
+    return said
 
 
 def _now_ms() -> int:

@@ -6,7 +6,8 @@ import sys
 import click
 import typer
 
-from federation.cli import audit, budget, data, demo, registry, rules, run
+from federation.cli import audit, budget, coordinator, data, demo, node, registry, rules, run
+from federation.cli import federation as federation_cli
 from privacy.errors import TacitError
 
 app = typer.Typer(
@@ -16,7 +17,10 @@ app = typer.Typer(
     help="Federated learning for data that may not be shared: models learn what stays unsaid.",
 )
 app.command("demo")(demo.demo)
-app.add_typer(run.app, name="run", help="Plan, launch and look at training runs.")
+app.add_typer(run.app, name="run", help="Plan, launch, watch and end training runs.")
+app.add_typer(federation_cli.app, name="federation", help="Begin one, and say who is in it.")
+app.add_typer(coordinator.app, name="coordinator", help="Carry a federation's runs.")
+app.add_typer(node.app, name="node", help="Join a federation, and take part in its runs.")
 app.add_typer(data.app, name="data", help="Describe and check a member's data.")
 app.add_typer(budget.app, name="budget", help="See what privacy was spent.")
 app.add_typer(audit.app, name="audit", help="Verify what was recorded.")

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.progress import TimeElapsedColumn as Elapsed
 
@@ -70,3 +71,34 @@ class LaunchProgress:
         self._progress.update(
             self._task, description="training the baselines", completed=done, total=of
         )
+
+
+class NetworkProgress(LaunchProgress):
+    """`federation.network_launch.NetworkDisplay` with rich; use it as a context."""
+
+    def __init__(self, console: Console, headline: str) -> None:
+        super().__init__(console, headline)
+        self._agreed: set[str] = set()
+
+    def round(
+        self, index: int, of: int, metrics: Mapping[str, float], facts: Mapping[str, float]
+    ) -> None:
+        """A round was committed; what it reached is known where an own node saw it."""
+        if self._headline not in metrics:
+            self._console.print(
+                f"round {index:>3} of {of}: {facts['seconds']:.2f} s, {size(facts['bytes_up'])} up "
+                "a member",
+                highlight=False,
+            )
+        super().round(index, of, metrics, facts)
+
+    def answered(self, member: str, answer: str, reason: str) -> None:
+        """A member answered to the invitation, or did not."""
+        if answer == "agreed":
+            self._agreed.add(member)
+            self._console.print(f"{escape(member)} agrees", highlight=False)
+            self.step(f"inviting the members, {len(self._agreed)} agreed")
+            return
+        words = {"refused": "refuses", "pending": "does not answer yet", "absent": "is not in it"}
+        why = f": {reason}" if reason else ""
+        self.note(escape(f"{member} {words.get(answer, answer)}{why}"))

@@ -1,6 +1,7 @@
 """`tacit registry`: serve what this home can prove, and see what another one serves."""
 
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from federation.evidence import Evidence
+    from federation.home import Home
+    from federation.participant import Place
     from federation.registry.credentials import Credentials
+    from privacy.ledger.note import VerifierKey
     from privacy.ledger.trust import TrustPolicy
 
 app = typer.Typer(no_args_is_help=True)
@@ -23,7 +27,17 @@ _REFRESH_S = 10.0
 Certificate = Annotated[Path, typer.Option("--cert", help="This end's certificate (PEM).")]
 Key = Annotated[Path, typer.Option("--key", help="The private key of it (PEM).")]
 Authority = Annotated[Path, typer.Option("--ca", help="The federation's root certificate (PEM).")]
-Address = Annotated[str, typer.Option("--registry", help="host:port of the registry.")]
+Address = Annotated[
+    str | None,
+    typer.Option("--registry", help="host:port; without it, that of this machine's federation."),
+]
+OwnCertificate = Annotated[
+    Path | None, typer.Option("--cert", help="A certificate (PEM); else this participant's own.")
+]
+OwnKey = Annotated[Path | None, typer.Option("--key", help="The private key of it (PEM).")]
+OwnAuthority = Annotated[
+    Path | None, typer.Option("--ca", help="The root's certificate (PEM); else the federation's.")
+]
 ServerName = Annotated[
     str | None,
     typer.Option("--server-name", help="What its certificate names, if not the host."),
@@ -79,26 +93,89 @@ def serve(
 
 @app.command()
 def status(
-    registry: Address,
-    cert: Certificate,
-    key: Key,
-    ca: Authority,
+    registry: Address = None,
+    cert: OwnCertificate = None,
+    key: OwnKey = None,
+    ca: OwnAuthority = None,
     server_name: ServerName = None,
     policy: Policy = None,
     as_json: AsJson = False,
 ) -> None:
-    """List a registry's ledgers, their newest signed states, and who cosigned them."""
+    """List the federation's ledgers, their newest signed states, and who cosigned them."""
     quiet_grpc()
+    from federation.home import open_home
     from federation.registry.client import RegistryClient
     from federation.registry.status import read_status, status_facts, status_table
 
-    trusted = None if policy is None else read_policy(policy)
-    with RegistryClient(registry, load(cert, key, ca), server_name=server_name) as client:
-        told = read_status(client, trusted)
+    end = own_end(open_home(), registry, cert, key, ca)
+    witnesses = _participants(end) if policy is None else dict(read_policy(policy).witnesses)
+    pins = () if end.place is None else (end.place.log_key,)
+    with RegistryClient(end.address, end.credentials, server_name=server_name) as client:
+        told = read_status(client, witnesses, pins=pins)
     if as_json:
         print_json(status_facts(told))
     else:
         print_rich(status_table(told))
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of a connection to a registry.
+
+    Attributes:
+        address: `host:port` of the registry.
+        credentials: Of whoever asks.
+        place: This machine's in its federation, whose registry that is; None where the command
+            line said all.
+    """
+
+    address: str
+    credentials: "Credentials"
+    place: "Place | None"
+
+
+def own_end(
+    home: "Home", registry: str | None, cert: Path | None, key: Path | None, ca: Path | None
+) -> End:
+    """Return whom to ask and as whom: what is not given is this machine's place.
+
+    Raises:
+        InputError: this machine is in no federation and too little is given, or a file cannot be
+            used.
+    """
+    from federation.participant import FEDERATION, ROOT, load_participant
+
+    if (cert is None) is not (key is None):
+        raise InputError("a certificate needs its key; give both --cert and --key")
+    if registry and cert and key and ca:
+        return End(registry, load(cert, key, ca), None)
+    given = registry or cert or ca
+    if given and not (home.participant / FEDERATION).exists():
+        raise InputError(
+            "this machine is in no federation yet, so give all of --registry, --cert, --key and "
+            "--ca, or join one with tacit node join"
+        )
+    place = load_participant(home)
+    if cert is None or key is None:
+        if ca is not None:
+            raise InputError("another root needs a certificate of it; give --cert and --key too")
+        credentials = place.credentials()
+    else:
+        credentials = load(cert, key, ca or place.folder / ROOT)
+    return End(registry or place.registry, credentials, place)
+
+
+def _participants(end: End) -> "dict[str, VerifierKey]":
+    """Whose cosignatures count: everybody who takes part now, by the acts back to the founder."""
+    from federation.members.client import MembersClient
+    from federation.roster import read_membership
+    from privacy.ledger.keys import cosigner_key
+
+    if end.place is None:
+        return {}
+    with MembersClient(end.address, end.credentials) as client:
+        active = read_membership(end.place, client).active()
+    return {name: cosigner_key(name, one.key) for name, one in active.items()}
 
 
 def load(cert: Path, key: Path, ca: Path) -> "Credentials":

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from federation.cli.output import AsJson, print_json
-from federation.cli.registry import load, quiet_grpc
+from federation.cli.registry import own_end, quiet_grpc
 from privacy.errors import InputError, TacitError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from federation.cli.registry import End
+    from federation.home import Home
+    from federation.participant import Place
     from federation.registry.client import RegistrySource
     from federation.registry.local import LocalSource
     from federation.registry.witness import LogWitness, Outcome
@@ -24,27 +27,44 @@ _FAILED = 1
 def witness(
     bundle: Annotated[
         Path | None,
-        typer.Argument(help="A bundle; without it and --registry, the home's own ledgers."),
+        typer.Argument(
+            help="A bundle; without it, the registry of this machine's federation, or, of a "
+            "home that holds the ledgers, those."
+        ),
     ] = None,
     *,
     state: Annotated[
-        Path, typer.Option(help="This witness's memory, a folder; keep it, and keep it alone.")
-    ],
-    identity: Annotated[Path, typer.Option(help="The witness's Ed25519 key (PEM), which cosigns.")],
+        Path | None,
+        typer.Option(
+            help="This witness's memory, a folder; keep it, and keep it alone. Else the home's "
+            "witness/."
+        ),
+    ] = None,
+    identity: Annotated[
+        Path | None,
+        typer.Option(help="The Ed25519 key (PEM) that cosigns; else this participant's."),
+    ] = None,
     name: Annotated[
         str | None,
-        typer.Option(help="Whom it speaks for; the certificate's name, if there is one."),
+        typer.Option(help="Whom it speaks for; the participant's or certificate's name, if any."),
     ] = None,
-    registry: Annotated[str | None, typer.Option(help="host:port of a registry.")] = None,
-    cert: Annotated[Path | None, typer.Option(help="Certificate for the registry (PEM).")] = None,
+    registry: Annotated[
+        str | None, typer.Option(help="host:port of a registry; else the federation's.")
+    ] = None,
+    cert: Annotated[
+        Path | None, typer.Option(help="Certificate for the registry (PEM); else one's own.")
+    ] = None,
     key: Annotated[Path | None, typer.Option(help="The private key of it (PEM).")] = None,
-    ca: Annotated[Path | None, typer.Option(help="The federation's root (PEM).")] = None,
+    ca: Annotated[Path | None, typer.Option(help="The root (PEM); else the federation's.")] = None,
     server_name: Annotated[
         str | None, typer.Option(help="What the registry's certificate names, if not the host.")
     ] = None,
     log: Annotated[
         list[str] | None,
-        typer.Option(help="VKEY of a log to witness; without any, all that are shown."),
+        typer.Option(
+            help="VKEY of a log to witness; else the coordinator's, as the invitation named it. "
+            "Without either, all that are shown."
+        ),
     ] = None,
     every: Annotated[
         float | None, typer.Option(help="Look again every so many seconds, until stopped.")
@@ -59,26 +79,35 @@ def witness(
     Exit 1 if a ledger was rolled back or shows two histories; both states, as it signed them, are
     then kept in the memory's folder.
     """
-    from privacy.identity import Identity
+    from federation.home import open_home
 
-    if every is not None and (registry is None or not every > 0):
-        raise InputError("--every needs --registry, and more than 0 seconds")
+    if every is not None and not every > 0:
+        raise InputError("--every needs more than 0 seconds")
     if registry is not None and (bundle is not None or out is not None):
         raise InputError("give either --registry, or a bundle with --out")
-    signer = Identity.load(identity)
-    if registry is not None:
-        if cert is None or key is None or ca is None:
-            raise InputError("--registry needs --cert, --key and --ca")
+    home = open_home()
+    if registry is not None or (bundle is None and out is None and _is_elsewhere(home)):
         quiet_grpc()
         from federation.registry.client import RegistryClient, RegistrySource
 
-        credentials = load(cert, key, ca)
-        watcher = _watcher(name or credentials.peer.name, signer, state, log)
-        with RegistryClient(registry, credentials, server_name=server_name) as client:
+        end = own_end(home, registry, cert, key, ca)
+        watcher = _watcher_at(home, end, state=state, identity=identity, name=name, log=log)
+        with RegistryClient(end.address, end.credentials, server_name=server_name) as client:
             _watch(watcher, RegistrySource(client), every, as_json=as_json)
         return
-    if name is None:
-        raise InputError("give the witness's name as --name")
+    if every is not None:
+        raise InputError("--every needs a registry; a bundle stays as it is")
+    if state is None or identity is None or name is None:
+        place = _own_place(home)
+        if place is None:
+            raise InputError(
+                "this machine is in no federation, so give the witness's name as --name, its key "
+                "as --identity and its memory as --state"
+            )
+        state, name = state or _memory(home), name or place.name
+        signer = place.identity() if identity is None else _signer(identity)
+    else:
+        signer = _signer(identity)
     watcher = _watcher(name, signer, state, log)
     source = _local(bundle)
     outcomes = watcher.look(source, time_s=int(time.time()))
@@ -91,6 +120,48 @@ def witness(
         typer.echo(lines, nl=False)
     _tell(watcher, outcomes, as_json=as_json)
     _end(outcomes)
+
+
+def _is_elsewhere(home: "Home") -> bool:
+    """Whether the coordinator's ledger of this machine's federation is on another machine."""
+    return _own_place(home) is not None and not home.authority.exists()
+
+
+def _own_place(home: "Home") -> "Place | None":
+    from federation.participant import FEDERATION, load_participant
+
+    return load_participant(home) if (home.participant / FEDERATION).exists() else None
+
+
+def _memory(home: "Home") -> Path:
+    from federation.fetching import MEMORY
+
+    return home.root / MEMORY
+
+
+def _signer(path: Path) -> "Identity":
+    from privacy.identity import Identity
+
+    return Identity.load(path)
+
+
+def _watcher_at(
+    home: "Home",
+    end: "End",
+    *,
+    state: Path | None,
+    identity: Path | None,
+    name: str | None,
+    log: list[str] | None,
+) -> "LogWitness":
+    """A participant's own witness, but for what was given."""
+    if end.place is None:
+        if state is None or identity is None:
+            raise InputError("this machine is in no federation, so give --identity and --state")
+        return _watcher(name or end.credentials.peer.name, _signer(identity), state, log)
+    signer = end.place.identity() if identity is None else _signer(identity)
+    pins = [end.place.log_key.to_text()]
+    return _watcher(name or end.place.name, signer, state or _memory(home), log or pins)
 
 
 def _watcher(name: str, signer: "Identity", state: Path, log: list[str] | None) -> "LogWitness":

@@ -1,0 +1,339 @@
+"""The coordinator's desk: runs side by side, and how each can end, be left and be gone on with."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.network_runs import (
+    RESULT,
+    Script,
+    desk,
+    order,
+    recorder,
+    started,
+    until_stopped,
+)
+
+from aggregator.ports import Observer
+from federation.history import history
+from federation.home import Home
+from federation.registry.source import AbsentError
+from federation.runs.desk import RUNS_MAX, RunDesk
+from federation.runs.event import (
+    Answer,
+    Event,
+    Finished,
+    Interrupted,
+    Note,
+    Registered,
+    Round,
+    Step,
+    Stopped,
+)
+from federation.runs.facts import home_facts
+from federation.runs.order import Order, keep_order, read_order
+from privacy.errors import CohortError, InputError, NotVerifiedError, RefusedError
+from privacy.ledger.store import entries_of
+
+WAIT_S = 10.0
+
+
+def wait(holds: Callable[[], object]) -> None:
+    end_s = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < end_s, "it never held"
+        time.sleep(0.005)
+
+
+def settled(at: RunDesk, run: str = "a-run") -> list[Event]:
+    """All events of a run, once it is over."""
+    wait(lambda: at.events(run).is_over and at.facts(run).state != "running")
+    return [told.event for told in at.events(run).since(0, wait_s=0)]
+
+
+def kinds(engine: Script) -> list[str]:
+    return [entry.kind for entry in entries_of(engine.book.store.leaves())]
+
+
+def goes_well(asked: Order, observer: Observer, stop: threading.Event) -> None:
+    del stop
+    observer.answered("Mill", "pending", "a person\ndecides")
+    for member in asked.manifest.members:
+        observer.answered(member, "agreed", "")
+    observer.step("training")
+    for index in (1, 2, 3):
+        observer.round(index, watched=index == 3, facts={"bytes_up": 80.0, "bytes_down": 90.0})
+    observer.note("Mill is away")
+
+
+def fails(error: Exception) -> Callable[[Order, Observer, threading.Event], None]:
+    def fail(asked: Order, observer: Observer, stop: threading.Event) -> None:
+        del asked, observer, stop
+        raise error
+
+    return fail
+
+
+def test_a_run_is_carried_out_told_and_kept(tmp_path: Path) -> None:
+    engine = Script(recorder(), goes_well)
+    at = desk(tmp_path, engine)
+    assert at.launch(order()).state in {"running", "finished"}
+    events = settled(at)
+    assert events[0] == Step(name="inviting the members")
+    assert Answer(member="Mill", answer="pending", reason="a person decides") in events
+    rounds = [one for one in events if isinstance(one, Round)]
+    assert [(one.index, one.of, one.watched) for one in rounds] == [
+        (1, 3, False),
+        (2, 3, False),
+        (3, 3, True),
+    ]
+    assert Note(sentence="Mill is away") in events
+    end = events[-1]
+    assert isinstance(end, Finished)
+    assert (end.model, end.absences) == (RESULT.model.hex(), RESULT.absences)
+    facts = at.facts("a-run")
+    assert (facts.state, facts.rounds, facts.of, facts.launcher) == ("finished", 3, 3, "Bank")
+    wait(lambda: engine.witnessed == ["a-run"])
+    # what the command line shows of a coordinator's home is from its files alone
+    assert home_facts(Home(tmp_path)) == [facts]
+    (shown,) = history(Home(tmp_path))
+    assert (shown["state"], shown["rounds"], shown["members"]) == ("finished", 3, 3)
+
+
+def test_runs_go_side_by_side(tmp_path: Path) -> None:
+    together = threading.Barrier(3, timeout=WAIT_S)
+
+    def meet(asked: Order, observer: Observer, stop: threading.Event) -> None:
+        del asked, observer, stop
+        together.wait()
+
+    engine = Script(recorder(), meet)
+    at = desk(tmp_path, engine)
+    for run in ("one", "two", "three"):
+        at.launch(order(run))
+    for run in ("one", "two", "three"):
+        assert isinstance(settled(at, run)[-1], Finished)
+    assert {one.run for one in at.runs()} == {"one", "two", "three"}
+
+
+def test_the_same_order_again_begins_nothing_and_another_is_refused(tmp_path: Path) -> None:
+    engine = Script(recorder(), until_stopped)
+    at = desk(tmp_path, engine)
+    at.launch(order())
+    assert at.launch(order()).state == "running"
+    with pytest.raises(RefusedError, match="a-run here already; choose another name"):
+        at.launch(order(minimum_cohort=2))
+    with pytest.raises(RefusedError, match="already"):
+        at.launch(order(by="Insurer"))
+    at.stop("a-run", by="Bank")
+    assert engine.runs == ["a-run"]
+
+
+def test_a_name_that_only_the_ledger_knows_is_taken_too(tmp_path: Path) -> None:
+    engine = Script(recorder())
+    started(engine.book, order())
+    with pytest.raises(RefusedError, match="already"):
+        desk(tmp_path, engine).launch(order())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_there_are_only_so_many_at_once(tmp_path: Path) -> None:
+    engine = Script(recorder(), until_stopped)
+    at = desk(tmp_path, engine)
+    for index in range(RUNS_MAX):
+        at.launch(order(f"run-{index}"))
+    with pytest.raises(RefusedError, match=f"{RUNS_MAX} runs are under way"):
+        at.launch(order("one-more"))
+    at.close()
+    assert at.under_way == 0
+
+
+def test_a_run_is_stopped_for_good_and_the_ledger_says_who_asked(tmp_path: Path) -> None:
+    engine = Script(recorder(), until_stopped)
+    at = desk(tmp_path, engine)
+    at.launch(order())
+    assert engine.begun.wait(WAIT_S)
+    assert at.stop("a-run", by="Bank").state == "stopped"
+    assert settled(at)[-1] == Stopped(reason="stopped by Bank")
+    assert dict(engine.book.recorded("run.stopped", {"run": "a-run"}) or {}) == {
+        "run": "a-run",
+        "reason": "stopped by Bank",
+    }
+    wait(lambda: engine.dismissed == ["a-run"])
+    with pytest.raises(RefusedError, match="stopped already"):
+        at.stop("a-run", by="Bank")
+    with pytest.raises(RefusedError, match="stopped for good"):
+        at.resume("a-run", by="Bank")
+    again = desk(tmp_path, engine)
+    assert again.resume_all() == ()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RefusedError("Mill refused: no."),
+        CohortError("Mill did not answer; start the missing nodes and launch again."),
+        NotVerifiedError("the ledger is another"),
+    ],
+)
+def test_what_a_member_refuses_ends_a_run(tmp_path: Path, error: Exception) -> None:
+    engine = Script(recorder(), fails(error))
+    at = desk(tmp_path, engine)
+    at.launch(order())
+    assert settled(at)[-1] == Stopped(reason=str(error))
+    assert kinds(engine)[-1] == "run.stopped"
+    assert at.facts("a-run").reason == str(error)
+
+
+def test_too_few_in_the_middle_interrupts_and_it_can_be_gone_on_with(tmp_path: Path) -> None:
+    engine = Script(recorder())
+
+    def too_few(asked: Order, observer: Observer, stop: threading.Event) -> None:
+        del observer, stop
+        body = {"run": asked.run, "roster": "00" * 32, "fingerprint": "00" * 32}
+        engine.book.record("keys.agreed", {**body, "public_bytes": 0})
+        raise CohortError("2 of 3 members are there")
+
+    engine.then = too_few
+    at = desk(tmp_path, engine)
+    at.launch(order())
+    assert settled(at)[-1] == Interrupted(reason="2 of 3 members are there")
+    assert "run.stopped" not in kinds(engine)
+    assert at.facts("a-run").state == "interrupted"
+    engine.then = goes_well
+    assert at.resume("a-run", by="Bank").state in {"running", "finished"}
+    wait(lambda: isinstance(at.events("a-run").last, Finished))
+    events = settled(at)
+    assert Step(name="going on, as Bank asked") in events
+    assert isinstance(events[-1], Finished)
+
+
+@pytest.mark.parametrize("error", [InputError("/secret/place: disk full"), RuntimeError("a bug")])
+def test_what_is_wrong_with_the_machine_is_not_told_to_members(
+    tmp_path: Path, error: Exception
+) -> None:
+    engine = Script(recorder(), fails(error))
+    at = desk(tmp_path, engine)
+    at.launch(order())
+    end = settled(at)[-1]
+    assert isinstance(end, Interrupted)
+    assert "operator" in end.reason
+    assert "secret" not in end.reason
+    assert "bug" not in end.reason
+    assert "run.stopped" not in kinds(engine)
+
+
+def test_a_service_that_ends_leaves_its_runs_and_goes_on_with_them(tmp_path: Path) -> None:
+    engine = Script(recorder(), until_stopped)
+    at = desk(tmp_path, engine)
+    at.launch(order())
+    assert engine.begun.wait(WAIT_S)
+    at.close()
+    assert "run.stopped" not in kinds(engine)
+    with pytest.raises(RefusedError, match="ending"):
+        at.launch(order("another"))
+    # another process, over the same home and ledger
+    later = Script(engine.book, goes_well)
+    again = desk(tmp_path, later)
+    assert again.facts("a-run").state == "interrupted"
+    assert again.resume_all() == ("a-run",)
+    events = settled(again)
+    assert Step(name="going on after the coordinator's restart") in events
+    assert isinstance(events[-1], Finished)
+    assert [told.number for told in again.events("a-run").since(0, wait_s=0)] == list(
+        range(len(events))
+    )
+    assert desk(tmp_path, later).resume_all() == ()
+
+
+def test_a_run_whose_end_only_the_ledger_knows_is_not_begun_again(tmp_path: Path) -> None:
+    engine = Script(recorder(), until_stopped)
+    at = desk(tmp_path, engine)
+    at.launch(order())
+    assert engine.begun.wait(WAIT_S)
+    at.close()
+    engine.book.stop("a-run", "stopped by hand")
+    again = desk(tmp_path, engine)
+    assert again.resume_all() == ()
+    assert (again.facts("a-run").state, again.facts("a-run").reason) == (
+        "stopped",
+        "stopped by hand",
+    )
+
+
+def test_an_interrupted_run_can_be_stopped(tmp_path: Path) -> None:
+    engine = Script(recorder(), until_stopped)
+    at = desk(tmp_path, engine)
+    at.launch(order())
+    assert engine.begun.wait(WAIT_S)
+    at.close()
+    again = desk(tmp_path, engine)
+    assert again.stop("a-run", by="Operator").reason == "stopped by Operator"
+    assert kinds(engine)[-1] == "run.stopped"
+
+
+def test_a_folder_that_was_changed_is_passed_over(tmp_path: Path) -> None:
+    engine = Script(recorder())
+    for run in ("good", "bad"):
+        keep_order(order(run), tmp_path / "runs" / run)
+    (tmp_path / "runs" / "bad" / "manifest.json").write_bytes(b"{}")
+    at = desk(tmp_path, engine)
+    assert at.resume_all() == ("good",)
+    assert [one.run for one in at.runs()] == ["good"]
+    with pytest.raises(NotVerifiedError, match="does not hold what was launched"):
+        at.facts("bad")
+
+
+def test_a_model_is_reported_once(tmp_path: Path) -> None:
+    engine = Script(recorder(), goes_well)
+    at = desk(tmp_path, engine)
+    at.launch(order())
+    settled(at)
+    for _ in range(2):
+        at.report("a-run", file=b"\5" * 32, card=b"\6" * 32)
+    assert kinds(engine).count("model.registered") == 1
+    body = engine.book.recorded("model.registered", {"run": "a-run", "file": "05" * 32})
+    assert body is not None
+    assert body["model"] == RESULT.model.hex()
+    with pytest.raises(RefusedError, match="on record already"):
+        at.report("a-run", file=b"\7" * 32, card=b"\6" * 32)
+    wait(lambda: engine.witnessed == ["a-run", "a-run"])
+    events = [told.event for told in at.events("a-run").since(0, wait_s=0)]
+    assert events[-1] == Registered(file="05" * 32, card="06" * 32)
+    assert at.events("a-run").is_over
+
+
+def test_no_model_is_reported_of_a_run_that_is_not_finished(tmp_path: Path) -> None:
+    engine = Script(recorder(), until_stopped)
+    at = desk(tmp_path, engine)
+    at.launch(order())
+    with pytest.raises(RefusedError, match="not finished"):
+        at.report("a-run", file=b"\5" * 32, card=b"\6" * 32)
+    at.close()
+
+
+def test_there_is_no_run_that_there_is_not(tmp_path: Path) -> None:
+    at = desk(tmp_path, Script(recorder()))
+    for ask in (
+        lambda: at.facts("x"),
+        lambda: at.events("x"),
+        lambda: at.stop("x", by="Bank"),
+        lambda: at.resume("x", by="Bank"),
+        lambda: at.report("x", file=b"", card=b""),
+    ):
+        with pytest.raises(AbsentError, match="no such run"):
+            ask()
+
+
+def test_an_order_is_read_as_it_was_kept(tmp_path: Path) -> None:
+    asked = order()
+    keep_order(asked, tmp_path / "runs" / "a-run")
+    assert read_order(tmp_path / "runs" / "a-run") == asked
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a-run"]
+    kept = tmp_path / "runs" / "a-run" / "order.json"
+    kept.write_text(json.dumps({**json.loads(kept.read_text()), "key": "no"}))
+    with pytest.raises(NotVerifiedError):
+        read_order(tmp_path / "runs" / "a-run")
