@@ -783,7 +783,14 @@ def _step(
         if name == UPDATE:
             work.before = work.model
         request = ask(run=work.run, accepted=work.accepted, **about)
-        replies = _ask(work, _everyone(work, request), Sealed, _kind(name), all_=name == STATISTICS)
+        replies = _ask(
+            work,
+            _everyone(work, request),
+            Sealed,
+            _kind(name),
+            all_=name == STATISTICS,
+            quorum=True,
+        )
         _prepare(work, _open(work, name, round_index, replies))
     _show(work)
     work.done.append((name, round_index))
@@ -972,7 +979,9 @@ def _vote(
             )
             for member in gathering.survivors
         }
-        for member, (vote, _) in _ask(work, asked, Voted, "query", within_s=VOTE_S).items():
+        for member, (vote, _) in _ask(
+            work, asked, Voted, "query", within_s=VOTE_S, quorum=True
+        ).items():
             with _Leaving(work, member):
                 public = work.roster.directory[member]
                 _require_cosigned(member, public, reserved.state, vote.cosignature)
@@ -993,7 +1002,7 @@ def _vote(
             )
             for member in gathering.unreleased
         }
-        for member, (masks, _) in _ask(work, asked, Released, "query").items():
+        for member, (masks, _) in _ask(work, asked, Released, "query", within_s=VOTE_S).items():
             with _Leaving(work, member):
                 gathering.take_release(Release(member, masks.seeds, masks.signature))
         if not gathering.leave_unreleased_out():
@@ -1021,7 +1030,7 @@ def _reveal(work: _Run, gathering: Gathering, cosignatures: Mapping[str, bytes])
             )
             for member in gathering.voters
         }
-        for member, (answer, _) in _ask(work, asked, Revealed, "query").items():
+        for member, (answer, _) in _ask(work, asked, Revealed, "query", quorum=True).items():
             with _Leaving(work, member):
                 gathering.take_answer(Shares(member, answer.shares, answer.signature))
     for fault in gathering.faults:
@@ -1145,7 +1154,9 @@ def _show(work: _Run) -> None:
         if work.ledger.recorded("sum.opened", body) is None:
             work.ledger.record("sum.opened", body)
     notice, payload = work.notices[-1]
-    answers = _ask(work, _everyone(work, notice, payload), Accepted, _kind(opened.step))
+    answers = _ask(
+        work, _everyone(work, notice, payload), Accepted, _kind(opened.step), quorum=True
+    )
     shown = [
         (bytes.fromhex(body["context"]), body["members"], bytes.fromhex(body["aggregate"]))
         for body in bodies
@@ -1240,12 +1251,13 @@ def _ask(
     *,
     all_: bool = False,
     within_s: float = math.inf,
+    quorum: bool = False,
 ) -> dict[str, tuple[AnyReply, bytes]]:
     """Send requests; return the replies that came, by member.
 
     A member that does not answer, refuses or answers something else is away for this step; with
     `all_`, before the first round, that ends the run with its own words. No longer is waited than
-    `within_s`.
+    `within_s`; with `quorum` as long as that, where more than a third of all are away.
     """
     addresses = {node: name for name in requests if (node := work.members[name].node) is not None}
     within_s = min(within_s, work.plan.deadline_s)
@@ -1255,6 +1267,8 @@ def _ask(
         deadline_s=within_s,
         needed=[node for node, name in addresses.items() if work.members[name].present],
         grace_s=work.plan.grace_s,
+        # with fewer there is nothing to go on with
+        enough=min(len(addresses), threshold(len(work.members))) if quorum else 0,
     )
     replies: dict[str, tuple[AnyReply, bytes]] = {}
     for node, name in addresses.items():

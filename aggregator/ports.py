@@ -25,12 +25,14 @@ class Transport(Protocol):
         deadline_s: float,
         needed: Collection[int],
         grace_s: float,
+        enough: int = 0,
     ) -> Mapping[int, Answer]:
         """Send one request to each node and return the replies that came.
 
         It waits for the nodes in `needed`, at most `deadline_s` seconds, and for the others
-        `grace_s` longer. A node that failed is not in what is returned; a reply that cannot be
-        read is a `Refused` that says so; one that comes later is lost, and its node asked anew
+        `grace_s` longer. A node that cannot be reached for a while is not waited for, unless fewer
+        than `enough` answered. A node that failed is not in what is returned; a reply that cannot
+        be read is a `Refused` that says so; one that comes later is lost, and its node asked anew
         with the next request.
         """
         ...

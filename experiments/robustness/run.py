@@ -197,8 +197,9 @@ class Calls:
         deadline_s: float,
         needed: Collection[int],
         grace_s: float,
+        enough: int = 0,
     ) -> Mapping[int, Answer]:
-        del kind, deadline_s, needed, grace_s
+        del kind, deadline_s, needed, grace_s, enough
         return {
             address: unpack_reply(
                 pack(*self._handled(self.members[address], *unpack_request(pack(*asked))))

@@ -65,10 +65,12 @@ class FleetTransport:
         deadline_s: float,
         needed: Collection[int],
         grace_s: float,
+        enough: int = 0,
     ) -> Mapping[int, Answer]:
         """See the port. A request is handed out again to a node that lost it.
 
-        A needed node that was not heard of for `OFFLINE_S` is not waited for while it is away.
+        A needed node that was not heard of for `OFFLINE_S` is not waited for while it is away,
+        unless fewer than `enough` answered: then some have to come back.
 
         Raises:
             RefusedError: `stop` was set.
@@ -93,7 +95,8 @@ class FleetTransport:
             )
             with questions.open():
                 awaited = needed_names - answers.keys()
-                lost = not self._wait(questions, awaited, started + deadline_s, grace_s)
+                missing = min(enough, len(records)) - len(answers)
+                lost = not self._wait(questions, awaited, started + deadline_s, grace_s, missing)
             answers |= questions.answers
         return {
             node: answer_in(content)
@@ -106,7 +109,12 @@ class FleetTransport:
         self._engine.finish()
 
     def _wait(
-        self, questions: "Questions", needed: Collection[str], end: float, grace_s: float
+        self,
+        questions: "Questions",
+        needed: Collection[str],
+        end: float,
+        grace_s: float,
+        missing: int,
     ) -> bool:
         """Wait until it is over; False: Flower gave its run up, as after a clock was set."""
         condition = self._fleet.condition
@@ -118,7 +126,8 @@ class FleetTransport:
                     return False
                 now = time.monotonic()
                 awaited = needed - questions.answers.keys()
-                if all(self._fleet.away(name) for name in awaited):
+                few = len(questions.answers) < missing
+                if not few and all(self._fleet.away(name) for name in awaited):
                     end = min(end, now + grace_s)
                 if now >= end:
                     break

@@ -259,8 +259,9 @@ class _Relay:
         deadline_s: float,
         needed: Collection[int],
         grace_s: float,
+        enough: int = 0,
     ) -> Mapping[int, Answer]:
-        del kind, deadline_s, needed, grace_s
+        del kind, deadline_s, needed, grace_s, enough
         parcels = {node: pack(*asked) for node, asked in requests.items()}
         self.wire.send_bytes(
             _encode({node: (one.message, one.payload) for node, one in parcels.items()})

@@ -65,11 +65,18 @@ class FusedTransport:
         deadline_s: float,
         needed: Collection[int],
         grace_s: float,
+        enough: int = 0,
     ) -> Mapping[int, Answer]:
         self.fuse.tick()
         some = dict(list(requests.items())[: len(requests) // 2])
         rest = {node: one for node, one in requests.items() if node not in some}
-        how: Any = {"kind": kind, "deadline_s": deadline_s, "needed": needed, "grace_s": grace_s}
+        how: Any = {
+            "kind": kind,
+            "deadline_s": deadline_s,
+            "needed": needed,
+            "grace_s": grace_s,
+            "enough": enough,
+        }
         answers = dict(self.inner.exchange(some, **how))
         self.fuse.tick()  # some nodes have heard it, the others have not
         answers |= self.inner.exchange(rest, **how)

@@ -69,8 +69,9 @@ class DirectTransport:
         deadline_s: float,
         needed: Collection[int],
         grace_s: float,
+        enough: int = 0,
     ) -> Mapping[int, Answer]:
-        del kind, deadline_s, needed, grace_s
+        del kind, deadline_s, needed, grace_s, enough
         answers: dict[int, Answer] = {}
         for address, (request, payload) in requests.items():
             node = self.members[address]

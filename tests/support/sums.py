@@ -279,6 +279,7 @@ class WatchedTransport(DirectTransport):
         deadline_s: float,
         needed: Collection[int],
         grace_s: float,
+        enough: int = 0,
     ) -> Mapping[int, Answer]:
         batch = {self.members[place].member: words for place, words in requests.items()}
         answers: dict[int, Answer] = {}
@@ -290,7 +291,7 @@ class WatchedTransport(DirectTransport):
             self.asked.append((node.member, request, payload))
             one = {place: (request, payload)}
             answers |= super().exchange(
-                one, kind=kind, deadline_s=deadline_s, needed=needed, grace_s=grace_s
+                one, kind=kind, deadline_s=deadline_s, needed=needed, grace_s=grace_s, enough=enough
             )
         return answers
 
