@@ -9,12 +9,13 @@ import logging
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from clients.desk import Desk
 from clients.node import Node
 from privacy.errors import BudgetError, DataError, InputError, ProtocolError, TacitError
 from privacy.messages import Parcel, Refused, pack, unpack_request
 
 
-def client_app(node: Node) -> ClientApp:
+def client_app(node: Node | Desk) -> ClientApp:
     """The app of one installation; it keeps the node, and nothing in Flower's context."""
     app = ClientApp()
 
@@ -28,7 +29,7 @@ def client_app(node: Node) -> ClientApp:
     return app
 
 
-def _answer(node: Node, content: RecordDict) -> Parcel:
+def _answer(node: Node | Desk, content: RecordDict) -> Parcel:
     try:
         request, payload = unpack_request(_parcel(content))
         return pack(*node.handle(request, payload))

@@ -5,10 +5,11 @@ and that the ledger only grew since the node looked last; it remembers that stat
 ledger, durably, and cosigns it. Before it reveals what opens the sum, it sees that more than two
 thirds of the run's members cosigned the same state. So a coordinator that leaves a sum out, shows
 two ledgers, or sets its own back, opens nothing; and an auditor who has one node's ledger finds
-what the coordinator's does not say.
+what the coordinator's does not say. It follows the ledger to a new key where it is shown how the
+old one signed for that, in a state that follows on what it cosigned; not on anybody's word.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from privacy.errors import (
@@ -30,6 +31,7 @@ from privacy.ledger.entry import Entry, parse_leaf
 from privacy.ledger.keys import cosigner_key, log_key
 from privacy.ledger.merkle import EMPTY_ROOT, leaf_hash, verify_inclusion
 from privacy.ledger.note import NoteSignature, VerifierKey, parse_note
+from privacy.ledger.rotation import Shown, keys_after
 from privacy.ledger.store import LedgerStore, Turn
 from privacy.ledger.witness import StaleError, check_follows
 from privacy.messages import RecordedSum, SignedState
@@ -78,15 +80,27 @@ class LedgerWatch:
             RefusedError: This node follows another one, or the same under another key; or its own
                 ledger cannot be used.
         """
+        self._follow(log, allowed=allowed, remember=True)
+
+    def check(self, log: VerifierKey, *, allowed: Collection[str]) -> None:
+        """Return if `trust` would follow that ledger; nothing is remembered.
+
+        Raises:
+            RefusedError: As for `trust`.
+        """
+        self._follow(log, allowed=allowed, remember=False)
+
+    def _follow(self, log: VerifierKey, *, allowed: Collection[str], remember: bool) -> None:
         body = {"origin": log.name, "key": log.public.hex()}
         try:
-            with self._ledger.turn() as turn:
+            with self._ledger.turn(durable=remember) as turn:
                 self._refresh(turn)
                 known = self._followed.get(log.name)
                 if known is not None and known.key != log:
                     raise RefusedError(
                         f"The run's ledger {log.name} has another key than the one that this node "
-                        "follows; ask its operator."
+                        "follows, and it was not shown how the one led to the other; ask its "
+                        "operator."
                     )
                 if known is None and self._followed and log.name not in allowed:
                     first = next(iter(self._followed))
@@ -94,7 +108,7 @@ class LedgerWatch:
                         f"This node follows the ledger {first}, and the run names {log.name}; "
                         "where a new one was begun, add it to ledgers in the node's policy."
                     )
-                if known is None:
+                if known is None and remember:
                     turn.append("ledger.followed", body, time_ms=self._now_ms())
         except InputError as failure:
             raise RefusedError(f"{failure}; this node follows no ledger then.") from None
@@ -110,12 +124,38 @@ class LedgerWatch:
         known = self._followed.get(origin)
         return 0 if known is None else known.state.size
 
-    def cosign(self, state: SignedState, *, time_s: int) -> bytes:
+    def follows(self, origin: str) -> bool:
+        """Whether this node follows that ledger.
+
+        Raises:
+            InputError: The node's own ledger cannot be read.
+        """
+        with self._ledger.turn(durable=False) as turn:
+            self._refresh(turn)
+        return origin in self._followed
+
+    def cosign(
+        self,
+        state: SignedState,
+        *,
+        time_s: int,
+        again: bool = False,
+        rotations: Sequence[Shown] = (),
+    ) -> bytes:
         """Remember a state of the ledger, durably, and return the cosignature, 72 bytes.
+
+        Args:
+            state: As it is shown.
+            time_s: Seconds since 1970 UTC.
+            again: Whether the very state that is remembered is cosigned whatever its proof, as the
+                answer may have been lost.
+            rotations: Changes of the ledger's key that are in the state. With the state, the newest
+                key is remembered, and from then on no other is taken.
 
         Raises:
             StaleError: The proof begins at another size than this node remembers.
-            NotVerifiedError: It does not follow on what this node cosigned before.
+            NotVerifiedError: It does not follow on what this node cosigned before, or the key that
+                signed it does not follow on the one that signed that.
             RefusedError: It cannot be remembered; it was not cosigned.
         """
         shown = parse_checkpoint_text(parse_note(state.checkpoint).text)
@@ -125,8 +165,17 @@ class LedgerWatch:
                 known = self._followed.get(shown.origin)
                 if known is None:
                     raise NotVerifiedError(f"this node does not follow the ledger {shown.origin}")
-                open_checkpoint(state.checkpoint, known.key)
-                check_follows(known.state, shown, state.old, state.growth)
+                keys = keys_after(known.key, rotations, shown, seen=known.state.size)
+                open_checkpoint(state.checkpoint, keys[-1].key if keys else known.key)
+                if not again or shown != known.state:
+                    check_follows(known.state, shown, state.old, state.growth)
+                for one in keys:
+                    rekeyed = {
+                        "origin": shown.origin,
+                        "key": one.key.public.hex(),
+                        "leaves": one.since,
+                    }
+                    turn.append("ledger.rekeyed", rekeyed, time_ms=self._now_ms())
                 if shown.size > known.state.size:
                     body = {
                         "origin": shown.origin,
@@ -158,6 +207,9 @@ class LedgerWatch:
         if entry.kind == "ledger.followed":
             key = log_key(origin, bytes.fromhex(str(body["key"])))
             self._followed[origin] = _Followed(key, Checkpoint(origin, 0, EMPTY_ROOT))
+        elif entry.kind == "ledger.rekeyed":
+            key = log_key(origin, bytes.fromhex(str(body["key"])))
+            self._followed[origin].key = key
         elif entry.kind == "ledger.cosigned":
             known = self._followed[origin]
             known.state = Checkpoint(

@@ -3,7 +3,8 @@
 The node checks everything that protects it, with its own numbers, and fails closed: the launcher's
 signature, its own policy, every member's key, the order of steps, who a sum is over and who signed
 that, what comes back as a sum. It never takes a model from anybody: it steps its own copy of the
-common model with the sums, and goes on only with members who did the same.
+common model with the sums, and goes on only with members who did the same. Where it keeps its runs
+on disk, a restart changes none of that: `clients.session_file` says why.
 """
 
 import json
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,37 +22,51 @@ from numpy.typing import NDArray
 
 from clients import common_model
 from clients.common_model import CommonModel
+from clients.consent import Consent
 from clients.contract import DataContract
 from clients.examples import Examples
+from clients.kept_session import KeptSession, put_back, read_kept
 from clients.learner import WATCH_ROWS, Learner, split_validation
 from clients.ledger_files import EARLIER, LEDGER
 from clients.ledger_watch import LedgerWatch, StaleError, require_cosigned, require_on_record
 from clients.members import MemberRows
 from clients.model import architecture_digest, from_vector, to_vector
 from clients.model_file import model_bytes
-from clients.policy import NodePolicy, budget_terms, check_manifest
+from clients.node_settings import NodeSettings, Reasoning
+from clients.policy import budget_terms, check_manifest
 from clients.private_training import clipped_gradients, private_rows, train_privately
 from clients.protect import weight_of, weighted_change
 from clients.rows_digest import rows_digest
-from clients.session import PERSONAL, WATCH, Session, Setup, Step
+from clients.run_past import run_past
+from clients.session import PERSONAL, WATCH, Session, Setup, Step, asked_digest
+from clients.session_file import RUN_NAME, SessionFile, kept_file, kept_runs
 from clients.spec import NodeSpec, parse_node_spec, require_trainable
 from clients.train import fine_tune, local_seed, train
 from privacy.budget import Budget
 from privacy.budget_record import BudgetTerms
-from privacy.errors import CohortError, InputError, NotVerifiedError, ProtocolError, RefusedError
-from privacy.identity import Identity, verify_signature
+from privacy.errors import (
+    CohortError,
+    InputError,
+    NotVerifiedError,
+    ProtocolError,
+    RefusedError,
+    TacitError,
+)
+from privacy.identity import verify_signature
 from privacy.ledger.beginning import begin_ledger
 from privacy.ledger.entry import STATISTICS, UPDATE, key_of
 from privacy.ledger.grammar import CONSENT_DOMAIN
 from privacy.ledger.head import HEAD_DOMAIN, head_message
 from privacy.ledger.sqlite import SqliteLedger
-from privacy.ledger.store import append
-from privacy.manifest import SIGNING_DOMAIN, Manifest
+from privacy.ledger.store import Turn, append
+from privacy.manifest import COUNTERSIGN_DOMAIN, SIGNING_DOMAIN, Manifest
 from privacy.mechanism import noised
 from privacy.messages import (
     Accepted,
     Asked,
     Cosigned,
+    Countersigned,
+    CountersignRequest,
     EvaluateRequest,
     FinishNotice,
     InitialModel,
@@ -61,6 +76,7 @@ from privacy.messages import (
     KeyHeld,
     KeyMade,
     KeyNotice,
+    Pending,
     Ready,
     RecordedSum,
     Released,
@@ -75,6 +91,7 @@ from privacy.messages import (
     SignedState,
     StateNotice,
     StatisticsRequest,
+    StopNotice,
     SumNotice,
     SumPart,
     SurvivorsNotice,
@@ -85,17 +102,20 @@ from privacy.messages import (
 )
 from privacy.plan import ORGANISATION, PrivacyPlan, deviation, is_distributed, noise_at_sealing
 from privacy.randomness import Entropy, system_bytes
+from privacy.receipt import Receipt
 from privacy.release import ReleaseToken
 from privacy.secure_sum import Vote
 from privacy.secure_sum.cohort import SMALLEST_GROUPED, Cohort, groups_of
+from privacy.secure_sum.graph import require_holding
 from privacy.secure_sum.group_key import (
     Envelope,
     GroupKey,
     make_group_key,
     maker_of,
     open_group_key,
+    resume_group_key,
 )
-from privacy.secure_sum.keys import KeyOffer, Roster, admit, offer_key
+from privacy.secure_sum.keys import ExchangeKey, KeyOffer, Roster, admit, offer_key
 from privacy.secure_sum.schemes import scheme_of
 from privacy.secure_sum.sealer import Sealer, require_votes
 from privacy.secure_sum.tag import append_tag, check_tag, tag_key, tag_words
@@ -109,40 +129,12 @@ from privacy.tally import metrics
 
 Floats = NDArray[np.float64]
 UNITS = " (units)"
-"""After a run's name: what it tells of single units, where it protects whole organisations."""
+"""After a run's name: what it tells of single units, where it protects whole organisations.
+
+No run's own name ends so (`RUN_NAME`)."""
 _REASON_CHARACTERS_MAX = 400
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodeSettings:
-    """What an installation knows of itself.
-
-    Attributes:
-        member: The name under which it is in the federation.
-        identity: Its long-lived signing key, which never leaves it.
-        launcher: Public key of who may start runs here, pinned.
-        known: Member -> public key of everybody whom this node was told of at enrolment, itself
-            included. A run with anybody else in it is refused: members that a launcher made up
-            would add vectors that it knows, and the rest of the sum would be one member's.
-        contract: The contract that its rows keep.
-        rows: Reads its rows; the argument is the fold that is kept for testing.
-        policy: Its terms.
-        home: Its own folder.
-        device: `auto`, `cpu` or `cuda`.
-        tells_data_errors: Whether a refusal says what is wrong with the rows (counts, line
-            numbers, file names); only for a coordinator on the same machine.
-    """
-
-    member: str
-    identity: Identity
-    launcher: bytes
-    known: Mapping[str, bytes]
-    contract: DataContract
-    rows: Callable[[int | None], MemberRows]
-    policy: NodePolicy
-    home: Path
-    device: str = "auto"
-    tells_data_errors: bool = False
+# torch has one random state for all threads: what seeds it and draws from it is not disturbed
+_RANDOM = threading.Lock()
 
 
 class Node:
@@ -152,11 +144,14 @@ class Node:
         self._settings = settings
         self._entropy = entropy
         self._sessions: dict[bytes, Session] = {}
-        self._budgets: dict[str, Budget] = {}
+        self._finished: set[bytes] = set()
+        self._budgets: dict[str, tuple[BudgetTerms, Budget]] = {}
         self._ledger = SqliteLedger(settings.home / LEDGER)
         self._watch: LedgerWatch | None = None
-        # a vote and an answer that passed each other would be about two sets of survivors
-        self._lock = threading.Lock()
+        # of what all runs share; taken last, and never while another is waited for
+        self._lock = threading.RLock()
+        # one run is joined at a time, so that each sees what the others were promised
+        self._joining = threading.RLock()
         self._log = logging.getLogger(f"tacit.node.{settings.member}")
 
     @property
@@ -165,30 +160,82 @@ class Node:
         return self._settings.member
 
     @property
+    def contract(self) -> DataContract:
+        """The contract that its rows keep."""
+        return self._settings.contract
+
+    @property
+    def public(self) -> bytes:
+        """The public key of its identity."""
+        return self._settings.identity.public
+
+    @property
+    def home(self) -> Path:
+        """Its own folder."""
+        return self._settings.home
+
+    @property
     def tells_data_errors(self) -> bool:
         """See `NodeSettings`."""
         return self._settings.tells_data_errors
 
+    @property
+    def runs(self) -> Mapping[str, str]:
+        """Digest (hex) -> name of every run that this node is in now."""
+        with self._lock:
+            return {run.hex(): one.manifest.run for run, one in self._sessions.items()}
+
     def handle(self, request: Request, payload: bytes = b"") -> tuple[Reply, bytes]:
         """Answer one request of the coordinator; a repeated one with the same words as before.
+
+        Runs are answered side by side, each in order.
 
         Raises:
             RefusedError: The node will not; one sentence, without a value of any row.
         """
-        if isinstance(request, Invite):
+        if isinstance(request, Invite | CountersignRequest):
             _require_bare(payload)
-            return self._join(request), b""
+            with self._joining:
+                if isinstance(request, Invite):
+                    return self._join(request), b""
+                return self._countersign(request), b""
         if isinstance(request, StateNotice):
             _require_bare(payload)
             return self._witness(request), b""
-        with self._lock:
-            return self._once(self._session(request.run), request, payload)
+        if isinstance(request, StopNotice):
+            _require_bare(payload)
+            return self._stop(request.run), b""
+        if isinstance(request, FinishNotice) and self._has_finished(request.run):
+            return Ready(member=self.member), b""
+        while True:
+            session = self._session(request.run)
+            # a vote and an answer that passed each other would be about two sets of survivors
+            with session.lock:
+                if self._sessions.get(request.run) is session:
+                    return self._once(session, request, payload)
 
     def _once(self, session: Session, request: Request, payload: bytes) -> tuple[Reply, bytes]:
-        if session.last is not None and session.last[:2] == (request, payload):
-            return session.last[2:]
-        reply, answer = self._answer(session, request, payload)
-        session.last = (request, payload, reply, answer)
+        """Answer a request; one that was answered in the step under way with the same words."""
+        asked = asked_digest(request, payload)
+        before = session.answered.get(asked)
+        if before is not None:
+            return before
+        try:
+            reply, answer = self._answer(session, request, payload)
+        except TacitError:
+            raise
+        except BaseException:
+            # it stopped half-way: where runs are kept, it goes on from what is on disk
+            self._forget(session)
+            raise
+        if session.run not in self._sessions:
+            return reply, answer
+        if isinstance(request, SumNotice | StatisticsRequest | TrainRequest | EvaluateRequest):
+            session.answered.clear()  # another step, or what follows on it, is under way
+        session.answered[asked] = (reply, answer)
+        self._keep(session)
+        if isinstance(request, SumNotice) and (request.step, request.round) in session.reserved:
+            session.budget.commit(session.manifest.run, request.step, request.round)
         return reply, answer
 
     def _answer(self, session: Session, request: Request, payload: bytes) -> tuple[Reply, bytes]:
@@ -217,110 +264,407 @@ class Node:
         return answer(session, request)
 
     def _session(self, run: bytes) -> Session:
-        session = self._sessions.get(run)
+        session = self._sessions.get(run) or self._resumed(run)
         if session is None:
             raise ProtocolError("This node has not joined that run; it must be invited first.")
         return session
 
+    def _stop(self, run: bytes) -> Ready:
+        """Leave a run that was stopped for good: its keys are deleted, and nothing is told of it.
+
+        It asks for less than silence would: a run that was left is never joined again.
+        """
+        try:
+            session = self._session(run)
+        except RefusedError:
+            kept = kept_file(self.home, run) if self._settings.sessions else None
+            if kept is not None and kept[0].contract == self.contract.digest and kept[0].state:
+                kept[1].leave()
+            return Ready(member=self.member)
+        with session.lock:
+            if self._sessions.get(run) is session:
+                self._log.info("run %s was stopped", session.manifest.run)
+                self._leave(session)
+        return Ready(member=self.member)
+
+    # -- restarts ----------------------------------------------------------------------------
+
+    def knows(self, run: bytes) -> bool:
+        """Whether requests of that run are this node's to answer."""
+        if run in self._sessions or run in self._finished:
+            return True
+        kept = kept_file(self.home, run) if self._settings.sessions else None
+        return kept is not None and kept[0].contract == self.contract.digest
+
+    def restore(self) -> tuple[str, ...]:
+        """Go on with the runs that were under way when this node was stopped; their names.
+
+        A run that cannot be gone on with is told in the log. Without this, each is gone on with
+        when the first request of it comes, and its budget is free for others until then.
+        """
+        names: list[str] = []
+        for run in kept_runs(self.home) if self._settings.sessions else ():
+            try:
+                session = self._resumed(run)
+            except TacitError as fault:
+                self._log.warning("a run is not gone on with: %s", fault)
+                continue
+            if session is not None:
+                names.append(session.manifest.run)
+        return tuple(names)
+
+    def _has_finished(self, run: bytes) -> bool:
+        if run in self._finished:
+            return True
+        kept = kept_file(self.home, run) if self._settings.sessions else None
+        return kept is not None and not kept[0].state
+
+    def _keep(self, session: Session) -> None:
+        """Have a session on disk, before anything is told that follows from it."""
+        if session.file is None:
+            return
+        try:
+            session.file.save(*session.keeper.keep(session))
+        except BaseException:
+            self._forget(session)
+            raise
+
+    def _forget(self, session: Session) -> None:
+        """Hold a session no more; where it is kept on disk, the next request goes on from there."""
+        if session.file is not None:
+            with self._lock:
+                self._sessions.pop(session.run, None)
+
+    def _resumed(self, run: bytes) -> Session | None:
+        """Go on with a run from what is on disk; None where nothing of it is this node's.
+
+        Raises:
+            RefusedError: It cannot be gone on with: for now, or, where what is on disk is not what
+                it has to be, for ever.
+        """
+        if not self._settings.sessions:
+            return None
+        with self._joining:
+            found = kept_file(self.home, run)
+            if run in self._sessions or found is None or found[0].contract != self.contract.digest:
+                return self._sessions.get(run)
+            pointer, file = found
+            if not pointer.state:
+                file.finish()  # what a stop left of it
+                return None
+            try:
+                session = self._taken_up(run, file)
+            except (NotVerifiedError, ProtocolError, ValueError, KeyError) as fault:
+                file.leave()
+                self._log.warning("run %s is left: %s", file.name, fault)
+                raise ProtocolError(
+                    f"This node was restarted and has left the run {file.name}: {_clause(fault)}."
+                ) from None
+            except InputError as fault:
+                raise RefusedError(
+                    f"This node was restarted and cannot go on with the run {file.name} yet: "
+                    f"{_clause(fault)}."
+                ) from None
+            if session is not None:
+                with self._lock:
+                    self._sessions[run] = session
+            return session
+
+    def _taken_up(self, run: bytes, file: SessionFile) -> Session | None:
+        """Make a session of what is on disk, and compare it with all that the node knows else."""
+        settings = self._settings
+        kept = read_kept(file.load())
+        manifest = Manifest.from_bytes(kept.manifest)
+        if (kept.member, manifest.digest(), manifest.run) != (self.member, run, file.name):
+            raise NotVerifiedError("what this node kept is of another run")
+        self._open_books()
+        past = run_past(self._ledger.leaves(), manifest.run)
+        if run.hex() not in past.joined:
+            file.leave()  # it stopped before it had joined, and nobody was told
+            return None
+        spec = parse_node_spec(dict(manifest.node_settings))
+        work = Learner(settings.contract, spec, settings.device, plan=manifest.privacy)
+        rows = settings.rows(spec.fold)
+        digest = rows_digest(rows, run=run, home=settings.home, entropy=self._entropy)
+        if digest != kept.rows or past.rows not in {"", digest.hex()}:
+            raise NotVerifiedError("its rows are not those that the run began with")
+        self._note_rows(manifest, digest)
+        session = Session(
+            manifest=manifest,
+            run=run,
+            invited=kept.invited,
+            joined=kept.joined,
+            minimum=max(kept.minimum, settings.terms().minimum_cohort),
+            spec=spec,
+            key=ExchangeKey.resumed(kept.key),
+            rows=MemberRows(rows.member, work.scaled(rows.train), work.scaled(rows.test)),
+            rows_read=digest,
+            learner=work,
+            budget=self._budget(manifest),
+            units_budget=self._units_budget(manifest),
+            file=file,
+        )
+        self._put_back(session, kept, file)
+        past.require_known(sealed=session.sealed, settled=session.settled)
+        session.reserved = set(past.reserved - past.aborted)
+        for name, at in sorted(past.pending & session.settled):
+            session.budget.commit(manifest.run, name, at)
+        session.budget.promise(manifest.run, session.left_to_spend())
+        return session
+
+    def _put_back(self, session: Session, kept: KeptSession, file: SessionFile) -> None:
+        """Give a session what was kept of it, and check that it comes to the same step."""
+        manifest = session.manifest
+        put_back(kept, session, file.part)
+        if kept.offers:
+            session.roster = admit(
+                [KeyOffer.from_bytes(offer) for offer in kept.offers],
+                run=session.run,
+                directory=manifest.directory_keys(),
+                minimum=session.minimum,
+            )
+            self._require_safe(session, session.roster, session.minimum)
+        if kept.group is not None and session.roster is not None:
+            key = resume_group_key(
+                session.roster,
+                scheme_of(manifest.protection),
+                tag_secret=kept.group.tag_secret,
+                carrier=file.part(kept.group.carrier) if kept.group.carrier else b"",
+                fingerprint=kept.group.fingerprint,
+            )
+            self._set_up(session, session.roster, key)
+        session.history = kept.history
+        if session.common is not None:
+            self._make_examples(session)
+            if session.architecture != kept.architecture:
+                raise NotVerifiedError("another version of tacit makes another network of it")
+        if kept.step is not None:
+            step = session.plan(*kept.step)
+            session.step = step
+            context = step.contexts[step.of(self.member)].digest()
+            if kept.pending is None or kept.pending.context != context:
+                raise NotVerifiedError("another version of tacit writes its vectors otherwise")
+            session.agreed.sealer.resume(kept.pending, step.cohorts[step.of(self.member)])
+
     # -- before the first sum ----------------------------------------------------------------
 
-    def _join(self, request: Invite) -> Joined:
-        settings = self._settings
-        # (1) the launcher that this node trusts signed these very bytes
-        verify_signature(settings.launcher, SIGNING_DOMAIN, request.manifest, request.signature)
-        manifest = Manifest.from_bytes(request.manifest)
+    def _join(self, request: Invite) -> Joined | Pending:
+        # (1) a launcher that this node trusts signed these very bytes
+        launcher, key, manifest = self._signed(request)
+        run = manifest.digest()
+        session = self._sessions.get(run) or self._resumed(run)
+        asked = asked_digest(request)
+        if session is not None and session.invited == asked:
+            return session.joined
         self._open_books()
         try:
-            return self._agree(manifest)
+            # (2) so did a member that has nothing to gain from being fooled
+            self._require_countersigned(request, manifest, key)
+            return self._agree(manifest, launcher, asked)
         except RefusedError as refusal:
             self._note_refusal(manifest, refusal)
             raise
 
-    def _agree(self, manifest: Manifest) -> Joined:
+    def _countersign(self, request: CountersignRequest) -> Countersigned | Pending:
+        """Sign another member's run, if this node would join it."""
         settings = self._settings
-        # (2) it names this node with its own key, and nobody whom this node does not know
-        directory = manifest.directory_keys()
+        launcher, key, manifest = self._signed(request)
+        # whoever asks everybody asks the launcher's own node too, which refuses nothing by that
+        self._require_second(key)
+        self._open_books()
+        try:
+            self._examined(manifest)
+            if not self._consented(manifest, launcher):
+                return self._pending(manifest)
+        except RefusedError as refusal:
+            self._note_refusal(manifest, refusal)
+            raise
+        signature = settings.identity.sign(COUNTERSIGN_DOMAIN, manifest.digest())
+        return Countersigned(member=self.member, signature=signature)
+
+    def _require_second(self, launcher: bytes) -> None:
+        if launcher == self._settings.identity.public:
+            raise RefusedError("A run is countersigned by another member than its launcher.")
+        if not self._settings.terms().countersigns:
+            raise RefusedError("This node's policy countersigns no runs; ask another member.")
+
+    def _signed(self, request: Invite | CountersignRequest) -> tuple[str, bytes, Manifest]:
+        """Who started a run, by name and key, and the run."""
+        launcher, key = self._settings.initiator(request.launcher)
+        verify_signature(key, SIGNING_DOMAIN, request.manifest, request.signature)
+        return launcher, key, Manifest.from_bytes(request.manifest)
+
+    def _require_countersigned(self, request: Invite, manifest: Manifest, launcher: bytes) -> None:
+        if not request.countersigner and not request.countersignature:
+            if self._settings.countersigned:
+                raise RefusedError(
+                    "The run is signed by its launcher alone; let a second member sign it too."
+                )
+            return
+        key = self._settings.members().get(request.countersigner)
+        if key is None:
+            raise RefusedError("The run is countersigned by nobody whom this node knows.")
+        if key == launcher:
+            raise RefusedError("A run is countersigned by another member than its launcher.")
+        verify_signature(key, COUNTERSIGN_DOMAIN, manifest.digest(), request.countersignature)
+
+    def _consented(self, manifest: Manifest, launcher: str) -> bool:
+        """Whether who decides here says yes; it may not have decided yet."""
+        consent = self._settings.consent
+        return consent is None or consent(manifest, launcher) is Consent.GIVEN
+
+    def _pending(self, manifest: Manifest) -> Pending:
+        consent: object = self._settings.consent
+        told = consent.reason(manifest) if isinstance(consent, Reasoning) else ""
+        return Pending(member=self.member, reason=told or "This node has not decided yet.")
+
+    def _examined(self, manifest: Manifest) -> tuple[NodeSpec, Learner, Budget, list[Receipt]]:
+        """Hold a run against all that this node checks by itself; nothing of it is remembered.
+
+        Returns:
+            The node's part of it, what learns, what it is charged to, and what it plans to spend.
+        """
+        settings, policy = self._settings, self._settings.terms()
+        if not RUN_NAME.fullmatch(manifest.run):
+            raise RefusedError(
+                "A run's name has up to 128 letters, digits and .-_ and begins with one of the "
+                "first two; choose another."
+            )
+        # (3) it names this node with its own key, and nobody whom this node does not know
+        directory, known = manifest.directory_keys(), settings.members()
         if directory.get(settings.member) != settings.identity.public:
             raise RefusedError("The run's member list does not hold this node with its own key.")
         for member, public in directory.items():
-            if settings.known.get(member) != public:
+            if known.get(member) != public:
                 raise RefusedError(
                     f"The run names {member} with a key that this node was not told of at its "
                     "enrolment; enrol that member first."
                 )
-        # (3) it asks for nothing below this node's terms
-        check_manifest(manifest, settings.policy, settings.contract)
-        if manifest.group_size and len(directory) < SMALLEST_GROUPED:
-            raise RefusedError(
-                f"Sums in groups need {SMALLEST_GROUPED} members and this run has "
-                f"{len(directory)}; set protection.robust: none."
-            )
+        # (4) it asks for nothing below this node's terms
+        check_manifest(manifest, policy, settings.contract)
+        _require_groups(manifest, len(directory))
         spec = parse_node_spec(dict(manifest.node_settings))
-        run = manifest.digest()
-        # (4) its noise covers what this node's rows could show, and the budget holds all of it
+        # (5) its noise covers what this node's rows could show, and the budget holds all of it
         work = Learner(settings.contract, spec, settings.device, plan=manifest.privacy)
         if manifest.privacy is not None:
             _require_covered(work, spec, manifest.privacy)
-        if manifest.run.endswith(UNITS):
-            raise RefusedError(f"A run's name may not end with {UNITS!r}; choose another.")
         budget = self._budget(manifest)
         planned = manifest.planned_receipts(stages=work.stages, rounds=spec.training.rounds)
         budget.check(planned)
-        # (5) its releases will be on record in the ledger that this node follows
-        self._books().trust(manifest.log, allowed=settings.policy.ledgers)
+        # (6) its releases will be on record in the ledger that this node follows
+        self._books().check(manifest.log, allowed=policy.ledgers)
+        return spec, work, budget, planned
+
+    def _agree(self, manifest: Manifest, launcher: str, asked: bytes) -> Joined | Pending:
+        settings, run = self._settings, manifest.digest()
+        spec, work, budget, planned = self._examined(manifest)
+        # (7) who decides here says yes; until then nothing is remembered, and nothing spent
+        if not self._consented(manifest, launcher):
+            return self._pending(manifest)
+        self._books().trust(manifest.log, allowed=settings.terms().ledgers)
         rows = settings.rows(spec.fold)
         digest = rows_digest(rows, run=run, home=settings.home, entropy=self._entropy)
-        # (6) it is new here, also after a restart: one run, one set of keys, one answer a sum
-        self._remember(manifest, run)
+        # (8) it is new here, also after a restart: one run, one set of keys, one answer a sum
+        self._require_new(manifest, run)
         key, offer = offer_key(
             settings.identity,
             settings.member,
             run=run,
-            directory=directory,
+            directory=manifest.directory_keys(),
             entropy=self._entropy,
         )
         if manifest.privacy is not None and manifest.privacy.parts == "apart":
             _require_apart(settings.contract, rows)
-        self._note_rows(manifest, digest)
-        budget.promise(manifest.run, planned)
-        self._sessions[run] = Session(
-            manifest=manifest,
-            run=run,
-            spec=spec,
-            key=key,
-            rows=MemberRows(rows.member, work.scaled(rows.train), work.scaled(rows.test)),
-            learner=work,
-            budget=budget,
-            units_budget=self._units_budget(manifest),
-        )
-        return Joined(
+        joined = Joined(
             member=settings.member,
             offer=offer.to_bytes(),
             consent=settings.identity.sign(CONSENT_DOMAIN, run),
         )
+        session = Session(
+            manifest=manifest,
+            run=run,
+            invited=asked,
+            joined=joined,
+            minimum=max(manifest.minimum_cohort, settings.terms().minimum_cohort),
+            spec=spec,
+            key=key,
+            rows=MemberRows(rows.member, work.scaled(rows.train), work.scaled(rows.test)),
+            rows_read=digest,
+            learner=work,
+            budget=budget,
+            units_budget=self._units_budget(manifest),
+            file=self._file(manifest, run),
+        )
+        # what stops here has joined nothing, and is forgotten
+        self._keep(session)
+        try:
+            self._remember(manifest, run)
+            self._note_rows(manifest, digest)
+        except TacitError:
+            if session.file is not None:
+                session.file.leave()
+            raise
+        budget.promise(manifest.run, planned)
+        with self._lock:
+            self._sessions[run] = session
+        return joined
+
+    def _file(self, manifest: Manifest, run: bytes) -> SessionFile | None:
+        if not self._settings.sessions:
+            return None
+        return SessionFile(home=self.home, run=run, name=manifest.run, contract=manifest.contract)
+
+    def _require_new(self, manifest: Manifest, run: bytes) -> None:
+        try:
+            with self._ledger.turn(durable=False) as turn:
+                self._require_not_joined(turn, self._joining_act(manifest, run))
+        except InputError:
+            raise RefusedError(
+                "This node cannot use its own folder, and so joins no run."
+            ) from None
+
+    def _joining_act(self, manifest: Manifest, run: bytes) -> dict[str, str]:
+        return {
+            "run": manifest.run,
+            "manifest": run.hex(),
+            "origin": manifest.ledger["origin"],
+        }
+
+    def _require_not_joined(self, turn: Turn, body: Mapping[str, object]) -> None:
+        key = key_of("run.joined", body)
+        if key is not None and turn.find(key) is not None:
+            raise ProtocolError("This node has joined that run already; launch a new one.")
 
     def _open_books(self) -> None:
         """Begin this node's own ledger, and its memory of the coordinator's, where they are new."""
         settings = self._settings
-        if self._watch is not None:
-            return
-        if (settings.home / EARLIER).exists() and not (settings.home / LEDGER).exists():
-            raise RefusedError(
-                f"This node has a budget of an earlier version in {EARLIER}, which would not count "
-                "any more; where it need not, move it away."
+        with self._lock:
+            if self._watch is not None:
+                return
+            if (settings.home / EARLIER).exists() and not (settings.home / LEDGER).exists():
+                raise RefusedError(
+                    f"This node has a budget of an earlier version in {EARLIER}, which would not "
+                    "count any more; where it need not, move it away."
+                )
+            try:
+                settings.home.mkdir(parents=True, exist_ok=True)
+                begin_ledger(
+                    self._ledger,
+                    settings.identity,
+                    owner=self.member,
+                    role="node",
+                    time_ms=_now_ms(),
+                )
+            except (OSError, InputError):
+                raise RefusedError("This node cannot write its own folder.") from None
+            self._watch = LedgerWatch(
+                self._ledger, member=self.member, identity=settings.identity, now_ms=_now_ms
             )
-        try:
-            settings.home.mkdir(parents=True, exist_ok=True)
-            begin_ledger(
-                self._ledger, settings.identity, owner=self.member, role="node", time_ms=_now_ms()
-            )
-        except (OSError, InputError):
-            raise RefusedError("This node cannot write its own folder.") from None
-        self._watch = LedgerWatch(
-            self._ledger, member=self.member, identity=settings.identity, now_ms=_now_ms
-        )
 
     def _books(self) -> LedgerWatch:
+        settings = self._settings
+        if self._watch is None and settings.sessions and (settings.home / LEDGER).exists():
+            self._open_books()  # a restart forgets nothing then
         if self._watch is None:
             raise ProtocolError("This node has joined no run yet.")
         return self._watch
@@ -343,19 +687,19 @@ class Node:
         append(self._ledger, "rows.read", body, time_ms=_now_ms())
 
     def _budget(self, manifest: Manifest) -> Budget:
-        """What was spent of this data, for whom the run protects.
+        """What was spent of this data, for whom the run protects, under the terms as they are.
 
         Raises:
             RefusedError: The run protects whole organisations where this node's policy caps what
                 is told of the contract's unit: how much of that it costs is not known.
         """
-        settings = self._settings
+        settings, policy = self._settings, self._settings.terms()
         own = settings.contract.unit
         unit = own if manifest.privacy is None else manifest.privacy.unit
 
         def terms(name: str) -> BudgetTerms:
             return budget_terms(
-                settings.policy, member=self.member, dataset=settings.contract.name, unit=name
+                policy, member=self.member, dataset=settings.contract.name, unit=name
             )
 
         capped = terms(own).epsilon is not None or terms(own).solo_epsilon is not None
@@ -364,9 +708,18 @@ class Node:
                 f"This node caps what is told of a {own}, and the run protects an {unit}; "
                 "set privacy.unit: contract."
             )
-        if unit not in self._budgets:
-            self._budgets[unit] = Budget(self._ledger, terms(unit), now_ms=_now_ms)
-        return self._budgets[unit]
+        with self._lock:
+            held = self._budgets.get(unit)
+            if held is None or held[0] != terms(unit):
+                made = Budget(self._ledger, terms(unit), now_ms=_now_ms)
+                self._budgets[unit] = held = terms(unit), made
+                # runs under way go on under the new terms
+                for session in self._sessions.values():
+                    plan = session.manifest.privacy
+                    if (own if plan is None else plan.unit) == unit:
+                        session.budget = made
+                        made.promise(session.manifest.run, session.left_to_spend())
+            return held[1]
 
     def _units_budget(self, manifest: Manifest) -> Budget | None:
         """The budget of the contract's unit, where the run protects whole organisations."""
@@ -376,16 +729,10 @@ class Node:
         return self._budget(replace(manifest, privacy=None))
 
     def _remember(self, manifest: Manifest, run: bytes) -> None:
-        body = {
-            "run": manifest.run,
-            "manifest": run.hex(),
-            "origin": manifest.ledger["origin"],
-        }
+        body = self._joining_act(manifest, run)
         try:
             with self._ledger.turn() as turn:
-                key = key_of("run.joined", body)
-                if key is not None and turn.find(key) is not None:
-                    raise ProtocolError("This node has joined that run already; launch a new one.")
+                self._require_not_joined(turn, body)
                 turn.append("run.joined", body, time_ms=_now_ms())
         except InputError:
             raise RefusedError(
@@ -396,15 +743,15 @@ class Node:
         if session.roster is not None:
             raise ProtocolError("The members' keys of a run are agreed on once.")
         manifest = session.manifest
+        minimum = max(session.minimum, self._settings.terms().minimum_cohort)
         roster = admit(
             [KeyOffer.from_bytes(offer) for offer in request.offers],
             run=session.run,
             directory=manifest.directory_keys(),
-            minimum=self._minimum(session),
+            minimum=minimum,
         )
-        if roster.members != manifest.members:
-            raise ProtocolError("The run's keys are not those of all its members.")
-        session.roster = roster
+        self._require_safe(session, roster, minimum)
+        session.roster, session.minimum = roster, minimum
         if maker_of(roster) != self.member:
             return Ready(member=self.member)
         key, envelopes = make_group_key(
@@ -426,6 +773,23 @@ class Node:
             },
         )
 
+    def _require_safe(self, session: Session, roster: Roster, minimum: int) -> None:
+        """Return if those who agreed, perhaps not all who were asked, are enough to hide among.
+
+        Raises:
+            CohortError: They are too few for what the run promises.
+            ProtocolError: This node is not among them, or with another key than it offered.
+        """
+        manifest, members = session.manifest, len(roster.members)
+        if self.member not in roster.members or (
+            roster.exchange_of(self.member) != session.key.public
+        ):
+            raise ProtocolError("The run's keys do not hold the one that this node offered.")
+        _require_groups(manifest, members)
+        if manifest.privacy is not None:
+            most = max(manifest.privacy.colluders, self._settings.terms().colluders)
+            require_holding(members, minimum, most)
+
     def _accept_key(self, session: Session, request: KeyNotice) -> KeyHeld:
         roster = session.roster
         if roster is None or session.setup is not None:
@@ -444,7 +808,7 @@ class Node:
 
     def _set_up(self, session: Session, roster: Roster, key: GroupKey) -> None:
         scheme = scheme_of(session.manifest.protection)
-        minimum = self._minimum(session)
+        minimum = session.minimum
         sealer = Sealer(
             self.member,
             self._settings.identity,
@@ -467,9 +831,6 @@ class Node:
             sealer=sealer,
         )
         session.history = first_history(roster.digest, key.fingerprint)
-
-    def _minimum(self, session: Session) -> int:
-        return max(session.manifest.minimum_cohort, self._settings.policy.minimum_cohort)
 
     # -- one sum -----------------------------------------------------------------------------
 
@@ -521,6 +882,8 @@ class Node:
         else:
             values = self._evaluated(session, step)
         values = self._covered(session, step, values)
+        # that it is sealed here is on disk before it costs anything, and so before it can leave
+        self._keep(session)
         return self._seal(session, step, values, self._reserve(session, step))
 
     def _covered(self, session: Session, step: Step, values: Floats) -> Floats:
@@ -536,12 +899,17 @@ class Node:
         """Write down what a release costs; without the token that this returns nothing leaves."""
         receipt = session.manifest.receipt(step.name, step.round, step.length)
         run = session.manifest.run
+        # under the terms as they are now, not as they were when the run began
+        session.budget = self._budget(session.manifest)
+        session.units_budget = self._units_budget(session.manifest)
         if session.units_budget is not None:
             # what it tells of single units is not bounded, and a later cap has to know
             plain = replace(session.manifest, privacy=None)
             exact = plain.receipt(step.name, step.round, step.length)
             session.units_budget.reserve(f"{run}{UNITS}", step.name, step.round, exact)
-        return session.budget.reserve(run, step.name, step.round, receipt)
+        token = session.budget.reserve(run, step.name, step.round, receipt)
+        session.reserved.add((step.name, step.round))
+        return token
 
     def _seal(
         self, session: Session, step: Step, values: Floats, token: ReleaseToken
@@ -566,6 +934,7 @@ class Node:
         except ProtocolError as fault:
             reason = f"It was not sealed: {fault}"[:_REASON_CHARACTERS_MAX]
             session.budget.abort(token, reason=reason, sign=self._settings.identity.sign)
+            session.reserved.discard((step.name, step.round))
             raise
         session.step = step
         session.head = token.use()
@@ -637,9 +1006,14 @@ class Node:
 
     def _witness(self, request: StateNotice) -> Cosigned:
         """Cosign the ledger outside of runs: it is only ever the one that this node follows."""
+        if request.rotations and not self._follows(request.origin):
+            # whoever follows nothing need not be shown how that changed
+            return Cosigned(member=self.member, witnessed=0, cosignature=None)
         watch = self._books()
         try:
-            cosignature: bytes | None = watch.cosign(request.state, time_s=int(time.time()))
+            cosignature: bytes | None = watch.cosign(
+                request.state, time_s=int(time.time()), rotations=request.rotations
+            )
         except StaleError:
             cosignature = None
         except NotVerifiedError as fault:
@@ -649,9 +1023,13 @@ class Node:
             member=self.member, witnessed=watch.seen(request.origin), cosignature=cosignature
         )
 
+    def _follows(self, origin: str) -> bool:
+        begun = self._watch is not None or (self._settings.home / LEDGER).exists()
+        return begun and self._books().follows(origin)
+
     def _cosign(self, state: SignedState) -> bytes:
         try:
-            return self._books().cosign(state, time_s=int(time.time()))
+            return self._books().cosign(state, time_s=int(time.time()), again=True)
         except NotVerifiedError as fault:
             self._log.warning("the coordinator's ledger was not cosigned: %s", fault)
             raise ProtocolError(
@@ -705,6 +1083,7 @@ class Node:
             self._require_signed(session, step, part, cohort, digest)
         # the notice tells the pieces' lengths, so this binds the whole payload
         session.require_one_try(step, payload_digest(pack(notice).message + b"".join(aggregates)))
+        self._keep(session)
         try:
             sums = self._opened(session, step, shown)
             kept = self._follow(session, step, sums)
@@ -727,8 +1106,6 @@ class Node:
         )
         session.confirmed, session.step, session.head = False, None, None
         session.records.clear()
-        if (step.name, step.round) in session.sealed:
-            session.budget.commit(session.manifest.run, step.name, step.round)
         return Accepted(
             member=self.member,
             history=session.history,
@@ -824,9 +1201,12 @@ class Node:
 
     def _write_down(self, session: Session, record: Mapping[str, object]) -> None:
         """Keep what was opened, for this member's own people; it is in no other's hands."""
+        line, path = json.dumps(record) + "\n", self._folder(session) / "sums.jsonl"
         try:
-            with (self._folder(session) / "sums.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            # a node that stopped after this line and before it was kept has it already
+            if session.file is None or not path.exists() or line not in path.read_text("utf-8"):
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(line)
         except OSError:
             raise RefusedError(
                 "This node cannot write down what was opened; make room in its folder."
@@ -843,8 +1223,14 @@ class Node:
             return
         if len(session.released) != session.learner.stages:
             raise ProtocolError("The model is asked for after the statistics.")
+        self._make_examples(session)
+        session.common = common_model.start(to_vector(session.learner.network))
+
+    def _make_examples(self, session: Session) -> None:
+        """Make the network, and what it is trained and tested on, of the opened statistics."""
         work = session.learner
-        work.start(session.released)
+        with _RANDOM:
+            work.start(session.released)
         training, watching = split_validation(session.rows.train, session.spec)
         session.training = work.training_examples(training, session.released)
         if len(session.training) == 0 and session.manifest.privacy is None:
@@ -861,7 +1247,6 @@ class Node:
             session.watching = session.training.take(np.arange(count))
         session.test = work.test_examples(session.rows.test, session.released)
         session.architecture = architecture_digest(work.network)
-        session.common = common_model.start(to_vector(work.network))
 
     def _initial_model(self, session: Session) -> InitialModel:
         if session.round > 0:
@@ -881,14 +1266,15 @@ class Node:
         plan = session.manifest.privacy
         if plan is not None:
             return self._trained_privately(session, plan, round_index)
-        train(
-            work.network,
-            training,
-            work.target,
-            spec.training,
-            round_index=round_index,
-            seed=local_seed(spec.seed, self.member, round_index),
-        )
+        with _RANDOM:
+            train(
+                work.network,
+                training,
+                work.target,
+                spec.training,
+                round_index=round_index,
+                seed=local_seed(spec.seed, self.member, round_index),
+            )
         overview = work.overview(session.released)
         units = int(np.unique(training.unit).size)
         weight = weight_of(len(training), units, overview, spec.update)
@@ -897,9 +1283,10 @@ class Node:
     def _trained_privately(self, session: Session, plan: PrivacyPlan, round_index: int) -> Floats:
         work, spec = session.learner, session.spec
         if session.private is None:
-            session.private = private_rows(
-                work.network, _examples(session.training), work.target, plan
-            )
+            with _RANDOM:
+                session.private = private_rows(
+                    work.network, _examples(session.training), work.target, plan
+                )
         if is_distributed(plan):
             # downhill, as a change of the model is
             return -clipped_gradients(
@@ -940,14 +1327,15 @@ class Node:
         watching = _examples(session.watching)
         before = to_vector(work.network)
         general = work.loss(watching)
-        fine_tune(
-            work.network,
-            _examples(session.training),
-            work.target,
-            personal,
-            batch_rows=session.spec.training.batch_rows,
-            seed=local_seed(session.spec.seed, self.member, 0),
-        )
+        with _RANDOM:
+            fine_tune(
+                work.network,
+                _examples(session.training),
+                work.target,
+                personal,
+                batch_rows=session.spec.training.batch_rows,
+                seed=local_seed(session.spec.seed, self.member, 0),
+            )
         if not work.loss(watching) < general:
             from_vector(work.network, before)
 
@@ -972,13 +1360,20 @@ class Node:
             raise RefusedError(
                 "This node cannot write the model; make room in its folder."
             ) from None
-        self._leave(session)
+        self._finished.add(session.run)
+        self._leave(session, finished=True)
         return Ready(member=self.member)
 
-    def _leave(self, session: Session) -> None:
+    def _leave(self, session: Session, *, finished: bool = False) -> None:
         """Nothing more of this run is told; what it did not spend is free for others."""
+        if session.file is not None:
+            if finished:
+                session.file.finish()
+            else:
+                session.file.leave()
         session.budget.forget(session.manifest.run)
-        del self._sessions[session.run]
+        with self._lock:
+            del self._sessions[session.run]
 
 
 def _pieces(
@@ -993,6 +1388,19 @@ def _pieces(
         if part.survivors or part.votes or piece or len(step.cohorts) == 1:
             shown.append((part, cohort, context.digest(), piece))
     return shown
+
+
+def _require_groups(manifest: Manifest, members: int) -> None:
+    """Return if so many members make enough groups, where sums are in groups.
+
+    Raises:
+        RefusedError: They do not.
+    """
+    if manifest.group_size and members < SMALLEST_GROUPED:
+        raise RefusedError(
+            f"Sums in groups need {SMALLEST_GROUPED} members and this run has {members}; "
+            "set protection.robust: none."
+        )
 
 
 def _require_apart(contract: DataContract, rows: MemberRows) -> None:
@@ -1039,6 +1447,10 @@ def _write(path: Path, data: bytes) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(data)
     part.replace(path)
+
+
+def _clause(fault: Exception) -> str:
+    return str(fault).rstrip(".")
 
 
 def _votes(signatures: Mapping[str, bytes]) -> list[Vote]:

@@ -1,10 +1,13 @@
 """One run at one node: what was agreed, which sums were accepted, and which one is under way.
 
 Everything here is computed by the node from what it was sent and checked; nothing is taken on the
-coordinator's word. A restart forgets the session, and with it every key: the run is not joined
-again, so no sum is ever sealed or answered for twice.
+coordinator's word. A restart goes on from what was kept (`clients.session_file`), or forgets the
+session, and with it every key: the run is not joined again, so no sum is ever sealed or answered
+for twice.
 """
 
+import hashlib
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,9 +16,11 @@ from numpy.typing import NDArray
 
 from clients.common_model import CommonModel
 from clients.examples import Examples
+from clients.kept_session import Keeper
 from clients.learner import Learner
 from clients.members import MemberRows
 from clients.private_training import PrivateRows
+from clients.session_file import SessionFile
 from clients.spec import NodeSpec
 from privacy import fixed_point
 from privacy.budget import Budget
@@ -25,8 +30,9 @@ from privacy.ledger.entry import EVALUATIONS, ROWS, STATISTICS, UPDATE
 from privacy.ledger.head import LedgerHead
 from privacy.manifest import Manifest
 from privacy.mechanism import gradient_layout, sum_layout
-from privacy.messages import RecordedSum, Reply, Request, vector_digest
+from privacy.messages import Joined, RecordedSum, Reply, Request, pack, vector_digest
 from privacy.plan import is_distributed, update_values, vector_length
+from privacy.receipt import Receipt
 from privacy.secure_sum.cohort import Cohort
 from privacy.secure_sum.group_key import GroupKey
 from privacy.secure_sum.keys import ExchangeKey, Roster
@@ -99,9 +105,13 @@ class Session:
     Attributes:
         manifest: What was agreed.
         run: Its digest.
+        invited: `asked_digest` of the invitation that this node agreed to.
+        joined: What it answered.
+        minimum: The fewest members of its sums, by the manifest and this node's own terms.
         spec: The node's part of it.
         key: This run's exchange key.
         rows: The member's rows.
+        rows_read: Their hash for this run, as the node's own ledger has it (`clients.rows_digest`).
         learner: The network and its features.
         budget: What its releases are charged to, before they leave.
         units_budget: The same of the contract's unit, where the run protects organisations.
@@ -119,6 +129,7 @@ class Session:
         sealed: Steps that this node sealed a vector for, with their round: each once, whatever
             became of the sum and of the history meanwhile. Two sums of one vector over different
             members would show the others.
+        reserved: Those of them whose cost the node's own ledger has.
         accepted: Evaluations whose sum was accepted, with their round.
         history: Over all accepted sums.
         confirmed: Whether enough members were seen to hold the same history.
@@ -128,15 +139,23 @@ class Session:
         step: The step under way.
         head: This node's own ledger, as it was told with the vector of that step.
         records: Sum -> its record in the coordinator's ledger, as this node cosigned it.
-        last: The last request, its payload, and what was answered, for a reply that was lost.
+        answered: `asked_digest` of each request of what is under way -> what was answered, for a
+            reply that was lost.
+        lock: Held while a request is answered.
+        file: Where it is kept; None where a restart forgets it.
+        keeper: What of it is kept.
         own: This member's own metrics, which stay here.
     """
 
     manifest: Manifest
     run: bytes
+    invited: bytes
+    joined: Joined
+    minimum: int
     spec: NodeSpec
     key: ExchangeKey
     rows: MemberRows
+    rows_read: bytes
     learner: Learner
     budget: Budget
     units_budget: Budget | None = None
@@ -152,6 +171,7 @@ class Session:
     private: PrivateRows | None = None
     round: int = 0
     sealed: set[tuple[str, int]] = field(default_factory=set)
+    reserved: set[tuple[str, int]] = field(default_factory=set)
     accepted: set[tuple[str, int]] = field(default_factory=set)
     history: bytes = b""
     confirmed: bool = True
@@ -161,7 +181,10 @@ class Session:
     step: Step | None = None
     head: LedgerHead | None = None
     records: dict[bytes, RecordedSum] = field(default_factory=dict)
-    last: tuple[Request, bytes, Reply, bytes] | None = None
+    answered: dict[bytes, tuple[Reply, bytes]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    file: SessionFile | None = None
+    keeper: Keeper = field(default_factory=Keeper)
     own: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
@@ -190,6 +213,20 @@ class Session:
     def model_digest(self) -> bytes:
         """Hash of the common model; zeros before there is one."""
         return NO_MODEL if self.common is None else vector_digest(self.common.current)
+
+    @property
+    def settled(self) -> set[tuple[str, int]]:
+        """Steps whose sums this node accepted, with their round."""
+        statistics = {(STATISTICS, stage) for stage in range(len(self.released))}
+        return statistics | {(UPDATE, at) for at in range(1, self.round + 1)} | self.accepted
+
+    def left_to_spend(self) -> list[Receipt]:
+        """The receipts of the whole run, without those of steps that this node sealed."""
+        planned = self.manifest.planned_receipts(
+            stages=self.learner.stages, rounds=self.spec.training.rounds
+        )
+        gone = {self.manifest.receipt(name, at, 1).purpose for name, at in self.sealed}
+        return [receipt for receipt in planned if receipt.purpose not in gone]
 
     def next_tally(self) -> Floats:
         """This member's statistics for the stage that comes next."""
@@ -377,6 +414,14 @@ class Session:
         """Remember over whom a sum was opened; no other set of the same sum can be."""
         if step.rows is not None:
             self.signed.setdefault(_rows(step, cohort), {})[context] = {frozenset(survivors)}
+
+
+def asked_digest(request: Request, payload: bytes = b"") -> bytes:
+    """32 bytes that differ for any two requests with their payloads."""
+    message = pack(request).message
+    found = hashlib.sha256(len(message).to_bytes(8, "big") + message)
+    found.update(payload)
+    return found.digest()
 
 
 def _rows(step: Step, cohort: Cohort) -> str:

@@ -136,6 +136,27 @@ def open_group_key(
     return opened
 
 
+def resume_group_key(
+    roster: Roster, scheme: Scheme, *, tag_secret: bytes, carrier: bytes, fingerprint: bytes
+) -> GroupKey:
+    """Return the group key that a member kept on its own disk.
+
+    Args:
+        roster: The run's.
+        scheme: The run's.
+        tag_secret: `GroupKey.tag_secret`.
+        carrier: `CarrierKey.secret`.
+        fingerprint: `GroupKey.fingerprint`.
+
+    Raises:
+        ProtocolError: they do not belong together.
+    """
+    key = _group_key(roster, scheme, tag_secret, scheme.restore(carrier, len(roster.members)))
+    if key.fingerprint != fingerprint:
+        raise ProtocolError("a kept group key is not the one of its run; leave this run")
+    return key
+
+
 def _group_key(roster: Roster, scheme: Scheme, tag: bytes, carrier: CarrierKey) -> GroupKey:
     parts = (
         b"tacit/group-key/v1",

@@ -62,12 +62,29 @@ def wrap_for(public: bytes, secret: bytes, *, info: bytes) -> bytes:
     return _SUITE.encrypt(secret, X25519PublicKey.from_public_bytes(public), info)
 
 
+class KeptKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An exchange key on its member's own disk, with what it was used for: neither without both.
+
+    Attributes:
+        private: The secret half, 32 bytes.
+        roster: Digest of the roster that it serves; empty before there is one.
+        sealed: Contexts of the sums that were sealed, in order.
+    """
+
+    private: bytes
+    roster: bytes
+    sealed: tuple[bytes, ...]
+
+    def __repr__(self) -> str:
+        return f"KeptKey(sealed={len(self.sealed)})"
+
+
 class ExchangeKey:
-    """A member's X25519 private key for one run and one roster. It leaves no process.
+    """A member's X25519 private key for one run and one roster. It leaves no member.
 
     It remembers which sums were sealed, because a mask must never hide two different vectors:
-    their difference would be in the clear. A restarted node has lost this memory together with
-    the key, so it can neither seal a sum again nor answer for it twice.
+    their difference would be in the clear. A node that restarts has lost this memory together with
+    the key, or has kept both (`kept`), so it can neither seal a sum again nor answer for it twice.
     """
 
     __slots__ = ("_private", "_roster", "_sealed")
@@ -76,6 +93,31 @@ class ExchangeKey:
         self._private = private
         self._roster: list[bytes] = []
         self._sealed: dict[bytes, object] = {}
+
+    @classmethod
+    def resumed(cls, kept: KeptKey) -> "ExchangeKey":
+        """Go on with a key that was kept.
+
+        Raises:
+            ProtocolError: it is none.
+        """
+        try:
+            key = cls(X25519PrivateKey.from_private_bytes(kept.private))
+        except ValueError:
+            raise ProtocolError("a kept exchange key is none; leave this run") from None
+        if kept.roster:
+            key.bind(kept.roster)
+        for context in kept.sealed:
+            key.use_for(context)
+        return key
+
+    def kept(self) -> KeptKey:
+        """Return what its member's own disk keeps of it, and nobody else is given."""
+        return KeptKey(
+            private=self._private.private_bytes_raw(),
+            roster=self._roster[0] if self._roster else b"",
+            sealed=tuple(self._sealed),
+        )
 
     @property
     def public(self) -> bytes:
@@ -135,7 +177,7 @@ class ExchangeKey:
         return f"ExchangeKey(public={self.public.hex()[:16]}..)"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an exchange key leaves no process; offer a new one")
+        raise TypeError("an exchange key is kept by its member alone; offer a new one")
 
 
 class _Offer(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):

@@ -20,6 +20,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -29,7 +30,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from privacy.canonical import framed
 from privacy.errors import CohortError, ProtocolError
-from privacy.identity import Identity
+from privacy.identity import Identity, verify_signature
 from privacy.keystream import KEY_BYTES, Words
 from privacy.randomness import Entropy
 from privacy.secure_sum import Answer, Release, SealedVector, Vote
@@ -50,6 +51,29 @@ from privacy.sum_context import SURVIVORS_DOMAIN, SumContext, survivors_message
 
 # Each box has a key of its own, so its nonce may be fixed.
 _NONCE = bytes(12)
+
+
+class KeptSum(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The one sum under way on its member's own disk; written before a vector, vote or share left.
+
+    Attributes:
+        context: Its digest.
+        own_share: This member's share of its own seed; empty where nothing is masked.
+        survivors: On whom it voted last; none before it did.
+        vote: The signature of that vote; empty before.
+        shares: What it revealed; None before it did.
+        answer: The signature of that; empty before.
+    """
+
+    context: bytes
+    own_share: bytes
+    survivors: tuple[str, ...]
+    vote: bytes
+    shares: dict[str, bytes] | None
+    answer: bytes
+
+    def __repr__(self) -> str:
+        return f"KeptSum(context={self.context.hex()[:16]}..)"
 
 
 @dataclass(kw_only=True)
@@ -279,6 +303,52 @@ class Sealer:
         message = told_message(context, survivors, shares)
         pending.answer = Answer(self.member, shares, self._identity.sign(ANSWER_DOMAIN, message))
         return pending.answer
+
+    def kept(self) -> KeptSum | None:
+        """Return what the member's own disk keeps of the sum under way; None where there is none.
+
+        Whoever goes on from it, and from the key as it was then, says nothing but what was or could
+        have been said there: the same vote or one on fewer, the same shares, no second vector.
+        """
+        pending = self._pending
+        if pending is None:
+            return None
+        return KeptSum(
+            context=pending.context,
+            own_share=pending.own_share,
+            survivors=pending.survivors or (),
+            vote=b"" if pending.vote is None else pending.vote.signature,
+            shares=None if pending.answer is None else dict(pending.answer.shares),
+            answer=b"" if pending.answer is None else pending.answer.signature,
+        )
+
+    def resume(self, kept: KeptSum, cohort: Cohort) -> None:
+        """Go on with a sum that was kept; once, before anything else is done.
+
+        Raises:
+            ProtocolError: a sum is under way, the key was not used for this one, or what was kept
+                is not this member's own.
+        """
+        if self._pending is not None or kept.context not in self._key.kept().sealed:
+            raise ProtocolError("a kept sum does not go with its key; leave this run")
+        if len(kept.own_share) != (SHARE_BYTES if self._masked else 0):
+            raise ProtocolError("a kept sum has no share of its own; leave this run")
+        cohort.peers(self.member)
+        pending = _Pending(context=kept.context, cohort=cohort, own_share=kept.own_share)
+        if kept.vote:
+            pending.survivors = kept.survivors
+            pending.vote = Vote(self.member, kept.vote)
+            check_vote(
+                pending.vote,
+                context=kept.context,
+                survivors=kept.survivors,
+                directory=self._roster.directory,
+            )
+        if kept.shares is not None:
+            message = told_message(kept.context, kept.survivors, kept.shares)
+            verify_signature(self._identity.public, ANSWER_DOMAIN, message, kept.answer)
+            pending.answer = Answer(self.member, kept.shares, kept.answer)
+        self._pending = pending
 
     def open(self, payload: bytes, *, count: int, bits: int) -> Words:
         """Return the `count` words of a sum's payload; see `Wrap.open`."""

@@ -1,6 +1,7 @@
 """Nodes that are thrown away and made again from their folders, at every message of a run."""
 
 import json
+import threading
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,15 +12,18 @@ from support.direct import Direct, DirectTransport, assemble
 from support.sums import frame_of
 
 from aggregator.ports import Answer
+from clients.model_file import load_model
 from clients.node import Node
 from clients.node_settings import NodeSettings
+from clients.policy import NodePolicy
 from clients.session_file import SessionFile
-from privacy.errors import TacitError
+from privacy.errors import RefusedError, TacitError
 from privacy.messages import (
     Parcel,
     Refused,
     Reply,
     Request,
+    RosterNotice,
     StateNotice,
     SumNotice,
     SumRequest,
@@ -28,6 +32,7 @@ from privacy.messages import (
     pack,
     unpack_reply,
     unpack_request,
+    vector_digest,
 )
 
 FOUR = ("bank", "east", "mill", "north")
@@ -74,8 +79,9 @@ class RestartingTransport(DirectTransport):
         deadline_s: float,
         needed: Collection[int],
         grace_s: float,
+        enough: int = 0,
     ) -> Mapping[int, Answer]:
-        del kind, deadline_s, needed, grace_s
+        del kind, deadline_s, needed, grace_s, enough
         answers: dict[int, Answer] = {}
         for address, (request, payload) in requests.items():
             member = self.members[address].member
@@ -255,8 +261,9 @@ class StoppingTransport(DirectTransport):
         deadline_s: float,
         needed: Collection[int],
         grace_s: float,
+        enough: int = 0,
     ) -> Mapping[int, Answer]:
-        del kind, deadline_s, needed, grace_s
+        del kind, deadline_s, needed, grace_s, enough
         answers: dict[int, Answer] = {}
         for address, (request, payload) in requests.items():
             self.stops.begin(request) if self.members[address].member == "bank" else None
@@ -268,3 +275,58 @@ class StoppingTransport(DirectTransport):
                     self.stopped += 1
                     self.stops.count = 0
         return answers
+
+
+def test_runs_side_by_side_are_answered_side_by_side(tmp_path: Path) -> None:
+    first = restarting(tmp_path, members=THREE)
+    nodes = {place: Node(node._settings) for place, node in first.nodes.items()}
+    ends: dict[str, bytes | BaseException] = {}
+
+    def run(name: str) -> None:
+        manifest = replace(first.manifest, run=name)
+        mine = replace(first, manifest=manifest, nodes=nodes, transport=DirectTransport(nodes))
+        try:
+            ends[name] = mine.run().result.model
+        except BaseException as fault:  # noqa: BLE001 - told below
+            ends[name] = fault
+
+    names = [f"run-{place}" for place in range(3)]
+    threads = [threading.Thread(target=run, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(isinstance(end, bytes) for end in ends.values()), ends
+    for name in names:
+        digests = {
+            vector_digest(load_model(node.home / "runs" / name / "model.safetensors"))
+            for node in nodes.values()
+        }
+        assert len(digests) == 1
+    assert leftovers(tmp_path) == []
+
+
+def test_a_run_begins_with_those_who_agreed_if_they_are_enough(tmp_path: Path) -> None:
+    run = restarting(tmp_path, min_members=3)
+    run.transport.away = lambda member, _, __: member == "north"
+    run.run()
+    assert set(run.models()) == set(THREE)
+    assert len(set(run.models().values())) == 1
+
+
+def test_those_who_agreed_have_to_be_enough_for_each_of_them(tmp_path: Path) -> None:
+    run = restarting(tmp_path, min_members=3)
+    node, terms = run.nodes[100], [NodePolicy(minimum_cohort=3)]
+    node = Node(replace(node._settings, policy=lambda: terms[-1]))
+    nodes = {**run.nodes, 100: node}
+    run.transport = DirectTransport(nodes)
+
+    def away(member: str, request: Request, after: bool) -> bool:
+        del after
+        if isinstance(request, RosterNotice):
+            terms.append(NodePolicy(minimum_cohort=4))
+        return member == "north"
+
+    run.transport.away = away
+    with pytest.raises(RefusedError, match="3 members offered keys and 4 are needed"):
+        run.run()

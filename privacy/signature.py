@@ -1,0 +1,60 @@
+"""Whether an Ed25519 signature holds (RFC 8032).
+
+A process that stands for many nodes (the embedded engine) is shown the same signatures once for
+each of them, and may remember which hold: that depends on nothing but key, message and signature.
+A node that has its process to itself remembers none.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from itertools import islice
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from privacy.canonical import framed
+
+
+@dataclass(slots=True)
+class _Memory:
+    limit: int = 0
+    held: dict[bytes, None] = field(default_factory=dict)
+
+
+_MEMORY = _Memory()
+
+
+def holds(public: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether `signature` over exactly `message` is by the holder of `public`."""
+    if not _MEMORY.limit:
+        return _verifies(public, message, signature)
+    key = hashlib.sha256(framed(public, signature, message)).digest()
+    if key in _MEMORY.held:
+        return True
+    if not _verifies(public, message, signature):
+        return False
+    if len(_MEMORY.held) >= _MEMORY.limit:
+        for oldest in list(islice(_MEMORY.held, 1 + _MEMORY.limit // 2)):
+            _MEMORY.held.pop(oldest, None)
+    _MEMORY.held[key] = None
+    return True
+
+
+def remember(count: int) -> None:
+    """Remember up to `count` signatures that hold, in this process, from now on; 0: none.
+
+    Raises:
+        ValueError: `count` is negative.
+    """
+    if count < 0:
+        raise ValueError(f"need {count=} >= 0")
+    _MEMORY.limit = count
+    _MEMORY.held.clear()
+
+
+def _verifies(public: bytes, message: bytes, signature: bytes) -> bool:
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
