@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,7 @@ from privacy.tally import HEADLINE, metrics
 
 if TYPE_CHECKING:
     from federation.engine.local_grid import LocalGrid
+    from federation.engine.simulation import SimulationGrid
 
 Floats = NDArray[np.float64]
 AUDIT_S = 3.0
@@ -111,6 +112,7 @@ class LaunchOptions:
         device: `auto`, `cpu` or `cuda`.
         allowed: Ways to protect sums that the nodes permit besides those of their policy.
         rules: What the run is held against; None: the home's rules.
+        engine: `embedded`, or `ray`: Flower's simulation engine, also over several machines.
     """
 
     data_root: Path
@@ -120,6 +122,7 @@ class LaunchOptions:
     device: str = "auto"
     allowed: tuple[Protection, ...] = ()
     rules: tuple[Rule, ...] | None = None
+    engine: Literal["embedded", "ray"] = "embedded"
 
 
 @dataclass(kw_only=True)
@@ -282,17 +285,14 @@ class _Launch:
     last: tuple[Manifest, _Watch] | None = None
 
     @contextmanager
-    def started(self, nodes: Sequence[LocalNode]) -> Iterator["LocalGrid"]:
+    def started(self, nodes: Sequence[LocalNode]) -> Iterator["LocalGrid | SimulationGrid"]:
         """Start the nodes; they end with the context."""
-        # the engine is heavy to import, and a launch that is refused never needs it
-        from federation.engine.local_grid import LocalGrid
-
         self.display.step("starting the members' nodes")
-        with LocalGrid(nodes, workers=self.options.workers) as grid:
+        with _engine(self.options.engine)(nodes, workers=self.options.workers) as grid:
             grid.ready()
             yield grid
 
-    def serve(self, grid: "LocalGrid", carry_out: Callable[[Any], None]) -> None:
+    def serve(self, grid: "LocalGrid | SimulationGrid", carry_out: Callable[[Any], None]) -> None:
         """Let the coordinator's Flower app do something over a grid."""
         from flwr.app import Context, RecordDict
 
@@ -304,7 +304,7 @@ class _Launch:
         server_app(carry_out)(grid, context)
 
     def carry_out(
-        self, grid: "LocalGrid", nodes: Sequence[LocalNode], started: float
+        self, grid: "LocalGrid | SimulationGrid", nodes: Sequence[LocalNode], started: float
     ) -> dict[str, Any]:
         """Run every fold, and put together what `--json` prints."""
         config = self.project.config
@@ -383,7 +383,7 @@ class _Launch:
         card = make_card(outcome, contract=about)
         return keep_card(card, self.folder.path)
 
-    def register(self, grid: "LocalGrid") -> None:
+    def register(self, grid: "LocalGrid | SimulationGrid") -> None:
         """Put models and card in the ledger, as they are handed out, and let members cosign it."""
         card = hashlib.sha256((self.folder.path / "card.json").read_bytes()).hexdigest()
         for run, (model, path) in self.models.items():
@@ -577,6 +577,17 @@ class _Launch:
                 "by_member": {member: _mean(values) for member, values in pooled_own.items()},
             },
         }
+
+
+def _engine(name: Literal["embedded", "ray"]) -> "type[LocalGrid | SimulationGrid]":
+    """What runs the nodes; it is heavy to import, and a launch that is refused never needs it."""
+    if name == "ray":
+        from federation.engine.simulation import SimulationGrid
+
+        return SimulationGrid
+    from federation.engine.local_grid import LocalGrid
+
+    return LocalGrid
 
 
 def _mean(many: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -8,12 +8,12 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from privacy.errors import InputError, ProtocolError
 from privacy.randomness import Entropy
+from privacy.signature import holds
 
 PUBLIC_BYTES = 32
 SIGNATURE_BYTES = 64
@@ -116,11 +116,13 @@ def verify_signature(public: bytes, domain: str, message: bytes, signature: byte
         ProtocolError: it is not, or key or signature are no valid encodings.
     """
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, _bound(domain, message))
-    except (InvalidSignature, ValueError):
+        held = holds(public, _bound(domain, message), signature)
+    except ValueError:
+        held = False
+    if not held:
         raise ProtocolError(
             f"a signature for {domain} does not verify; compare the sender's public key"
-        ) from None
+        )
 
 
 def _bound(domain: str, message: bytes) -> bytes:

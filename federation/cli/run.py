@@ -3,7 +3,7 @@
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from federation.runs.facts import RunFacts
 
 app = typer.Typer(no_args_is_help=True)
+ENGINES: "dict[str, Literal['embedded', 'ray']]" = {"embedded": "embedded", "ray": "ray"}
 
 Config = Annotated[Path, typer.Argument(help="A run config (YAML); see configs/.")]
 Data = Annotated[
@@ -105,6 +106,10 @@ def launch(
         list[str] | None,
         typer.Option("--allow", help="Nodes of this launch also permit such sums: clear, ckks."),
     ] = None,
+    engine: Annotated[
+        str,
+        typer.Option("--engine", help="With --local: embedded, or ray (Flower's simulation)."),
+    ] = "embedded",
     rules: Rules = None,
     as_json: AsJson = False,
 ) -> None:
@@ -115,8 +120,9 @@ def launch(
 
     home = open_home()
     if not local:
-        asked = (data, baselines or None, None if device == "auto" else device, workers, allow)
-        _require_for_network(asked)
+        given = device if device != "auto" else None
+        chosen = engine if engine != "embedded" else None
+        _require_for_network((data, baselines or None, given, chosen, workers, allow))
         if not home.participant.is_dir():
             raise InputError(
                 "this machine is in no federation yet; join one with tacit node join and the "
@@ -139,6 +145,8 @@ def launch(
         )
     if device not in {"auto", "cpu", "cuda"}:
         raise InputError(f"--device {device}: choose auto, cpu or cuda.")
+    if engine not in ENGINES:
+        raise InputError(f"--engine {engine}: choose {' or '.join(ENGINES)}.")
     from federation.config import data_root
     from federation.launch import LaunchOptions
     from privacy.secure_sum.schemes import SCHEMES, scheme_of
@@ -155,6 +163,7 @@ def launch(
         device=device,
         allowed=tuple(scheme_of(one).name for one in allow or ()),
         rules=load_rules(rules, home=home.root),
+        engine=ENGINES[engine],
     )
     result = launch_shown(project, home, options)
     if as_json:
@@ -166,7 +175,7 @@ def launch(
 
 
 def _require_for_network(asked: "Sequence[object | None]") -> None:
-    names = ("--data", "--baselines", "--device", "--workers", "--allow")
+    names = ("--data", "--baselines", "--device", "--engine", "--workers", "--allow")
     for name, value in zip(names, asked, strict=True):
         if value is not None:
             raise InputError(f"{name} is for launches on this machine alone; add --local.")

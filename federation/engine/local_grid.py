@@ -36,7 +36,13 @@ Value = TypeVar("Value")
 
 
 class LocalGrid(Grid):
-    """See the module. Use it as a context; leaving it ends every worker."""
+    """See the module. Use it as a context; leaving it ends every worker.
+
+    Attributes:
+        messages: Handed to nodes so far.
+        bytes_down: What they took in Flower's encoding.
+        bytes_up: What the replies took.
+    """
 
     def __init__(self, nodes: Sequence[LocalNode], *, workers: int | None = None) -> None:
         if not nodes:
@@ -62,6 +68,7 @@ class LocalGrid(Grid):
         self._home = {
             address: self._workers[i] for i, mine in enumerate(placed) for address in mine
         }
+        self.messages = self.bytes_down = self.bytes_up = 0
         self._under_way: dict[str, tuple[Future[bytes], Message]] = {}
         self._run = Run.create_empty(run_id=int.from_bytes(os.urandom(8), "big") >> 1)
         self._run.primary_task_id = 1
@@ -130,6 +137,8 @@ class LocalGrid(Grid):
             message_id = uuid.uuid4().hex
             message.metadata.__dict__["_message_id"] = message_id
             wire = message_to_proto(message).SerializeToString()
+            self.messages += 1
+            self.bytes_down += len(wire)
             address = message.metadata.dst_node_id
             answer: Future[bytes]
             try:
@@ -165,13 +174,14 @@ class LocalGrid(Grid):
             del self._under_way[message_id]
         return replies
 
-    @staticmethod
-    def _reply(answer: "Future[bytes]", message: Message) -> Message:
+    def _reply(self, answer: "Future[bytes]", message: Message) -> Message:
         try:
-            return message_from_proto(WireMessage.FromString(answer.result()))
+            wire = answer.result()
         except BrokenProcessPool:
             reason = "The node's process ended by itself, perhaps for want of memory."
             return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
+        self.bytes_up += len(wire)
+        return message_from_proto(WireMessage.FromString(wire))
 
     @staticmethod
     def _result(future: "Future[Value]") -> Value:

@@ -7,6 +7,7 @@ members' rows lie in one file, the file is read once and each node is given its 
 
 import logging
 import os
+import resource
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -52,6 +53,12 @@ class LocalNode:
     allowed: tuple["Protection", ...] = ()
 
 
+# A node's ledger is a file, its log and its index.
+_FILES_EACH = 4
+_FILES_BESIDE = 256
+# What a node is shown of each member and verifies: votes and acceptances, of two steps at most.
+_SIGNATURES_EACH = 8
+
 _NODES: dict[int, "Node"] = {}
 _APPS: dict[int, "ClientApp"] = {}
 _HELD: dict[int, LocalNode] = {}
@@ -67,11 +74,37 @@ def start(nodes: dict[int, LocalNode], threads: int, coordinator: Connection) ->
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator decides how a run ends
     threading.Thread(target=_end_with, args=(coordinator,), daemon=True).start()
+    hold(nodes, threads)
+
+
+def hold(nodes: dict[int, LocalNode], threads: int) -> None:
+    """Keep some nodes in this process, whatever it was started by; `join` starts them.
+
+    Args:
+        nodes: Address -> node.
+        threads: For torch.
+    """
     os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
     import torch
 
+    from privacy.signature import remember
+
     torch.set_num_threads(threads)
+    _allow_files(_FILES_EACH * len(nodes) + _FILES_BESIDE)
+    # every node verifies what all members signed, and here the same ones for many nodes
+    remember(_SIGNATURES_EACH * max((len(node.known) for node in nodes.values()), default=0))
     _HELD.update(nodes)
+
+
+def _allow_files(needed: int) -> None:
+    """Let this process open so many files, as far as it may raise its own limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY in {soft, hard}:
+        needed = needed if soft != resource.RLIM_INFINITY else 0
+    else:
+        needed = min(needed, hard)
+    if needed > soft >= 0:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _end_with(coordinator: Connection) -> None:
@@ -85,7 +118,8 @@ def join() -> tuple[str, ...]:
     """Start the nodes; returns their members. An error here is the first thing a user sees."""
     from clients.app import client_app
     from clients.contract import load_contract
-    from clients.node import Node, NodeSettings
+    from clients.node import Node
+    from clients.node_settings import NodeSettings
     from federation.node_policy import read_policy
     from privacy.identity import Identity
 

@@ -99,6 +99,8 @@ class Cohort:
                 f"{self.smallest}; missing: {', '.join(sorted(set(self.members) - set(survivors)))}"
             )
         alive = set(survivors)
+        if len(alive) == len(self.members):
+            return  # nobody is missing
         for member in survivors:
             holders = self.holders(member)
             if len(alive.intersection(holders)) < threshold(len(holders)):

@@ -185,10 +185,11 @@ class Gathering:
         """Neighbours that are gone, and whose mask with a survivor is not known yet."""
         if not self._masked:
             return ()
+        alive = frozenset(self.survivors)
         return tuple(
             peer
             for peer in self._cohort.peers(member)
-            if peer not in self.survivors and (member, peer) not in self._seeds
+            if peer not in alive and (member, peer) not in self._seeds
         )
 
     @property
@@ -239,10 +240,11 @@ class Gathering:
 
     def boxes_for(self, member: str) -> Mapping[str, bytes]:
         """Return what the survivors among `member`'s neighbours sealed for it."""
+        alive = frozenset(self.survivors)
         return {
             peer: self._sealed[peer].boxes[member]
             for peer in self._cohort.peers(member)
-            if peer in self.survivors
+            if peer in alive
         }
 
     @property
@@ -275,10 +277,10 @@ class Gathering:
             survivors=self.survivors,
             directory=self._cohort.roster.directory,
         )
-        holder = answer.member
+        holder, alive = answer.member, frozenset(self.survivors)
         kept: dict[str, bytes] = {}
         for dealer, share in answer.shares.items():
-            if dealer not in self.survivors or len(share) != SHARE_BYTES:
+            if dealer not in alive or len(share) != SHARE_BYTES:
                 raise ProtocolError(f"{holder} gave a share of no survivor; leave its answer out")
             holders = self._cohort.holders(dealer)
             if holder not in holders:
@@ -349,10 +351,11 @@ class Gathering:
         subtracted: list[bytes] = []
         if not self._masked:
             return added, subtracted
+        alive = frozenset(self.survivors)
         for member in self.survivors:
             subtracted.append(self._seed_of(member))
             for peer in self._cohort.peers(member):
-                if peer not in self.survivors:
+                if peer not in alive:
                     # The survivor added where its name comes first; here it is taken away.
                     keys = subtracted if member < peer else added
                     keys.append(self._seeds[(member, peer)])

@@ -180,7 +180,12 @@ def neighbours(members: Sequence[str], seed: bytes) -> Mapping[str, tuple[str, .
     Raises:
         ValueError: the names are not sorted and unique, or the seed has not 32 bytes.
     """
-    names = tuple(members)
+    return _neighbours(tuple(members), seed)
+
+
+# A run in one group asks for the same graph twice, and so does every node of a process with many.
+@lru_cache(maxsize=4)
+def _neighbours(names: tuple[str, ...], seed: bytes) -> Mapping[str, tuple[str, ...]]:
     if any(first >= second for first, second in pairwise(names)):
         raise ValueError("need the members' names sorted and unique")
     if len(seed) != SEED_BYTES:

@@ -42,6 +42,7 @@ from privacy.secure_sum.statements import (
     RELEASE_DOMAIN,
     SEALED_DOMAIN,
     check_vote,
+    check_votes,
     sealed_message,
     share_commitment,
     told_message,
@@ -404,15 +405,16 @@ def require_votes(
         CohortError: fewer did.
         ProtocolError: one voted twice, is no survivor, or signed something else.
     """
-    holders = cohort.holders(member)
+    holders, asked = cohort.holders(member), frozenset(cohort.members)
+    given = tuple(votes)
     counted: set[str] = set()
-    for vote in votes:
+    for vote in given:
         if vote.member in counted:
             raise ProtocolError(f"{vote.member} is counted twice; give each vote once")
-        if vote.member not in cohort.members:
+        if vote.member not in asked:
             raise ProtocolError(f"{vote.member} is not asked for this sum; leave it out")
-        check_vote(vote, context=context, survivors=survivors, directory=cohort.roster.directory)
         counted.add(vote.member)
+    check_votes(given, context=context, survivors=survivors, directory=cohort.roster.directory)
     held = len(counted.intersection(holders))
     needed = cohort.threshold(member)
     if held < needed:

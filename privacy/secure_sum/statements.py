@@ -1,7 +1,7 @@
 """What is signed in a sum, in one place for those who sign and those who check."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from blake3 import blake3
 
@@ -69,16 +69,29 @@ def check_vote(
     Raises:
         ProtocolError: it did not: it was shown others, or another sum before this one.
     """
-    if vote.member not in survivors:
-        raise ProtocolError(f"{vote.member} votes on a sum that it is not part of; ignore it")
-    _check(
-        directory[vote.member],
-        SURVIVORS_DOMAIN,
-        survivors_message(context, survivors),
-        vote.signature,
-        f"{vote.member} did not sign these survivors of this sum; the coordinator may show "
-        "members different ones",
-    )
+    check_votes([vote], context=context, survivors=survivors, directory=directory)
+
+
+def check_votes(
+    votes: Iterable[Vote], *, context: bytes, survivors: Sequence[str], directory: Directory
+) -> None:
+    """Return if each member signed that this sum is over these survivors; see `check_vote`.
+
+    The survivors are hashed once: a vote of each of n members, each with the hash of n names, would
+    take a node longer than its signatures from some hundred members on.
+    """
+    alive, message = frozenset(survivors), survivors_message(context, survivors)
+    for vote in votes:
+        if vote.member not in alive:
+            raise ProtocolError(f"{vote.member} votes on a sum that it is not part of; ignore it")
+        _check(
+            directory[vote.member],
+            SURVIVORS_DOMAIN,
+            message,
+            vote.signature,
+            f"{vote.member} did not sign these survivors of this sum; the coordinator may show "
+            "members different ones",
+        )
 
 
 def check_answer(

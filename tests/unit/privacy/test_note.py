@@ -17,6 +17,7 @@ from privacy.ledger.note import (
     key_name,
     parse_note,
 )
+from privacy.verify_alone import _Note
 
 UNHURRIED = settings(deadline=None)
 # The example of c2sp.org/signed-note, "Verifier keys".
@@ -229,6 +230,14 @@ def test_limits_are_met_exactly() -> None:
     assert parse_note(largest).to_bytes() == largest
     with pytest.raises(NotVerifiedError, match="1048576 bytes"):
         parse_note(b"a" + largest)
+
+
+def test_both_verifiers_read_a_state_that_two_thousand_cosigned() -> None:
+    lines = "".join(
+        NoteSignature(f"plant-{i:04d}/{i:016x}", bytes(4), bytes(72)).to_line() for i in range(2000)
+    )
+    note = "o\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n\n" + lines
+    assert len(parse_note(note.encode()).signatures) == len(_Note(note).lines) == 2000
 
 
 @pytest.mark.parametrize("text", ["", "a", "a\x00\n", "a\x1f\n", "\ud800\n", "a" * 1048576 + "\n"])
