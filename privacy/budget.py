@@ -326,7 +326,7 @@ class Budget:
         else:
             solo_order = account.solo_order
             if account.terms.order != terms.order:
-                raise RefusedError(
+                raise BudgetError(
                     f"the budget of {terms.dataset} was begun at order {account.terms.order}, "
                     f"which cannot change to {terms.order}; set order: {account.terms.order} in "
                     "the node's policy"
@@ -335,7 +335,7 @@ class Budget:
             try:
                 capacity(terms.solo_epsilon, terms.delta, solo_order)
             except InputError:
-                raise RefusedError(
+                raise BudgetError(
                     f"the budget of {terms.dataset} was begun at order {solo_order}, which cannot "
                     f"hold solo_epsilon {terms.solo_epsilon:g}; choose a larger one"
                 ) from None
