@@ -35,7 +35,8 @@ from aggregator.ports import Answer  # noqa: E402
 from clients.examples import Examples  # noqa: E402
 from clients.members import MemberRows, read_members  # noqa: E402
 from clients.model import from_vector  # noqa: E402
-from clients.node import Node, NodeSettings  # noqa: E402
+from clients.node import Node  # noqa: E402
+from clients.node_settings import NodeSettings  # noqa: E402
 from clients.policy import NodePolicy  # noqa: E402
 from clients.session import WATCH, Session, Step  # noqa: E402
 from federation.config import Project, ProtectionSpec, data_root, load_project  # noqa: E402

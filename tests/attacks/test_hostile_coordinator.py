@@ -69,6 +69,7 @@ from privacy.messages import (
     Sealed,
     SignedState,
     StatisticsRequest,
+    StopNotice,
     SumNotice,
     SumPart,
     SurvivorsNotice,
@@ -1090,11 +1091,14 @@ def test_nothing_but_a_sum_has_a_payload(tmp_path: Path) -> None:
     run.run()
     run.witness()
     invite, _ = invited(run, run="next-run")
+    assert isinstance(invite, Invite)
     asked = CountersignRequest(manifest=invite.manifest, signature=invite.signature)
     for node in run.nodes.values():
         with pytest.raises(ProtocolError, match="A payload came with a request that has none"):
             node.handle(asked, b"model")
-    refused.add("CountersignRequest")
+        with pytest.raises(ProtocolError, match="A payload came with a request that has none"):
+            node.handle(StopNotice(run=run.manifest.digest()), b"model")
+    refused |= {"CountersignRequest", "StopNotice"}
     assert refused == {kind.__name__ for kind in request_kinds()} - {"SumNotice"}
 
 

@@ -39,7 +39,8 @@ from aggregator import coordinator
 from aggregator.ports import Answer
 from clients.ledger_files import LEDGER
 from clients.members import MemberRows, read_members
-from clients.node import Node, NodeSettings
+from clients.node import Node
+from clients.node_settings import NodeSettings
 from clients.policy import BudgetPolicy, NodePolicy
 from federation.audit import verify_home
 from federation.config import Project, load_project

@@ -17,7 +17,8 @@ from aggregator.coordinator import RunResult
 from aggregator.ports import Answer
 from clients.members import read_members
 from clients.model_file import load_model
-from clients.node import Node, NodeSettings
+from clients.node import Node
+from clients.node_settings import NodeSettings
 from clients.policy import NodePolicy
 from federation.config import Project, load_project
 from federation.declaration import declaration
