@@ -30,6 +30,7 @@ from privacy.ledger.note import (
     VerifierKey,
     parse_note,
 )
+from privacy.ledger.rotation import key_at, key_history, rotations_among
 from privacy.ledger.store import (
     LedgerStore,
     SharedLedger,
@@ -62,6 +63,7 @@ class LedgerRecorder:
     _membership: Membership | None = None
     _acts_read: int = 0
     _tree: Frontier = field(init=False)
+    _rotations: list[tuple[int, bytes]] = field(init=False)
     _kept: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -76,7 +78,11 @@ class LedgerRecorder:
         )
         if isinstance(self.store, SharedLedger):
             self.store.take_over(time_ms=now_ms())
-        self._tree = _trusted(self.store, self.key)
+        leaves = self.store.leaves()
+        first = next(leaves)
+        self._rotations = rotations_among(leaves, 1)
+        keys = key_history((first, *(leaf for _, leaf in self._rotations)))
+        self._tree = trusted_tree(self.store, self.origin, keys)
 
     @property
     def key(self) -> VerifierKey:
@@ -176,6 +182,18 @@ class LedgerRecorder:
         note = sign_checkpoint(checkpoint, key=self.key, sign=self.identity.sign_note)
         return State(size, note)
 
+    def rotations(self, state: State) -> Sequence[Recorded]:
+        """See the port. Nobody changes the key while this is in use."""
+        return [
+            Recorded(
+                leaf=leaf,
+                index=index,
+                path=prove_inclusion(self.store, index, state.size),
+                state=state,
+            )
+            for index, leaf in self._rotations
+        ]
+
     def growth(self, old: int, state: State) -> tuple[bytes, ...]:
         """See the port."""
         return prove_consistency(self.store, old, state.size) if old <= state.size else ()
@@ -241,7 +259,7 @@ def _require_participants(membership: Membership, body: Mapping[str, object]) ->
 
 
 def _that_fit(note: bytes, lines: Sequence[NoteSignature]) -> list[NoteSignature]:
-    """As many of these cosignatures as a note has room for; two thirds of 382 members fit."""
+    """As many of these cosignatures as a note has room for; two thirds of 6,000 members fit."""
     there = {(one.name, one.key_id) for one in parse_note(note).signatures}
     count, size_bytes = SIGNATURES_MAX - len(there), NOTE_BYTES_MAX - len(note)
     fit: list[NoteSignature] = []
@@ -253,8 +271,8 @@ def _that_fit(note: bytes, lines: Sequence[NoteSignature]) -> list[NoteSignature
     return fit
 
 
-def _trusted(store: LedgerStore, key: VerifierKey) -> Frontier:
-    """The tree at the newest state that this key signed; the empty one if there is none.
+def trusted_tree(store: LedgerStore, origin: str, keys: Sequence[tuple[int, bytes]]) -> Frontier:
+    """The tree at the newest state that the ledger's key signed; the empty one if there is none.
 
     Raises:
         NotVerifiedError: The store has other entries than were signed; another state beside that
@@ -264,9 +282,9 @@ def _trusted(store: LedgerStore, key: VerifierKey) -> Frontier:
     if not kept:
         return Frontier()
     size, note = kept[-1]
-    state = open_checkpoint(note, key)
+    state = open_checkpoint(note, log_key(origin, key_at(keys, size)))
     tree = frontier_at(store.node, size)
-    if (state.origin, state.size, state.root) != (key.name, size, tree.root()):
+    if (state.origin, state.size, state.root) != (origin, size, tree.root()):
         raise NotVerifiedError(
             f"{store.place} is not what was signed at {size} entries; restore it from a copy"
         )

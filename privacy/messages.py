@@ -129,6 +129,20 @@ class SignedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     growth: Path
 
 
+class ShownRotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A `key.rotated` of the coordinator's ledger.
+
+    Attributes:
+        leaf: The entry.
+        index: Its place.
+        path: The proof that it is in the state beside it (RFC 9162, section 2.1.3).
+    """
+
+    leaf: bytes
+    index: Natural
+    path: Path
+
+
 class RecordedSum(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """That a sum is in the coordinator's ledger, with what it costs, before anything of it is told.
 
@@ -214,10 +228,17 @@ class StopNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="s
 
 
 class StateNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="state"):
-    """Coordinator to node, in no run: the ledger as it is now. Answer: `Cosigned`."""
+    """Coordinator to node, in no run: the ledger as it is now. Answer: `Cosigned`.
+
+    Attributes:
+        origin: Which ledger.
+        state: As it is now, signed by the key that it has now.
+        rotations: All changes of its key, in order; a node that knows an earlier key follows on.
+    """
 
     origin: str
     state: SignedState
+    rotations: tuple[ShownRotation, ...] = ()
 
 
 class Joined(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="joined"):
@@ -287,7 +308,8 @@ class Cosigned(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="cos
     Attributes:
         member: Who.
         witnessed: Entries when it cosigned the ledger last, this time included.
-        cosignature: Under the state that was shown; None where the proof was from another size.
+        cosignature: Under the state that was shown; None where the proof was from another size, or
+            where it was shown a new key of a ledger that it does not follow.
     """
 
     member: str

@@ -177,7 +177,8 @@ def verify_bundle(
         9. Both sides: what a node signed of its own ledger with each vector that it sent, opened or
            not, is what is there, and it had reserved that very release by then, of the data set
            that the run declared, and never took it back. Each state of the coordinator's ledger
-           that a node cosigned is there; what it knows to have been accepted is on record there,
+           that a node cosigned, and each change of its key that a node was shown, is there; what it
+           knows to have been accepted is on record there,
            in a run of which it is a member; and nobody else goes by its name in runs about its
            rows. Runs of another coordinator are counted and not compared.
        10. Privacy: every epsilon is computed again from receipts; none is read.
@@ -512,6 +513,7 @@ def _compared(
     if coordinator is not None:
         _require_one_key(read, record, reading)
         witnessed = _require_witnessed(read, coordinator)
+        _require_rekeyed(read, coordinator)
         _require_known(read, record, reading, elsewhere)
     releases = [act for account in record.accounts.values() for act in account.releases]
     return NodeFound(
@@ -621,6 +623,19 @@ def _require_witnessed(read: _Read, coordinator: _Read) -> int:
             )
         count += 1
     return count
+
+
+def _require_rekeyed(read: _Read, coordinator: _Read) -> None:
+    """Each key of the coordinator's ledger that the node was shown came about where it says."""
+    keys = {(since, key.hex()) for since, key in _keys(coordinator) if since}
+    for entry in read.entries:
+        if entry.kind != "ledger.rekeyed" or entry.body["origin"] != coordinator.log.origin:
+            continue
+        if (entry.body["leaves"], entry.body["key"]) not in keys:
+            raise NotVerifiedError(
+                f"entry {entry.index}: it was shown a change of the coordinator's key that is not "
+                "in this ledger"
+            )
 
 
 def _require_known(

@@ -469,10 +469,17 @@ run.stopped      coordinator : run         run=text reason=text
 model.registered coordinator : run         run=text model=hash file=hash card=hash
 ledger.followed  node    : origin          origin=text key=hash
 ledger.cosigned  node    : origin leaves   origin=text leaves=natural root=hash
+ledger.rekeyed   node    : origin leaves   origin=text key=hash leaves=natural
 run.joined       node    : manifest        run=text manifest=hash origin=text
 run.refused      node    : manifest        manifest=hash reason=text
 run.decided      node    : manifest        manifest=hash decision=decision reason=text
 policy.applied   node    *                 policy=hash
+device.held      node    : dataset device review  dataset=text device=hash review=count \
+ readings=hash reason=text
+device.released  node    : dataset device review  dataset=text device=hash review=count \
+ readings=hash reason=text by=text
+device.rejected  node    : dataset device review  dataset=text device=hash review=count \
+ readings=hash reason=text by=text
 budget.terms     node    *                 member=text dataset=text unit=text epsilon=amount? \
  delta=amount order=natural colluders=natural period_days=amount? solo_epsilon=amount? \
  solo_order=natural
@@ -1816,12 +1823,14 @@ class _Node:
         self.aborted: set[Act] = set()
         self.committed: list[_Entry] = []
         self.cosigned: list[_Entry] = []
+        self.rekeyed: list[_Entry] = []
         self.terms = 0
         self._joined: dict[str, str] = {}
         self.origins: dict[Act, str | None] = {}
         takes = {
             "run.joined": self._join,
             "ledger.cosigned": self.cosigned.append,
+            "ledger.rekeyed": self.rekeyed.append,
             "budget.terms": self._allow,
             "budget.reserved": self._reserve,
             "budget.committed": self._commit,
@@ -1925,6 +1934,7 @@ def _compared(node: _Node, coordinator: _Coordinator) -> Json:
     if coordinator.log is not None:
         _require_own_name(node, coordinator)
         witnessed = _require_cosigned(node, coordinator.log)
+        _require_rekeyed(node, coordinator.log)
         _require_known(node, coordinator, elsewhere)
     releases = [act for account in node.accounts.values() for act in account.releases]
     return {
@@ -1991,6 +2001,16 @@ def _require_cosigned(node: _Node, main: _Log) -> int:
             f"entry {entry.index}: it cosigned another ledger of the coordinator's",
         )
     return len(mine)
+
+
+def _require_rekeyed(node: _Node, main: _Log) -> None:
+    """Find each key of the coordinator's ledger that the node was shown, where it was shown."""
+    for entry in node.rekeyed:
+        body = entry.body
+        _need(
+            body["origin"] != main.origin or (body["leaves"], body["key"]) in main.keys[1:],
+            f"entry {entry.index}: it was shown a change of the coordinator's key that is not here",
+        )
 
 
 def _require_known(node: _Node, coordinator: _Coordinator, elsewhere: set[Act]) -> None:

@@ -1,4 +1,4 @@
-"""`tacit coordinator`: carry a federation's runs, until it is stopped."""
+"""`tacit coordinator`: carry a federation's runs, until it is stopped; change the ledger's key."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -79,6 +79,40 @@ def start(
         stopped()
     if log == "text":
         typer.echo("Ended; runs that were under way go on with the next start.", err=True)
+
+
+@app.command("rotate-key")
+def rotate_key(*, as_json: AsJson = False) -> None:
+    """Give the ledger a new key, which the old one signs for; the old one is destroyed.
+
+    Stop the coordinator first. Members have nothing to do.
+    """
+    from federation.coordinator_key import rotate_key as rotate
+    from federation.home import open_home
+    from federation.ledger_recorder import now_ms
+    from privacy.randomness import system_bytes
+
+    found = rotate(open_home(), entropy=system_bytes, now_ms=now_ms)
+    if as_json:
+        print_json(
+            {
+                "origin": found.origin,
+                "old": found.old.hex(),
+                "key": found.new.hex(),
+                "entries": found.entries,
+                "finished": found.finished,
+            }
+        )
+        return
+    if found.finished:
+        typer.echo("A rotation had been cut short; it is finished now, and no other was begun.")
+    typer.echo(f"The ledger {found.origin} has another key.")
+    typer.echo(f"  before  {found.old.hex()}, destroyed")
+    typer.echo(f"  now     {found.new.hex()}, signs from entry {found.entries - 1} on")
+    typer.echo(
+        "Members have nothing to do: before the next run, their nodes are shown that the old key "
+        "signed for the new one."
+    )
 
 
 def _lines(facts: "Mapping[str, object]") -> list[str]:

@@ -7,7 +7,8 @@ from privacy.errors import NotVerifiedError
 from privacy.ledger.checkpoint import parse_checkpoint_text
 from privacy.ledger.merkle import Frontier
 from privacy.ledger.note import parse_note
-from privacy.ledger.store import checked_frontier, prove_consistency
+from privacy.ledger.rotation import Rotation, rotations_among
+from privacy.ledger.store import checked_frontier, prove_consistency, prove_inclusion
 
 
 class LocalSource:
@@ -58,6 +59,16 @@ class LocalSource:
         if new > view.store.size():
             raise AbsentError(f"{origin} has only {view.store.size()} entries in {self.place}")
         return prove_consistency(view.store, old, new)
+
+    def rotations(self, origin: str, old: int, new: int) -> tuple[Rotation, ...]:
+        """See the Protocol."""
+        store = self._view(origin).store
+        if new > store.size():
+            raise AbsentError(f"{origin} has only {store.size()} entries in {self.place}")
+        return tuple(
+            Rotation(leaf, index, prove_inclusion(store, index, new))
+            for index, leaf in rotations_among(store.leaves(old, new), old)
+        )
 
     def submit(self, origin: str, size: int, line: str) -> None:
         """Keep the line in `lines`: to send it is for whoever asked."""

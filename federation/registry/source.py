@@ -4,6 +4,7 @@ from typing import NamedTuple, Protocol
 
 from privacy.errors import RefusedError
 from privacy.ledger.note import VerifierKey
+from privacy.ledger.rotation import Rotation
 
 
 class AbsentError(RefusedError):
@@ -46,6 +47,16 @@ class Source(Protocol):
 
     def consistency(self, origin: str, old: int, new: int) -> tuple[bytes, ...]:
         """Return what shows that the first `new` entries begin with the first `old`.
+
+        Raises:
+            AbsentError: there are not so many entries.
+        """
+        ...
+
+    def rotations(self, origin: str, old: int, new: int) -> tuple[Rotation, ...]:
+        """Return the changes of a log's key among its entries from `old` to before `new`.
+
+        Each has the proof that it is in the state of `new` entries.
 
         Raises:
             AbsentError: there are not so many entries.

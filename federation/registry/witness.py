@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from federation.home import write_bytes
 from federation.registry.plain import plain
@@ -22,6 +22,7 @@ from privacy.errors import InputError, NotVerifiedError, TacitError
 from privacy.ledger.checkpoint import Checkpoint, Signer, parse_checkpoint_text
 from privacy.ledger.merkle import verify_consistency
 from privacy.ledger.note import VerifierKey, parse_note
+from privacy.ledger.rotation import Rotation
 from privacy.ledger.witness import ForkedError, InconsistentError, StaleError, Witness
 
 State: TypeAlias = Literal[
@@ -35,6 +36,8 @@ State: TypeAlias = Literal[
     "two histories",
 ]
 _TRIES = 3
+MEMORY_FILE: Final = "memory.sqlite"
+"""In a witness's folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +117,7 @@ class LogWitness:
         self.folder = folder
         self.key = key
         self._logs = dict(logs or {})
-        self._witness = Witness(folder / "memory.sqlite", key=key, sign=sign)
+        self._witness = Witness(folder / MEMORY_FILE, key=key, sign=sign)
         for origin, log in self._logs.items():
             self._witness.trust(log, origin=origin)
 
@@ -215,7 +218,13 @@ class LogWitness:
                 proof = ()  # that nothing shows it is for `cosign` to say, after the signature
         wrote = self._keep(shown, note, is_remembered=before == shown)
         try:
-            cosignature = self._witness.cosign(note, old=old, proof=proof, time_s=time_s)
+            cosignature = self._witness.cosign(
+                note,
+                old=old,
+                proof=proof,
+                time_s=time_s,
+                rotations=self._rotations(source, shown, note, old),
+            )
         except (ForkedError, InconsistentError) as error:
             self._forget(shown, wrote=wrote)
             if before is None:
@@ -238,6 +247,18 @@ class LogWitness:
         except TacitError as error:
             return _replaced(outcome, None, state="not submitted", reason=str(error))
         return outcome
+
+    def _rotations(
+        self, source: Source, shown: Checkpoint, note: bytes, old: int
+    ) -> tuple[Rotation, ...]:
+        """What shows how the log came from the key that is remembered to the one that signed."""
+        known = self._witness.key_of(shown.origin)
+        if known is None or parse_note(note).by(known) or old >= shown.size:
+            return ()
+        try:
+            return source.rotations(shown.origin, old, shown.size)
+        except AbsentError:
+            return ()  # that nothing shows it is for `cosign` to say
 
     def _look_back(
         self, source: Source, before: Checkpoint, shown: Checkpoint, note: bytes, time_s: int

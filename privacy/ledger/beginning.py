@@ -4,9 +4,10 @@ from typing import Literal
 
 from privacy.errors import RefusedError
 from privacy.identity import Identity
-from privacy.ledger.entry import key_of, parse_leaf
+from privacy.ledger.entry import parse_leaf
 from privacy.ledger.keys import log_origin
-from privacy.ledger.store import LedgerStore, Turn
+from privacy.ledger.rotation import rotations_among
+from privacy.ledger.store import LedgerStore
 
 
 def begin_ledger(
@@ -19,7 +20,8 @@ def begin_ledger(
 ) -> str:
     """Return the origin of a ledger, which is begun where it is new.
 
-    The name stays that of the first key where `key.rotated` brought in another since.
+    The name stays that of the first key where `key.rotated` brought in another since; then the
+    newest key alone may sign on. Readers verify rotations.
 
     Args:
         store: The ledger.
@@ -42,25 +44,13 @@ def begin_ledger(
             turn.append("ledger.begun", body, time_ms=time_ms)
             return origin
         entry = parse_leaf(first)
-        key = identity.public.hex()
-        signs = entry.kind == "ledger.begun" and (
-            entry.body["key"] == key or _is_newest_key(turn, key)
-        )
+        rotations = rotations_among(turn.leaves(1), 1)
     if entry.kind != "ledger.begun" or (entry.body["owner"], entry.body["role"]) != (owner, role):
         raise RefusedError(f"{store.place} is the ledger of another; use a folder of its own")
-    if not signs:
+    newest = entry if not rotations else parse_leaf(rotations[-1][1])
+    if newest.body["key"] != identity.public.hex():
         raise RefusedError(
-            f"{store.place} was begun with another key than this identity; restore the identity, "
-            "or keep the ledger and use another folder"
+            f"{store.place} {'was begun with' if newest is entry else 'has by now'} another key "
+            "than this identity; restore the identity, or keep the ledger and use another folder"
         )
     return str(entry.body["origin"])
-
-
-def _is_newest_key(turn: Turn, key: str) -> bool:
-    """Whether `key.rotated` brought in this key, and none after it; readers verify rotations."""
-    named = key_of("key.rotated", {"key": key})
-    entry = None if named is None else turn.find(named)
-    if entry is None:
-        return False
-    later = (leaf for leaf in turn.leaves(entry.index + 1) if b'"kind":"key.rotated"' in leaf)
-    return not any(parse_leaf(leaf).kind == "key.rotated" for leaf in later)

@@ -181,6 +181,12 @@ _A_SUM: Mapping[str, _Check] = MappingProxyType(
     {"run": _is_text, "step": _STEP, "round": is_natural}
 )
 
+# A device and its readings by digests under a key of the node's, reviews of it counted from 1.
+_A_REVIEW: Mapping[str, _Check] = MappingProxyType(
+    {"dataset": _is_text, "device": is_hex64, "review": _is_count, "readings": is_hex64}
+)
+_REVIEW: Final = ("dataset", "device", "review")
+
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         # Acts of administration.
@@ -432,6 +438,12 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             ("origin", "leaves"),
             "node",
         ),
+        "ledger.rekeyed": Kind(
+            "administration",
+            {"origin": _is_text, "key": is_hex64, "leaves": is_natural},
+            ("origin", "leaves"),
+            "node",
+        ),
         "run.joined": Kind(
             "modelling",
             {"run": _is_text, "manifest": is_hex64, "origin": _is_text},
@@ -453,6 +465,14 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             "node",
         ),
         "policy.applied": Kind("administration", {"policy": is_hex64}, _NO_KEY, "node"),
+        # Which devices' rows wait for a person, and what it decided: `clients.review`.
+        "device.held": Kind("collection", {**_A_REVIEW, "reason": _is_text}, _REVIEW, "node"),
+        "device.released": Kind(
+            "collection", {**_A_REVIEW, "reason": _is_text, "by": _is_text}, _REVIEW, "node"
+        ),
+        "device.rejected": Kind(
+            "collection", {**_A_REVIEW, "reason": _is_text, "by": _is_text}, _REVIEW, "node"
+        ),
         "budget.terms": Kind(
             "administration",
             {

@@ -51,6 +51,7 @@ CREATE TRIGGER node_is_kept BEFORE DELETE ON node
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {FORMAT};
 """
+_NOTES = "CREATE TABLE IF NOT EXISTS note (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT"
 
 
 class SqliteTurn:
@@ -206,6 +207,70 @@ class SqliteLedger:
             if connection is None:
                 return []
             return connection.execute("SELECT size, note FROM checkpoint ORDER BY size").fetchall()
+
+    def keep_note(self, name: str, value: bytes | None) -> None:
+        """Keep something beside the entries, durably, in place of what is there; None: nothing.
+
+        It is in the same file, so that whoever puts an old copy of that back has the old notes with
+        the old entries. It is no part of the ledger: no entry, and in no root of the tree.
+
+        Raises:
+            InputError: The file cannot be written.
+            NotVerifiedError: It is no ledger of this format.
+        """
+        with self._mutex, self._sentences():
+            connection = self._writable()
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.execute(_NOTES)
+                if value is None:
+                    connection.execute("DELETE FROM note WHERE name = ?", (name,))
+                else:
+                    connection.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (name, value))
+                self._require_own()
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    if connection.in_transaction and not self._orphaned:
+                        connection.execute("ROLLBACK")
+                raise
+
+    def note(self, name: str) -> bytes | None:
+        """Return what is kept under that name beside the entries; None where nothing is."""
+        with self._reading() as connection:
+            if connection is None or not _has_notes(connection):
+                return None
+            row = connection.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone()
+            return None if row is None else bytes(row[0])
+
+    def notes(self) -> list[str]:
+        """Return the names under which something is kept beside the entries, sorted."""
+        with self._reading() as connection:
+            if connection is None or not _has_notes(connection):
+                return []
+            return [row[0] for row in connection.execute("SELECT name FROM note ORDER BY name")]
+
+    def sync(self) -> None:
+        """Have on disk what was committed so far, by turns that were not durable too.
+
+        Raises:
+            InputError: It cannot be written.
+        """
+        with self._mutex:
+            log = self.path.with_name(f"{self.path.name}-wal")
+            try:
+                descriptor = os.open(log, os.O_RDONLY)
+            except FileNotFoundError:
+                return  # all of it is in the file itself
+            except OSError as failure:
+                raise InputError(f"cannot use the ledger {self.path}: {failure.strerror}") from None
+            try:
+                os.fsync(descriptor)
+            except OSError as failure:
+                raise InputError(f"cannot use the ledger {self.path}: {failure.strerror}") from None
+            finally:
+                os.close(descriptor)
 
     def close(self) -> None:
         """Let go of the file; the next call opens it again."""
@@ -423,6 +488,11 @@ def write_ahead(connection: sqlite3.Connection) -> None:
 
 def _is_begun(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+
+
+def _has_notes(connection: sqlite3.Connection) -> bool:
+    found = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'note'").fetchone()
+    return bool(found[0])
 
 
 def _begin(connection: sqlite3.Connection) -> None:

@@ -2,7 +2,8 @@
 
 Rules and statuses are those of C2SP tlog-witness (add-checkpoint); the transport is another's. The
 memory is an SQLite file that any number of threads and processes may share. A checkpoint is on disk
-before its cosignature exists, so no crash and no race makes a witness sign two histories.
+before its cosignature exists, so no crash and no race makes a witness sign two histories. A log's
+key is taken when the log is trusted first, and follows its rotations (`privacy.ledger.rotation`).
 """
 
 import sqlite3
@@ -28,6 +29,7 @@ from privacy.ledger.note import (
     VerifierKey,
     parse_note,
 )
+from privacy.ledger.rotation import Shown, keys_after
 from privacy.ledger.sqlite import write_ahead
 
 BUSY_TIMEOUT_S = 60.0
@@ -42,6 +44,19 @@ CREATE TABLE IF NOT EXISTS log (
     time_s INTEGER CHECK (time_s >= 0)
 ) STRICT
 """
+# Keys that a log had before.
+_EARLIER = """
+CREATE TABLE IF NOT EXISTS earlier (
+    origin TEXT NOT NULL,
+    key TEXT NOT NULL,
+    PRIMARY KEY (origin, key)
+) STRICT
+"""
+# a memory of an earlier version has not both
+_WITH_KEYS = {
+    "earlier": "SELECT key FROM earlier WHERE origin = ?",
+    "log": "SELECT key FROM log WHERE origin = ?",
+}
 
 
 class MalformedError(NotVerifiedError):
@@ -115,16 +130,18 @@ class Witness:
         with self._opened() as connection:
             write_ahead(connection)
             connection.execute(_SCHEMA)
+            connection.execute(_EARLIER)
 
     def trust(self, log_key: VerifierKey, *, origin: str) -> None:
-        """Accept checkpoints of `origin` signed by `log_key`, from now on and of no other key.
+        """Accept checkpoints of `origin` by `log_key`, or by what it led to, and by no other key.
 
         Args:
-            log_key: Of type `ED25519`.
+            log_key: Of type `ED25519`. Where the log has rotated since it was trusted, any key
+                that it had.
             origin: The checkpoints' first line.
 
         Raises:
-            NotVerifiedError: another key is pinned for this origin; nothing changed.
+            NotVerifiedError: the log never had this key as far as is known; nothing changed.
             RefusedError: the file cannot be used.
         """
         if log_key.algorithm != ED25519:
@@ -139,7 +156,10 @@ class Witness:
             pinned = connection.execute(
                 "SELECT key FROM log WHERE origin = ?", (origin,)
             ).fetchone()[0]
-        if pinned != log_key.to_text():
+            had = connection.execute(
+                "SELECT 1 FROM earlier WHERE origin = ? AND key = ?", (origin, log_key.to_text())
+            ).fetchone()
+        if pinned != log_key.to_text() and had is None:
             raise NotVerifiedError(
                 f"{origin} is pinned to {pinned}, not {log_key.to_text()}; ask its operator"
             )
@@ -173,8 +193,24 @@ class Witness:
             memory = _recall(connection, origin)
         return None if memory is None or memory[2] is None else memory[1]
 
+    def key_of(self, origin: str) -> VerifierKey | None:
+        """Return the key that a log has, as far as it was followed; None of one not trusted.
+
+        Raises:
+            RefusedError: the file cannot be used.
+        """
+        with self._opened() as connection:
+            memory = _recall(connection, origin)
+        return None if memory is None else memory[0]
+
     def cosign(
-        self, note: bytes, *, old: int, proof: Sequence[bytes], time_s: int
+        self,
+        note: bytes,
+        *,
+        old: int,
+        proof: Sequence[bytes],
+        time_s: int,
+        rotations: Sequence[Shown] = (),
     ) -> NoteSignature:
         """Remember a checkpoint and cosign it, if it follows on the one remembered.
 
@@ -186,11 +222,14 @@ class Witness:
             proof: `merkle.consistency_proof` from there, at most 63 hashes.
             time_s: Seconds since 1970 UTC. Where an earlier cosignature for this log has a later
                 time, that time stands.
+            rotations: Changes of the log's key that are in the checkpoint. With that, the newest
+                key is remembered, and from then on no other is taken.
 
         Raises:
             MalformedError: the note or the sizes make no sense.
             UnknownOriginError: the origin is not trusted.
-            BadSignatureError: the log did not sign.
+            BadSignatureError: the log did not sign, or nothing shows that its key led to the one
+                that did.
             StaleError: `old` is not what is remembered.
             ForkedError: another root of the same size was cosigned before.
             InconsistentError: the proof does not hold.
@@ -205,14 +244,24 @@ class Witness:
                 raise UnknownOriginError(f"the witness does not know the log {checkpoint.origin}")
             log_key, before, before_s = memory
             try:
-                open_checkpoint(parsed.to_bytes(), log_key)
+                keys = keys_after(log_key, rotations, checkpoint, seen=before.size)
+                newest = keys[-1].key if keys else log_key
+                # an older state may be signed by an older key, and is cosigned by nobody
+                past = _earlier(connection, checkpoint) if checkpoint.size < before.size else ()
+                signer = next((key for key in past if parsed.by(key)), newest)
+                open_checkpoint(parsed.to_bytes(), signer)
             except NotVerifiedError as error:
                 raise BadSignatureError(str(error)) from None
             check_follows(before, checkpoint, old, proof)
+            had = (log_key, *(one.key for one in keys))
+            connection.executemany(
+                "INSERT INTO earlier VALUES (?, ?) ON CONFLICT DO NOTHING",
+                [(checkpoint.origin, one.to_text()) for one in had if one != newest],
+            )
             now_s = max(time_s, before_s or 0)
             connection.execute(
-                "UPDATE log SET size = ?, root = ?, time_s = ? WHERE origin = ?",
-                (checkpoint.size, checkpoint.root, now_s, checkpoint.origin),
+                "UPDATE log SET key = ?, size = ?, root = ?, time_s = ? WHERE origin = ?",
+                (newest.to_text(), checkpoint.size, checkpoint.root, now_s, checkpoint.origin),
             )
         return cosign(checkpoint, key=self.key, sign=self._sign, time_s=now_s)
 
@@ -255,6 +304,33 @@ def _recall(
         return VerifierKey.from_text(key), Checkpoint(origin, size, root), time_s
     except (ValueError, InputError) as error:
         raise RefusedError(f"the witness's memory of {origin} is broken: {error}") from None
+
+
+def _earlier(connection: sqlite3.Connection, checkpoint: Checkpoint) -> list[VerifierKey]:
+    rows = connection.execute("SELECT key FROM earlier WHERE origin = ?", (checkpoint.origin,))
+    return [VerifierKey.from_text(row[0]) for row in rows.fetchall()]
+
+
+def remembered_keys(path: Path, origin: str) -> tuple[VerifierKey, ...]:
+    """Return the keys that a log had, as a witness's memory has followed them; none without one.
+
+    Raises:
+        RefusedError: the file cannot be used.
+    """
+    if not path.exists():
+        return ()
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+            tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+            rows = [
+                row
+                for (table,) in tables.fetchall()
+                if table in _WITH_KEYS
+                for row in connection.execute(_WITH_KEYS[table], (origin,)).fetchall()
+            ]
+        return tuple(VerifierKey.from_text(row[0]) for row in rows)
+    except (sqlite3.Error, InputError) as error:
+        raise RefusedError(f"the witness cannot use {path}: {error}") from None
 
 
 def _parse(note: bytes, proof: Sequence[bytes]) -> tuple[Note, Checkpoint]:

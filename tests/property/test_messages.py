@@ -16,6 +16,8 @@ from privacy.messages import (
     Accepted,
     Asked,
     Cosigned,
+    Countersigned,
+    CountersignRequest,
     EvaluateRequest,
     FinishNotice,
     InitialModel,
@@ -26,6 +28,7 @@ from privacy.messages import (
     KeyMade,
     KeyNotice,
     Parcel,
+    Pending,
     Ready,
     RecordedSum,
     Refused,
@@ -38,9 +41,11 @@ from privacy.messages import (
     RosterNotice,
     Sealed,
     SealedKey,
+    ShownRotation,
     SignedState,
     StateNotice,
     StatisticsRequest,
+    StopNotice,
     SumNotice,
     SumPart,
     SurvivorsNotice,
@@ -160,7 +165,14 @@ SEALED = Sealed(
     witnessed=5,
 )
 ONE_OF_EACH: tuple[Request | Reply, ...] = (
-    Invite(manifest=b"m", signature=SIGNATURE),
+    Invite(
+        manifest=b"m",
+        signature=SIGNATURE,
+        launcher=b"l" * 32,
+        countersigner="bank",
+        countersignature=b"c" * 64,
+    ),
+    CountersignRequest(manifest=b"m", signature=SIGNATURE, launcher=b"l" * 32),
     RosterNotice(run=RUN, offers=(b"o", b"p")),
     KeyNotice(
         run=RUN, fingerprint=b"f" * 32, public=b"p", carrier=b"c", secret=b"x", signature=SIGNATURE
@@ -196,8 +208,15 @@ ONE_OF_EACH: tuple[Request | Reply, ...] = (
         ),
     ),
     FinishNotice(run=RUN, accepted=ACCEPTED),
-    StateNotice(origin="tacit/coordinator/0011", state=STATE),
+    StopNotice(run=RUN),
+    StateNotice(
+        origin="tacit/coordinator/0011",
+        state=STATE,
+        rotations=(ShownRotation(leaf=b"l", index=6, path=(b"i" * 32,)),),
+    ),
     Joined(member="bank", offer=b"o", consent=SIGNATURE),
+    Countersigned(member="bank", signature=SIGNATURE),
+    Pending(member="bank", reason="Nobody has decided yet."),
     KeyMade(
         member="bank",
         fingerprint=b"f" * 32,
@@ -220,7 +239,7 @@ ONE_OF_EACH: tuple[Request | Reply, ...] = (
     Refused(member="bank", reason="No."),
 )
 # parts of messages, and no messages by themselves
-INNER = {Asked, RecordedSum, SealedKey, SignedState, SumPart}
+INNER = {Asked, RecordedSum, SealedKey, ShownRotation, SignedState, SumPart}
 MAY = (("cosignature", None),)  # who remembers another size says so, and cosigns nothing
 WRONG: tuple[object, ...] = (None, 7.5, [1], {}, {"a": 1}, "text", b"bytes", -1.5, True, 2**63)
 
@@ -403,8 +422,12 @@ FREE_BYTES = {
     "shares",
     "checkpoint",
     "leaf",
+    # those may be missing, and shorter than they can hold for
+    "launcher",
+    "countersignature",
 }
-STRUCTURES = {"", "part", "key", "record", "state"}  # their tables have fields, and no members
+# their tables have fields, and no members
+STRUCTURES = {"", "part", "key", "record", "state", "rotations"}
 
 
 def with_other_lengths(value: object, name: str) -> Iterator[object]:
@@ -438,10 +461,11 @@ def test_every_place_for_a_hash_or_a_signature_was_tried() -> None:
         for message in ONE_OF_EACH
     }
     assert tried == {
-        **dict.fromkeys((Ready, Refused), 0),
-        **dict.fromkeys((Invite, RosterNotice, KeyHeld, Joined, Cosigned, Revealed), 1),
-        **dict.fromkeys((InitialModel, Voted, StateNotice), 2),
-        **dict.fromkeys((KeyNotice, SumNotice, KeyMade, Released, Accepted), 3),
+        **dict.fromkeys((Ready, Refused, Pending), 0),
+        **dict.fromkeys((Invite, CountersignRequest, RosterNotice, StopNotice, KeyHeld), 1),
+        **dict.fromkeys((Joined, Countersigned, Cosigned, Revealed), 1),
+        **dict.fromkeys((InitialModel, Voted), 2),
+        **dict.fromkeys((StateNotice, KeyNotice, SumNotice, KeyMade, Released, Accepted), 3),
         Sealed: 4,
         **dict.fromkeys((StatisticsRequest, InitialModelRequest, FinishNotice), 1 + 2),
         **dict.fromkeys((TrainRequest, EvaluateRequest), 1 + 2),
@@ -458,6 +482,11 @@ def test_a_proof_has_no_more_hashes_than_the_largest_ledger_needs() -> None:
         record = msgspec.structs.replace(RECORD, path=path)
         for message in (
             StateNotice(origin="o", state=state),
+            StateNotice(
+                origin="o",
+                state=STATE,
+                rotations=(ShownRotation(leaf=b"l", index=6, path=path),),
+            ),
             SurvivorsNotice(run=RUN, context=RUN, survivors=(), record=record),
         ):
             data = pack(message).message

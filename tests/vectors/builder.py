@@ -201,6 +201,7 @@ class World:
     datasets: dict[str, str] = field(default_factory=dict)
     rosters: dict[str, tuple[str, ...]] = field(default_factory=dict)
     federation: str = "vectors"
+    root: str = field(default_factory=lambda: digest("root"))
     policy: str = "quorum none\n"
     now_ms: int = BEGUN_MS
     epoch: int = 1
@@ -268,7 +269,7 @@ class World:
         """Begin the federation, by its founder, who has a certificate then."""
         body = {
             "federation": self.federation,
-            "root": digest("root"),
+            "root": self.root,
             "approvals": approvals,
             "founder": FOUNDER,
             "key": public(FOUNDER),
@@ -627,7 +628,7 @@ class World:
         for where, by in SIGNED_BY[line.kind].items():
             key = people.get(body["by"], public(body["by"])) if by == "by" else body[by]
             if body[where] is None:
-                told = statement(line.kind, self.federation, body)
+                told = statement(line.kind, self.federation, body.get("root", self.root), body)
                 body[where] = _BY_PUBLIC[key].sign(MEMBERSHIP_DOMAIN, told).hex()
         if line.kind in {"federation.begun", "member.requested", "member.renewed"}:
             name = body["founder"] if line.kind == "federation.begun" else body["name"]

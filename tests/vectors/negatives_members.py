@@ -186,7 +186,7 @@ def approval_by_somebody_invented(world: World) -> None:
 def approval_under_anothers_name(world: World) -> None:
     """The coordinator writes an approval that it signed itself."""
     line = world.main.find("member.approved", name=D, by=A)
-    told = statement(line.kind, world.federation, line.body)
+    told = statement(line.kind, world.federation, world.root, line.body)
     line.body["signature"] = identity("coordinator").sign(MEMBERSHIP_DOMAIN, told).hex()
 
 
@@ -194,7 +194,15 @@ def approval_under_anothers_name(world: World) -> None:
 def approval_of_another_federation(world: World) -> None:
     """An approval is shown that was signed in another federation."""
     line = world.main.find("member.approved", name=D, by=A)
-    told = statement(line.kind, "another", line.body)
+    told = statement(line.kind, "another", world.root, line.body)
+    line.body["signature"] = identity(A).sign(MEMBERSHIP_DOMAIN, told).hex()
+
+
+@forgery(6, "federated", "settled")
+def approval_of_another_federation_of_that_name(world: World) -> None:
+    """An approval is shown that was signed in a federation with the same name and another root."""
+    line = world.main.find("member.approved", name=D, by=A)
+    told = statement(line.kind, world.federation, digest("another root"), line.body)
     line.body["signature"] = identity(A).sign(MEMBERSHIP_DOMAIN, told).hex()
 
 
@@ -202,7 +210,7 @@ def approval_of_another_federation(world: World) -> None:
 def approval_signed_for_something_else(world: World) -> None:
     """What was signed in another domain is shown as an approval."""
     line = world.main.find("member.approved", name=D, by=A)
-    told = statement(line.kind, world.federation, line.body)
+    told = statement(line.kind, world.federation, world.root, line.body)
     line.body["signature"] = identity(A).sign("consent", told).hex()
 
 
@@ -258,7 +266,7 @@ def key_swapped(world: World) -> None:
         if line.kind.startswith("member.") and line.body.get("key") == public(D):
             line.body["key"] = public(HOSTILE)
     line = world.main.find("member.requested", name=D)
-    told = statement(line.kind, world.federation, line.body)
+    told = statement(line.kind, world.federation, world.root, line.body)
     line.body["signature"] = identity(HOSTILE).sign(MEMBERSHIP_DOMAIN, told).hex()
 
 
@@ -295,7 +303,7 @@ def founders_certificate_for_a_tls_key_of_another(world: World) -> None:
 def renewed_without_the_old_key(world: World) -> None:
     """A participant's keys are changed, and its key did not sign that."""
     line = world.main.find("member.renewed", name=D)
-    told = statement(line.kind, world.federation, line.body)
+    told = statement(line.kind, world.federation, world.root, line.body)
     line.body["signature"] = identity("delta 2").sign(MEMBERSHIP_DOMAIN, told).hex()
 
 

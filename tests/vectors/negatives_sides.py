@@ -255,6 +255,39 @@ def followed_under_two_keys(world: World) -> None:
     world.nodes[A].after(line, line.kind, {**line.body, "key": public(HOSTILE)})
 
 
+@forgery(9, "rekeyed", "script")
+def shown_another_key(world: World) -> None:
+    """A node was shown that the coordinator's ledger has a key that it never had."""
+    world.nodes[A].find("ledger.rekeyed").body["key"] = public(HOSTILE)
+
+
+@forgery(9, "rekeyed", "script")
+def shown_a_key_at_another_size(world: World) -> None:
+    """A node was shown a key of the coordinator's from an entry on at which it did not change."""
+    world.nodes[B].find("ledger.rekeyed").body["leaves"] -= 1
+
+
+@forgery(9, "rekeyed", "script")
+def shown_the_first_key_as_a_new_one(world: World) -> None:
+    """A node was shown the coordinator's first key as one that had come about."""
+    first = {"key": public(world.main.keys[0]), "leaves": 0}
+    world.nodes[A].find("ledger.rekeyed").body.update(first)
+
+
+@forgery(9, "full", "script")
+def shown_a_key_that_never_changed(world: World) -> None:
+    """A node was shown a change of the coordinator's key, and there is none."""
+    told = {"origin": world.main.origin, "key": public(HOSTILE), "leaves": 9}
+    world.nodes[A].after(world.nodes[A].lines[-1], "ledger.rekeyed", told)
+
+
+@forgery(3, "rekeyed", "script")
+def shown_two_keys_at_one_size(world: World) -> None:
+    """A node was shown two keys of the coordinator's ledger from one entry on."""
+    line = world.nodes[A].find("ledger.rekeyed")
+    world.nodes[A].after(line, line.kind, {**line.body, "key": public(HOSTILE)})
+
+
 @forgery(3, "full", "script")
 def declared_twice(world: World) -> None:
     """Two data sets are declared for one run, the second one for whoever reads only the last."""

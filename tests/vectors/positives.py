@@ -13,6 +13,7 @@ from vectors.builder import (
     REGULATOR,
     TEST,
     WATCH,
+    Book,
     Line,
     State,
     World,
@@ -329,6 +330,31 @@ def federated() -> World:
     return world.end()
 
 
+def rekeyed() -> World:
+    """The coordinator's key changes twice, and nodes say in their own ledgers what they were shown
+    of it: one both times, one of the second time alone, one nothing; one was shown another
+    coordinator's, too."""
+    world = World().begin(NAMES).terms()
+    a, b, _ = (world.nodes[name] for name in NAMES)
+    world.start("run-1", privacy=PLAN).release("run-1", STATISTICS, 0, witnesses=NAMES)
+    world.stop("run-1").rotate(world.main, "coordinator 2")
+    _shown(world, a)
+    world.start("run-2", privacy=PLAN).release("run-2", STATISTICS, 0, witnesses=NAMES)
+    world.stop("run-2").rotate(world.main, "coordinator 3")
+    _shown(world, a)
+    _shown(world, b)
+    other = {"origin": "tacit/another", "key": public("another coordinator"), "leaves": 9}
+    world.add(a, "ledger.rekeyed", other)
+    world.start("run-3", privacy=PLAN).release("run-3", STATISTICS, 0, witnesses=NAMES)
+    return world.stop("run-3").end()
+
+
+def _shown(world: World, book: Book) -> None:
+    """A node was shown the coordinator's newest key."""
+    told = {"origin": world.main.origin, "key": public(world.main.keys[-1])}
+    world.add(book, "ledger.rekeyed", {**told, "leaves": len(world.main.lines)})
+
+
 POSITIVES: dict[str, Callable[[], World]] = {
     one.__name__: one
     for one in (
@@ -351,5 +377,6 @@ POSITIVES: dict[str, Callable[[], World]] = {
         two_data_sets,
         namesakes,
         federated,
+        rekeyed,
     )
 }

@@ -1,0 +1,213 @@
+"""What a participant's machine takes for the coordinator's ledger when its key has changed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+from support.federations import Federated
+from support.rotations import rotate as rotated_in
+
+from federation.coordinator_key import rotate_key
+from federation.ledger_pin import FILE, Pin, newest_state, read_pin
+from federation.ledger_recorder import LedgerRecorder, now_ms
+from federation.participant import Place
+from federation.registry.client import RegistryClient
+from federation.registry.status import read_status
+from federation.runs.reach import reached
+from privacy.errors import InputError, NotVerifiedError
+from privacy.identity import Identity
+from privacy.ledger.checkpoint import Checkpoint, sign_checkpoint
+from privacy.ledger.keys import log_key
+from privacy.ledger.memory import MemoryLedger
+from privacy.ledger.sqlite import SqliteLedger
+from privacy.ledger.store import append, head_of, prove_consistency, prove_inclusion
+from privacy.randomness import system_bytes
+
+
+@pytest.fixture
+def federated(tmp_path: Path) -> Federated:
+    made = Federated(tmp_path)
+    made.add("Bank")
+    made.sign()
+    return made
+
+
+@pytest.fixture
+def place(federated: Federated) -> Iterator[Place]:
+    """The bank's, with a registry that answers."""
+    with federated.serving() as serving:
+        yield serving.place("Bank")
+
+
+def rotate(federated: Federated) -> bytes:
+    return rotate_key(federated.home, entropy=system_bytes, now_ms=now_ms).new
+
+
+def looked(place: Place) -> tuple[bytes, int]:
+    """The key and the size, as after a restart."""
+    with RegistryClient(place.registry, place.credentials()) as client:
+        pin, state = newest_state(place, client)
+    assert read_pin(place) == pin
+    return pin.key.public, state.size
+
+
+def test_a_participant_follows_by_itself(federated: Federated, place: Place) -> None:
+    first = place.ledger_key
+    assert looked(place) == (first, SqliteLedger(federated.home.ledger).size())
+    second = rotate(federated)
+    assert looked(place)[0] == second
+    keys = [second]
+    for name in ("Mill", "Insurer"):
+        federated.add(name)
+        keys.append(rotate(federated))
+    assert looked(place)[0] == keys[-1]
+    assert [key for _, key in read_pin(place).keys] == [first, *keys]
+    # who joined later pins the first key too, and is led to the newest one
+    with federated.serving() as serving:
+        assert looked(serving.place("Mill"))[0] == keys[-1]
+
+
+def test_what_asks_for_the_ledger_goes_on(federated: Federated, place: Place) -> None:
+    key = rotate(federated)
+    with reached(place.home) as reach:
+        assert reach.ledger_key() == key
+        copy = reach.ledger()
+        assert head_of(copy) == head_of(SqliteLedger(federated.home.ledger))
+        assert reach.membership().members().keys() == {"Bank"}
+    with RegistryClient(place.registry, place.credentials()) as client:
+        (status,) = read_status(client, {}, pins=(place.log_key,))
+    assert (status.signed, status.pinned, status.reason) == (copy.size(), True, "")
+
+
+def test_a_ledger_of_which_nothing_is_signed_yet_has_the_pinned_key(tmp_path: Path) -> None:
+    federated = Federated(tmp_path)
+    federated.add("Bank")
+    with federated.serving() as serving:
+        place = serving.place("Bank")
+        with reached(place.home) as reach:
+            assert reach.ledger_key() == place.ledger_key
+
+
+# -- what is not followed --------------------------------------------------------------------------
+
+
+class Shown:
+    """A registry with a ledger of its own making."""
+
+    def __init__(self, place: Place, leaves: Sequence[bytes], signer: Identity) -> None:
+        self.store = MemoryLedger(leaves)
+        self.place, self.signer = place, signer
+        self.size = self.store.size()
+
+    def checkpoint(self, origin: str) -> bytes:
+        head = head_of(self.store, self.size)
+        return sign_checkpoint(
+            Checkpoint(origin, head.leaves, bytes.fromhex(head.root)),
+            key=log_key(origin, self.signer.public),
+            sign=self.signer.sign_note,
+        )
+
+    def entries(self, origin: str, start: int, count: int) -> Iterator[bytes]:
+        del origin
+        yield from self.store.leaves(start, start + count)
+
+    def inclusion(self, origin: str, index: int, size: int) -> tuple[bytes, ...]:
+        del origin
+        return prove_inclusion(self.store, index, size)
+
+    def consistency(self, origin: str, old: int, new: int) -> tuple[bytes, ...]:
+        del origin
+        return prove_consistency(self.store, old, new)
+
+    def look(self) -> tuple[Pin, Checkpoint]:
+        return newest_state(self.place, cast("RegistryClient", self))
+
+
+def leaves_of(federated: Federated) -> list[bytes]:
+    return list(SqliteLedger(federated.home.ledger).leaves())
+
+
+def test_no_key_is_taken_on_the_registrys_word(federated: Federated, place: Place) -> None:
+    old, thief = Identity.load(federated.home.coordinator), Identity.create(system_bytes)
+    leaves = leaves_of(federated)
+    looked(place)
+    kept = (place.folder / FILE).read_bytes()
+    # nothing of it is in the ledger
+    with pytest.raises(NotVerifiedError, match="has not signed"):
+        Shown(place, leaves, thief).look()
+    # it is, and the thief signed it itself
+    forged = MemoryLedger(leaves)
+    rotated_in(forged, thief, thief)
+    with pytest.raises(NotVerifiedError, match="did not sign the new one"):
+        Shown(place, list(forged.leaves()), thief).look()
+    # the old key signed it, in a ledger that does not begin with what was seen
+    forked = MemoryLedger(leaves[:-1])
+    append(forked, "writer.began", {"writer": "x"}, time_ms=now_ms())
+    rotated_in(forked, old, thief)
+    with pytest.raises(NotVerifiedError, match="does not begin with the"):
+        Shown(place, list(forked.leaves()), thief).look()
+    # or in one that was cut off
+    cut = MemoryLedger(leaves[:-3])
+    rotated_in(cut, old, thief)
+    with pytest.raises(NotVerifiedError, match="has not signed"):
+        Shown(place, list(cut.leaves()), thief).look()
+    # where the old key itself signs less than it did
+    with pytest.raises(NotVerifiedError, match="does not begin with the"):
+        Shown(place, leaves[:-3], old).look()
+    assert (place.folder / FILE).read_bytes() == kept
+
+
+def test_the_old_key_is_not_taken_back(federated: Federated, place: Place) -> None:
+    old = Identity.load(federated.home.coordinator)
+    leaves = leaves_of(federated)
+    rotate(federated)
+    newest = looked(place)
+    for more in (1, 2, 5):
+        store = MemoryLedger(leaves)
+        for number in range(more):
+            append(store, "writer.began", {"writer": f"{number}"}, time_ms=now_ms())
+        with pytest.raises(NotVerifiedError, match="has not signed"):
+            Shown(place, list(store.leaves()), old).look()
+    assert looked(place) == newest
+
+
+def test_a_registry_that_lost_its_newest_state_is_no_forger(
+    federated: Federated, place: Place
+) -> None:
+    old = Identity.load(federated.home.coordinator)
+    before = SqliteLedger(federated.home.ledger).size()
+    key = rotate(federated)
+    newest = looked(place)
+    shown = Shown(place, leaves_of(federated), old)
+    shown.size = before  # the state before the rotation, which the old key signed
+    pin, state = shown.look()
+    assert (pin.key.public, state.size) == (key, before)
+    assert looked(place) == newest
+
+
+def test_a_damaged_memory_is_told(place: Place) -> None:
+    looked(place)
+    for damaged in ('{"origin": "x"}', "[]", "{", '{"keys": []}'):
+        (place.folder / FILE).write_text(damaged)
+        with pytest.raises(InputError):
+            read_pin(place)
+    (place.folder / FILE).unlink()
+    assert read_pin(place).key == place.log_key
+    assert read_pin(replace(place, ledger_key=bytes(32))).key.public == bytes(32)
+    looked(place)
+    with pytest.raises(InputError, match="is damaged"):
+        read_pin(replace(place, ledger_key=bytes(32)))
+
+
+def test_a_restarted_coordinator_signs_on_under_the_newest_key(
+    federated: Federated, place: Place
+) -> None:
+    key = rotate(federated)
+    federated.add("Mill")
+    recorder = LedgerRecorder(
+        SqliteLedger(federated.home.ledger), Identity.load(federated.home.coordinator)
+    )
+    recorder.cosigned("", recorder.state(), {})
+    assert looked(place) == (key, recorder.store.size())
