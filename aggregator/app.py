@@ -34,6 +34,11 @@ class GridTransport:
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
 
+    @property
+    def names(self) -> Mapping[int, str]:
+        """See the port. A grid within this machine has no other proof of who speaks."""
+        return {}
+
     def nodes(self) -> tuple[int, ...]:
         """Flower's ids of the nodes that are online."""
         return tuple(self._grid.get_node_ids())

@@ -17,26 +17,17 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from aggregator.inviting import (
-    ASK_AGAIN_S,
-    Invitation,
-    clean,
-    countersignature,
-    invite,
-    locate,
-)
+from aggregator.inviting import ASK_AGAIN_S, Invitation, countersignature, invite, locate
 from aggregator.plan import CoordinatorPlan, parse_plan
 from aggregator.ports import Answer, Ledger, Notebook, Observer, Recorded, State, Transport
 from aggregator.progress import FORMAT as PROGRESS_FORMAT
 from aggregator.progress import Opened, Place, Progress, Shown, parse_progress
+from aggregator.showing import clean, require_cosigned, show_state, speaks_for
 from privacy.canonical import canonical_json
 from privacy.errors import CohortError, NotVerifiedError, ProtocolError, RefusedError
 from privacy.identity import verify_signature
-from privacy.ledger.checkpoint import parse_checkpoint_text, verify_cosignature
 from privacy.ledger.entry import ROWS, STATISTICS, UPDATE
 from privacy.ledger.head import HEAD_DOMAIN, LedgerHead, head_message
-from privacy.ledger.keys import cosigner_key
-from privacy.ledger.note import NoteSignature, parse_note
 from privacy.manifest import Manifest
 from privacy.messages import (
     Accepted,
@@ -62,7 +53,6 @@ from privacy.messages import (
     RosterNotice,
     Sealed,
     SignedState,
-    StateNotice,
     StatisticsRequest,
     StopNotice,
     SumNotice,
@@ -105,8 +95,10 @@ AnyReply = TypeVar(
 Word = TypeVar("Word", bound=Hashable)
 NO_MODEL = bytes(32)
 COMMITTED = "round"
+FINISHING = ("finishing", 0)
 VOTE_S = 120.0
-"""Most that members have for a signature; other runs wait meanwhile."""
+"""Most that members have for the signatures of a step; other runs wait meanwhile."""
+SHORTEST_S = 1.0
 DISMISS_S = 10.0
 RETURN_S = 60.0
 """How long a coordinator that comes back waits for all members, before it goes on with enough."""
@@ -125,6 +117,7 @@ class RunResult:
         bytes_total: Payload that one member sent in the whole run.
         undone: Rounds that members undid.
         absences: Member -> steps that closed without its vector.
+        untold: Members that have not heard of the end, and hold the run's keys until they do.
     """
 
     model: bytes
@@ -135,6 +128,7 @@ class RunResult:
     bytes_total: int
     undone: int
     absences: Mapping[str, int]
+    untold: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -174,6 +168,7 @@ class _Run:
     everyone: Cohort
     groups: tuple[Cohort, ...]
     known: Mapping[bytes, int]
+    consents: Mapping[str, bytes]
     public: bytes = b""
     fingerprint: bytes = b""
     history: bytes = b""
@@ -187,6 +182,7 @@ class _Run:
     notices: list[tuple[SumNotice, bytes]] = field(default_factory=list)
     opened: Opened | None = None
     survivors: dict[bytes, tuple[str, ...]] = field(default_factory=dict)
+    revealing: set[bytes] = field(default_factory=set)
     over: dict[str, tuple[str, ...]] = field(default_factory=dict)
     done: list[tuple[str, int]] = field(default_factory=list)
     bytes_total: int = 0
@@ -312,8 +308,14 @@ def run(
     _evaluate(work, "test", plan.rounds)
     if plan.personal:
         _evaluate(work, "personal", plan.rounds)
+    if FINISHING not in work.done:
+        # whoever goes on from here finds members that have finished, and answer nothing else
+        work.done.append(FINISHING)
+        _write_down(work)
     _bring_up_to_date(work)
-    _ask(work, _everyone(work, FinishNotice(run=work.run, accepted=work.accepted)), Ready, "query")
+    told = _ask(
+        work, _everyone(work, FinishNotice(run=work.run, accepted=work.accepted)), Ready, "query"
+    )
     ledger.record(
         "run.finished",
         {"run": manifest.run, "rounds": plan.rounds, "model": work.model.hex()},
@@ -327,6 +329,7 @@ def run(
         bytes_total=work.bytes_total,
         undone=work.undone,
         absences={name: member.absences for name, member in work.members.items()},
+        untold=tuple(name for name in work.members if name not in told),
     )
 
 
@@ -338,7 +341,7 @@ def witness(manifest: Manifest, *, transport: Transport, ledger: Ledger, observe
     """
     with ledger.showing():
         state = ledger.state()
-        cosigned = _witnessed(
+        cosigned = show_state(
             manifest,
             transport.nodes(),
             state,
@@ -357,73 +360,33 @@ def witness(manifest: Manifest, *, transport: Transport, ledger: Ledger, observe
     return len(cosigned)
 
 
-def dismiss(manifest: Manifest, *, transport: Transport) -> None:
-    """Tell the nodes that a run was stopped for good. Who is away finds out by itself."""
+def dismiss(
+    manifest: Manifest, *, transport: Transport, members: Collection[str] | None = None
+) -> tuple[str, ...]:
+    """Tell nodes that a run goes on without them, for good; return who has not heard it.
+
+    Args:
+        manifest: The run's.
+        transport: Reaches them.
+        members: Whom to tell; None: all of its members.
+    """
     notice = StopNotice(run=manifest.digest())
-    nodes = transport.nodes()
-    transport.exchange(
+    due = manifest.members if members is None else tuple(sorted(members))
+    names = transport.names
+    nodes = [node for node in transport.nodes() if members is None or names.get(node) in due]
+    answers = transport.exchange(
         dict.fromkeys(nodes, (notice, b"")),
         kind="query",
         deadline_s=DISMISS_S,
         needed=nodes,
         grace_s=0.0,
     )
-
-
-def _witnessed(
-    manifest: Manifest,
-    nodes: Collection[int],
-    state: State,
-    *,
-    transport: Transport,
-    ledger: Ledger,
-    observer: Observer,
-) -> dict[str, tuple[bytes, bytes]]:
-    """Show a state to some nodes; return who cosigned it, with key and cosignature."""
-    origin = manifest.ledger["origin"]
-    directory = manifest.directory_keys()
-    due = dict.fromkeys(nodes, 0)
-    cosigned: dict[str, tuple[bytes, bytes]] = {}
-    for _ in range(2):
-        if not due:
-            break
-        answers = transport.exchange(
-            {
-                node: (
-                    StateNotice(
-                        origin=origin,
-                        state=SignedState(
-                            checkpoint=state.note, old=old, growth=ledger.growth(old, state)
-                        ),
-                    ),
-                    b"",
-                )
-                for node, old in due.items()
-            },
-            kind="query",
-            deadline_s=min(VOTE_S, parse_plan(dict(manifest.coordinator_settings)).deadline_s),
-            needed=list(due),
-            grace_s=0.0,
-        )
-        again: dict[int, int] = {}
-        for node, (reply, _) in answers.items():
-            member = reply.member
-            if member not in directory:
-                continue  # a node that is online, but was not asked for
-            try:
-                found = _expect(reply, Cosigned)
-                if found.cosignature is not None:
-                    _require_cosigned(member, directory[member], state, found.cosignature)
-                    cosigned[member] = directory[member], found.cosignature
-                    ledger.note_witnessed(directory[member], state.size)
-                elif due[node] < found.witnessed <= state.size:
-                    again[node] = found.witnessed
-                else:
-                    raise ProtocolError(f"{member} remembers another ledger; compare both copies")
-            except RefusedError as fault:
-                observer.note(f"{member} does not cosign the ledger: {fault}")
-        due = again
-    return cosigned
+    told = {
+        reply.member
+        for node, (reply, _) in answers.items()
+        if isinstance(reply, Ready) and speaks_for(transport, node, reply.member)
+    }
+    return tuple(member for member in due if member not in told)
 
 
 # -- before the first sum --------------------------------------------------------------------
@@ -464,11 +427,14 @@ def _gather(
     agreed = invite(about, countersigned, transport=transport, ledger=ledger, observer=observer)
     members = {name: _Member(node=one.node) for name, one in agreed.items()}
     offers = [one.offer for one in agreed.values()]
+    consents = {name: one.consent for name, one in agreed.items()}
     work = _begin(
         about,
         countersigned,
         offers,
         members,
+        consents=consents,
+        heads=ledger.heads(),
         transport=transport,
         ledger=ledger,
         observer=observer,
@@ -485,6 +451,8 @@ def _begin(
     offers: Sequence[KeyOffer],
     members: dict[str, _Member],
     *,
+    consents: Mapping[str, bytes],
+    heads: Mapping[bytes, int],
     transport: Transport,
     ledger: Ledger,
     observer: Observer,
@@ -509,7 +477,8 @@ def _begin(
         groups=tuple(
             Cohort(roster, names, minimum) for names in groups_of(roster, manifest.group_size)
         ),
-        known=ledger.heads(),
+        known={key: heads.get(key, 0) for key in roster.directory.values()},
+        consents=consents,
     )
 
 
@@ -517,6 +486,11 @@ def _agree_on_key(work: _Run) -> None:
     """Show all signed keys to all, and let the members share a group key; once."""
     if work.fingerprint:
         return
+    for member, consent in sorted(work.consents.items()):
+        work.ledger.record(
+            "run.consented",
+            {"run": work.manifest.run, "member": member, "signature": consent.hex()},
+        )
     packed = tuple(offer.to_bytes() for offer in work.roster.offers)
     _share_key(work, _all_of(work, RosterNotice(run=work.run, offers=packed)))
     work.history = first_history(work.roster.digest, work.fingerprint)
@@ -549,6 +523,8 @@ def _write_down(work: _Run) -> None:
         format=PROGRESS_FORMAT,
         run=work.run,
         offers=tuple(offer.to_bytes() for offer in work.roster.offers),
+        consents=dict(work.consents),
+        known={key.hex(): leaves for key, leaves in work.known.items()},
         fingerprint=work.fingerprint,
         public=public,
         members={
@@ -563,6 +539,7 @@ def _write_down(work: _Run) -> None:
         notices=shown,
         opened=work.opened,
         survivors={context.hex(): names for context, names in work.survivors.items()},
+        revealing=tuple(sorted(context.hex() for context in work.revealing)),
         over=work.over,
         done=tuple(work.done),
         before=work.before,
@@ -597,6 +574,8 @@ def _resume(
             name: _Member(node=None, shown=at.shown, absences=at.absences, leaves=at.leaves)
             for name, at in progress.members.items()
         },
+        consents=progress.consents,
+        heads={bytes.fromhex(key): leaves for key, leaves in progress.known.items()},
         transport=transport,
         ledger=ledger,
         observer=observer,
@@ -612,6 +591,7 @@ def _resume(
             raise NotVerifiedError("What was written down of this run cannot be used.")
         work.notices.append((notice, notebook.kept(one.payload) if one.payload else b""))
     work.survivors = {bytes.fromhex(key): names for key, names in progress.survivors.items()}
+    work.revealing = {bytes.fromhex(context) for context in progress.revealing}
     work.over, work.done = progress.over, list(progress.done)
     work.before, work.last = progress.before, progress.last
     work.undone, work.bytes_total = progress.undone, progress.bytes_total
@@ -621,6 +601,9 @@ def _resume(
 
 def _wait_for_members(work: _Run) -> None:
     """Find all members again, or as many as can go on once `RETURN_S` are over."""
+    if FINISHING in work.done:
+        _locate(work)
+        return  # there is nothing that some members have to do together
     started = time.monotonic()
     patience_s = min(RETURN_S, work.plan.deadline_s)
     while True:
@@ -644,15 +627,24 @@ def _locate(work: _Run) -> None:
     """Look for members whose address is not known among nodes that are nobody's yet."""
     if all(member.node is not None for member in work.members.values()):
         return
+    reachable, names = work.transport.nodes(), work.transport.names
+    found = {
+        name: node
+        for node in reachable
+        if (name := names.get(node, "")) in work.members and work.members[name].node is None
+    }
     known = {member.node for member in work.members.values()}
-    unknown = tuple(node for node in work.transport.nodes() if node not in known)
-    offers = {offer.member: offer.to_bytes() for offer in work.roster.offers}
-    found = locate(work.about, work.countersigned, offers, unknown, transport=work.transport)
+    unknown = tuple(node for node in reachable if node not in known and node not in names)
+    if unknown:
+        offers = {offer.member: offer.to_bytes() for offer in work.roster.offers}
+        found |= locate(work.about, work.countersigned, offers, unknown, transport=work.transport)
     for name, node in found.items():
         work.members[name].node = node
+    if not found:
+        return
     # they may have cosigned more than they say when they repeat what they said
     with work.ledger.showing():
-        _witnessed(
+        show_state(
             work.manifest,
             list(found.values()),
             work.ledger.state(),
@@ -790,11 +782,13 @@ def _step(
             _kind(name),
             all_=name == STATISTICS,
             quorum=True,
+            fewest=max((len(work.survivors.get(one, ())) for one in work.revealing), default=0),
         )
         _prepare(work, _open(work, name, round_index, replies))
     _show(work)
     work.done.append((name, round_index))
     work.survivors.clear()
+    work.revealing.clear()
     _write_down(work)
 
 
@@ -830,10 +824,12 @@ def _open(
     up = max((len(payload) for _, payload in replies.values()), default=0)
     cosignatures: dict[str, bytes] = {}
     with work.ledger.showing():
+        until = time.monotonic() + VOTE_S
         reserved = _reserve(work, [one for one in gathered if one is not None], length, replies)
         # all groups vote before any is told of: members reveal only what two thirds of all saw
         voted = [
-            one is not None and _agreed(work, one, reserved[one.context.digest()], cosignatures)
+            one is not None
+            and _agreed(work, one, reserved[one.context.digest()], cosignatures, until)
             for one in gathered
         ]
     sums = [
@@ -877,6 +873,11 @@ def _gathered(
     rows = ROWS.get(context.step)
     over = signed if signed is not None else None if rows is None else work.over.get(rows)
     try:
+        if gathering.context in work.revealing and set(gathering.arrived) != set(signed or ()):
+            missing = ", ".join(sorted(set(signed or ()) - set(gathering.arrived)))
+            raise CohortError(
+                f"{missing} must come back first: others have told what opens a sum with them in it"
+            )
         gathering.close(over=over)
     except ProtocolError as fault:
         _give_up(work, context, fault)
@@ -884,10 +885,16 @@ def _gathered(
     return _Gathered(cohort, context, gathering, reserved)
 
 
-def _agreed(work: _Run, one: _Gathered, reserved: Recorded, cosignatures: dict[str, bytes]) -> bool:
+def _agreed(
+    work: _Run,
+    one: _Gathered,
+    reserved: Recorded,
+    cosignatures: dict[str, bytes],
+    until: float,
+) -> bool:
     """Hear who one cohort's sum is over; False where a group's has to be given up."""
     try:
-        _vote(work, one.gathering, reserved, cosignatures)
+        _vote(work, one.gathering, reserved, cosignatures, until)
     except ProtocolError as fault:
         _give_up(work, one.context, fault)
         return False
@@ -954,9 +961,21 @@ def _reserve(
 
 
 def _vote(
-    work: _Run, gathering: Gathering, reserved: Recorded, cosignatures: dict[str, bytes]
+    work: _Run,
+    gathering: Gathering,
+    reserved: Recorded,
+    cosignatures: dict[str, bytes],
+    until: float,
 ) -> None:
-    """Let a cohort agree on who its sum is over, and cosign the ledger that has it."""
+    """Let a cohort agree on who its sum is over, and cosign the ledger that has it.
+
+    Other runs wait meanwhile, so it takes no longer than `until` (`time.monotonic`), and who has
+    not answered by then is left out.
+    """
+
+    def left_s() -> float:
+        return max(SHORTEST_S, until - time.monotonic())
+
     while True:
         if work.survivors.get(gathering.context) != gathering.survivors:
             # whoever goes on with this run asks for these signatures and no others
@@ -980,11 +999,11 @@ def _vote(
             for member in gathering.survivors
         }
         for member, (vote, _) in _ask(
-            work, asked, Voted, "query", within_s=VOTE_S, quorum=True
+            work, asked, Voted, "query", within_s=left_s(), quorum=True
         ).items():
             with _Leaving(work, member):
                 public = work.roster.directory[member]
-                _require_cosigned(member, public, reserved.state, vote.cosignature)
+                require_cosigned(member, public, reserved.state, vote.cosignature)
                 work.ledger.note_witnessed(public, reserved.state.size)
                 cosignatures[member] = vote.cosignature
                 gathering.take_vote(Vote(member, vote.signature))
@@ -1002,7 +1021,7 @@ def _vote(
             )
             for member in gathering.unreleased
         }
-        for member, (masks, _) in _ask(work, asked, Released, "query", within_s=VOTE_S).items():
+        for member, (masks, _) in _ask(work, asked, Released, "query", within_s=left_s()).items():
             with _Leaving(work, member):
                 gathering.take_release(Release(member, masks.seeds, masks.signature))
         if not gathering.leave_unreleased_out():
@@ -1012,6 +1031,10 @@ def _vote(
 def _reveal(work: _Run, gathering: Gathering, cosignatures: Mapping[str, bytes]) -> OpenedSum:
     """Hear the shares that open a cohort's sum, and open it."""
     if gathering.needs_answers:
+        if gathering.context not in work.revealing:
+            # from the first answer on, no smaller set can be signed any more
+            work.revealing.add(gathering.context)
+            _write_down(work)
         asked = {
             member: (
                 RevealRequest(
@@ -1044,19 +1067,6 @@ def _shown(work: _Run, member: str, state: State) -> SignedState:
     told = work.members[member].witnessed
     old = max(told, work.ledger.witnessed(work.roster.directory[member]))
     return SignedState(checkpoint=state.note, old=old, growth=work.ledger.growth(old, state))
-
-
-def _require_cosigned(member: str, public: bytes, state: State, cosignature: bytes) -> None:
-    key = cosigner_key(member, public)
-    text = parse_note(state.note).text
-    try:
-        verify_cosignature(
-            parse_checkpoint_text(text), key, NoteSignature(key.name, key.key_id, cosignature)
-        )
-    except NotVerifiedError as fault:
-        raise ProtocolError(
-            f"{member} did not cosign the ledger that it was shown: {fault}"
-        ) from None
 
 
 def _keep(work: _Run, state: State, cosignatures: Mapping[str, bytes]) -> None:
@@ -1151,8 +1161,11 @@ def _show(work: _Run) -> None:
         raise RuntimeError("nothing was opened")
     bodies = [json.loads(record) for record in opened.records]
     for body in bodies:
-        if work.ledger.recorded("sum.opened", body) is None:
+        before = work.ledger.recorded("sum.opened", body)
+        if before is None:
             work.ledger.record("sum.opened", body)
+        elif any(before[name] != body[name] for name in ("members", "aggregate")):
+            raise NotVerifiedError("Another sum was opened than the one that is on record.")
     notice, payload = work.notices[-1]
     answers = _ask(
         work, _everyone(work, notice, payload), Accepted, _kind(opened.step), quorum=True
@@ -1252,12 +1265,14 @@ def _ask(
     all_: bool = False,
     within_s: float = math.inf,
     quorum: bool = False,
+    fewest: int = 0,
 ) -> dict[str, tuple[AnyReply, bytes]]:
     """Send requests; return the replies that came, by member.
 
     A member that does not answer, refuses or answers something else is away for this step; with
     `all_`, before the first round, that ends the run with its own words. No longer is waited than
-    `within_s`; with `quorum` as long as that, where more than a third of all are away.
+    `within_s`; with `quorum` as long as that, where more than a third of all are away,
+    or fewer than `fewest` have answered.
     """
     addresses = {node: name for name in requests if (node := work.members[name].node) is not None}
     within_s = min(within_s, work.plan.deadline_s)
@@ -1268,7 +1283,7 @@ def _ask(
         needed=[node for node, name in addresses.items() if work.members[name].present],
         grace_s=work.plan.grace_s,
         # with fewer there is nothing to go on with
-        enough=min(len(addresses), threshold(len(work.members))) if quorum else 0,
+        enough=max(fewest, min(len(addresses), threshold(len(work.members)))) if quorum else 0,
     )
     replies: dict[str, tuple[AnyReply, bytes]] = {}
     for node, name in addresses.items():

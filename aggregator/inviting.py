@@ -1,12 +1,15 @@
 """Who takes part in a run: a second signature under its manifest, and each member's own answer."""
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from aggregator.plan import CoordinatorPlan
 from aggregator.ports import Answer, Ledger, Observer, Transport
+from aggregator.showing import clean, show_rotations, speaks_for
 from privacy.errors import CohortError, ProtocolError, RefusedError
 from privacy.identity import verify_signature
 from privacy.ledger.grammar import CONSENT_DOMAIN
@@ -24,7 +27,10 @@ from privacy.messages import (
 from privacy.secure_sum.keys import KeyOffer
 
 ASK_AGAIN_S: Final = 2.0
-_REASON_CHARACTERS_MAX = 400
+SIGN_S: Final = 30.0
+"""Longest that a node has for a second signature, before the others' answers are looked at."""
+TOLD_MAX: Final = 20
+"""How often it is told that a member waits, for another reason each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,7 @@ def countersignature(
 ) -> tuple[str, bytes] | None:
     """Let a member other than the launcher sign the manifest; put that on record.
 
-    Members are asked one after the other, until one signs. None where the manifest asks for none.
+    All are asked, and the first of those who sign counts. None where the manifest asks for none.
 
     Raises:
         RefusedError: Nobody does; the reasons.
@@ -83,21 +89,22 @@ def countersignature(
     request = CountersignRequest(
         manifest=manifest.to_bytes(), signature=about.signature, launcher=about.launcher
     )
+    keys = _KeyShown(about, transport, ledger, observer)
+    pending = _Waiting(observer)
     started = time.monotonic()
     refused: dict[int, str] = {}
     while True:
-        for node in transport.nodes():
-            if node in refused:
-                continue
-            answers = _asked(about, transport, {node: request})
-            if node not in answers:
-                continue
-            reply = answers[node][0]
+        asked = {node: request for node in transport.nodes() if node not in refused}
+        keys.show(asked)
+        answers = _asked(about, transport, asked, within_s=SIGN_S)
+        for node, (reply, _) in sorted(answers.items()):
             if isinstance(reply, Pending):
-                observer.answered(reply.member, "pending", clean(reply.reason))
+                if _is_asked(about, transport, node, reply.member):
+                    pending.tell(reply)
                 continue
             try:
                 member, signature = _signed(about, reply)
+                _require_own_word(transport, node, member)
             except RefusedError as fault:
                 refused[node] = str(fault)
                 continue
@@ -109,8 +116,34 @@ def countersignature(
         if time.monotonic() - started >= about.plan.consent_s:
             reasons = " ".join(sorted(set(refused.values()))) or "None of them answered."
             raise RefusedError(f"No second member signs this run. {reasons}")
-        _asked(about, transport, {})
         time.sleep(ASK_AGAIN_S)
+
+
+def _is_asked(about: Invitation, transport: Transport, node: int, member: str) -> bool:
+    """Whether a member is asked for this run, and its own node says so."""
+    return member in about.manifest.directory and speaks_for(transport, node, member)
+
+
+def _require_own_word(transport: Transport, node: int, member: str) -> None:
+    if not speaks_for(transport, node, member):
+        raise ProtocolError(f"{transport.names[node]} answers in the name of {clean(member)}")
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Tells who waits, and why, when that changes, and not for ever."""
+
+    observer: Observer
+    said: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+    def tell(self, reply: Pending) -> None:
+        reason, times = self.said.get(reply.member, ("", 0))
+        if (reply.reason != reason or not times) and times < TOLD_MAX:
+            self.observer.answered(clean(reply.member), "pending", clean(reply.reason))
+            self.said[reply.member] = reply.reason, times + 1
+
+    def reason(self, member: str) -> str:
+        return self.said.get(member, ("it did not answer", 0))[0]
 
 
 def _signed(about: Invitation, reply: Reply) -> tuple[str, bytes]:
@@ -126,26 +159,48 @@ def _signed(about: Invitation, reply: Reply) -> tuple[str, bytes]:
 
 
 @dataclass(slots=True)
+class _KeyShown:
+    """Shows each node, once, how the ledger came to the key that the manifest names."""
+
+    about: Invitation
+    transport: Transport
+    ledger: Ledger
+    observer: Observer
+    done: set[int] = field(default_factory=set)
+
+    def show(self, nodes: Collection[int]) -> None:
+        due = [node for node in nodes if node not in self.done]
+        self.done.update(due)
+        if due:
+            show_rotations(
+                self.about.manifest,
+                due,
+                transport=self.transport,
+                ledger=self.ledger,
+                observer=self.observer,
+            )
+
+
+@dataclass(slots=True)
 class _Answers:
     """What members said so far."""
 
     about: Invitation
+    transport: Transport
     ledger: Ledger
     observer: Observer
+    pending: _Waiting
     agreed: dict[str, Agreed] = field(default_factory=dict)
     declined: dict[str, Refused] = field(default_factory=dict)
-    pending: dict[str, str] = field(default_factory=dict)
     done: set[int] = field(default_factory=set)
 
     def take(self, node: int, reply: Reply) -> None:
-        directory = self.about.manifest.directory
-        if isinstance(reply, Refused | Pending) and reply.member not in directory:
-            return  # a node that is online, but not asked for
-        if isinstance(reply, Pending):
-            if self.pending.get(reply.member) != reply.reason:
-                self.observer.answered(reply.member, "pending", clean(reply.reason))
-            self.pending[reply.member] = reply.reason
-            return
+        if isinstance(reply, Refused | Pending):
+            if not _is_asked(self.about, self.transport, node, reply.member):
+                return  # a node that is online, but not asked for; or another's word
+            if isinstance(reply, Pending):
+                self.pending.tell(reply)
+                return
         self.done.add(node)
         if isinstance(reply, Refused):
             _decline(self.about, reply, self.ledger, self.observer)
@@ -153,6 +208,7 @@ class _Answers:
             return
         try:
             found = _agreed(self.about, node, reply)
+            _require_own_word(self.transport, node, found.offer.member)
         except ProtocolError as fault:
             self.observer.note(f"node {node} is ignored: {fault}")
             return
@@ -171,8 +227,7 @@ class _Answers:
     def require_enough(self) -> None:
         absent = sorted({*self.about.manifest.members} - {*self.agreed} - {*self.declined})
         for member in absent:
-            why = clean(self.pending.get(member, "it did not answer"))
-            self.observer.answered(member, "absent", why)
+            self.observer.answered(member, "absent", clean(self.pending.reason(member)))
         if len(self.agreed) >= self.about.needed:
             return
         for refusal in self.declined.values():
@@ -190,7 +245,7 @@ def invite(
     ledger: Ledger,
     observer: Observer,
 ) -> dict[str, Agreed]:
-    """Ask every member, put the answers on record, and return who takes part.
+    """Ask every member, put refusals on record, and return who takes part.
 
     Members that are away, or whose people decide, are asked again while the plan lets them.
 
@@ -201,10 +256,12 @@ def invite(
     """
     manifest = about.manifest
     request = invitation(about, countersigned)
-    answers = _Answers(about, ledger, observer)
+    answers = _Answers(about, transport, ledger, observer, _Waiting(observer))
+    keys = _KeyShown(about, transport, ledger, observer)
     started = time.monotonic()
     while True:
         asked = {node: request for node in transport.nodes() if node not in answers.done}
+        keys.show(asked)
         for node, (reply, _) in _asked(about, transport, asked).items():
             answers.take(node, reply)
         if answers.settled or time.monotonic() - started >= about.plan.consent_s:
@@ -213,11 +270,6 @@ def invite(
     answers.require_enough()
     if len(answers.agreed) < len(manifest.members):
         observer.note(f"{len(answers.agreed)} of {len(manifest.members)} members take part")
-    for member, one in sorted(answers.agreed.items()):
-        ledger.record(
-            "run.consented",
-            {"run": manifest.run, "member": member, "signature": one.consent.hex()},
-        )
     return dict(sorted(answers.agreed.items()))
 
 
@@ -241,8 +293,12 @@ def locate(
     request = invitation(about, countersigned)
     found: dict[str, int] = {}
     for node, (reply, _) in _asked(about, transport, dict.fromkeys(nodes, request)).items():
-        if isinstance(reply, Joined) and offers.get(reply.member) == reply.offer:
-            found[reply.member] = node
+        if not isinstance(reply, Joined) or offers.get(reply.member) != reply.offer:
+            continue
+        with suppress(ProtocolError):  # the offer is known to all members; the consent is its own
+            agreed = _agreed(about, node, reply)
+            _require_own_word(transport, node, agreed.offer.member)
+            found[agreed.offer.member] = node
     return found
 
 
@@ -259,12 +315,16 @@ def invitation(about: Invitation, countersigned: tuple[str, bytes] | None) -> In
 
 
 def _asked(
-    about: Invitation, transport: Transport, requests: Mapping[int, Request]
+    about: Invitation,
+    transport: Transport,
+    requests: Mapping[int, Request],
+    *,
+    within_s: float = math.inf,
 ) -> Mapping[int, Answer]:
     return transport.exchange(
         {node: (request, b"") for node, request in requests.items()},
         kind="query",
-        deadline_s=about.plan.deadline_s,
+        deadline_s=min(within_s, about.plan.deadline_s),
         needed=list(requests),
         grace_s=0.0,
     )
@@ -286,8 +346,3 @@ def _decline(about: Invitation, reply: Refused, ledger: Ledger, observer: Observ
     if ledger.recorded("run.declined", body) is None:
         ledger.record("run.declined", body)
     observer.answered(reply.member, "refused", clean(reply.reason))
-
-
-def clean(reason: str) -> str:
-    """A member's words, short and printable: whoever sent them may be hostile to a terminal."""
-    return "".join(c if c.isprintable() else " " for c in reason[:_REASON_CHARACTERS_MAX])

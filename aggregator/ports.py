@@ -13,6 +13,11 @@ Answer = tuple[Reply, bytes]
 class Transport(Protocol):
     """Carries requests to nodes and their replies back."""
 
+    @property
+    def names(self) -> Mapping[int, str]:
+        """Whose node is at an address, as far as the courier knows by itself."""
+        ...
+
     def nodes(self) -> tuple[int, ...]:
         """Addresses of the nodes that can be reached now."""
         ...
@@ -122,6 +127,14 @@ class Ledger(Protocol):
 
         Raises:
             NotVerifiedError: It is not what was written; then nothing is signed.
+        """
+        ...
+
+    def rotations(self, state: State) -> Sequence[Recorded]:
+        """Return each change of the ledger's key, in order, with the proof that it is in `state`.
+
+        Raises:
+            InputError: The ledger cannot be read.
         """
         ...
 

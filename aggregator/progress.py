@@ -67,6 +67,8 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         format: `FORMAT`.
         run: The manifest's digest.
         offers: The members' signed keys.
+        consents: Member -> its signature under the run's digest.
+        known: Public key (hexadecimal) of a member -> entries of its own ledger before the run.
         fingerprint: Of the group key; empty before there is one.
         public: Under which name the key's public part is kept.
         members: Where each member stands.
@@ -78,6 +80,8 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         notices: All opened steps, in order.
         opened: The last of them, until enough members accepted it.
         survivors: Sum under way -> who it is over, as members were asked last.
+        revealing: Sums under way whose survivors were asked for what opens them: they tell nothing
+            for others.
         over: Rows -> whom sums about them are over.
         done: Steps that were settled, with their round.
         before: Hash of the model that the last round began with.
@@ -89,6 +93,8 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: int
     run: bytes
     offers: tuple[bytes, ...]
+    consents: dict[str, bytes]
+    known: dict[str, _Natural]
     fingerprint: bytes
     public: str
     members: dict[str, Place]
@@ -100,6 +106,7 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     notices: tuple[Shown, ...]
     opened: Opened | None
     survivors: dict[str, tuple[str, ...]]
+    revealing: tuple[str, ...]
     over: dict[str, tuple[str, ...]]
     done: tuple[tuple[str, _Natural], ...]
     before: bytes

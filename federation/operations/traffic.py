@@ -54,6 +54,11 @@ class CountedTransport:
         self._carrier = carrier
         self._traffic = traffic
 
+    @property
+    def names(self) -> Mapping[int, str]:
+        """As the carrier says."""
+        return self._carrier.names
+
     def nodes(self) -> tuple[int, ...]:
         """As the carrier says."""
         return self._carrier.nodes()

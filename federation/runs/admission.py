@@ -86,3 +86,5 @@ class Admission:
                 if str(failure) != failed:
                     failed = str(failure)
                     _LOG.error("the membership cannot be followed: %s", failed)
+            except Exception:  # noqa: BLE001 - whatever it is, revocations have to be followed
+                _LOG.exception("following the membership failed inside")

@@ -65,10 +65,11 @@ def check_launch(
     if not RUN_NAME.fullmatch(manifest.run):
         raise RefusedError("The run's name is none; use letters, digits, points and dashes.")
     _require_members(manifest, membership)
-    if dict(manifest.ledger) != dict(ledger):
+    if dict(manifest.log_facts) != dict(ledger):
         raise RefusedError(
             "The manifest names another ledger than this coordinator's; fetch the membership anew."
         )
+    _require_same_membership(manifest, membership)
     if manifest.minimum_cohort > len(manifest.directory):
         raise RefusedError(
             f"The run asks {len(manifest.directory)} members, and its sums are opened over at "
@@ -104,6 +105,20 @@ def _require_members(manifest: Manifest, membership: "Membership") -> None:
             raise RefusedError(
                 f"{name} is in the federation with another key than the manifest's; launch again."
             )
+
+
+def _require_same_membership(manifest: Manifest, membership: "Membership") -> None:
+    """Refuse a launcher that read other acts than are in this ledger."""
+    if not manifest.membership:
+        raise RefusedError(
+            "The manifest does not say which acts of membership its launcher saw; update tacit "
+            "there, and launch again."
+        )
+    if membership.digest_at(manifest.acts) != manifest.membership:
+        raise RefusedError(
+            "The launcher was shown another membership than is in this ledger; compare tacit "
+            "federation members on both machines."
+        )
 
 
 def _body(kind: str, data: bytes, run: str) -> dict[str, Any]:

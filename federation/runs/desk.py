@@ -9,7 +9,7 @@ is when the service starts again.
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,10 +41,15 @@ from federation.runs.facts import (
 )
 from federation.runs.observer import RunObserver, printable
 from federation.runs.order import Order, keep_order, read_order
+from federation.runs.untold import keep_untold, read_untold
 from privacy.errors import CohortError, InputError, RefusedError, TacitError
 
 RUNS_MAX: Final = 16
 """At once."""
+RUNS_OF_ONE_MAX: Final = 6
+"""At once, of one launcher: nobody takes all places."""
+LATER_S: Final = 15.0
+"""How often those are looked for who have not heard of a run's end."""
 STOPPING_S: Final = 10.0
 _REASON_CHARACTERS_MAX: Final = 500
 _LOG = logging.getLogger(__name__)
@@ -70,7 +75,8 @@ class _Desked:
     Attributes:
         order: What was asked for.
         folder: Its own.
-        events: Its own.
+        now_ms: Milliseconds since 1970 UTC.
+        log: Its events, once somebody asked for them.
         stop: Ends what is under way.
         stopped_by: Who asked for its end; empty where nobody did.
         thread: Carries it out; None where nothing is under way.
@@ -79,11 +85,19 @@ class _Desked:
 
     order: Order
     folder: Path
-    events: EventLog
+    now_ms: Callable[[], int]
+    log: EventLog | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     stopped_by: str = ""
     thread: threading.Thread | None = None
     witnessing: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def events(self) -> EventLog:
+        """Its events; they are read when they are asked for."""
+        if self.log is None:
+            self.log = EventLog(self.folder, now_ms=self.now_ms)
+        return self.log
 
     @property
     def is_under_way(self) -> bool:
@@ -110,6 +124,7 @@ class RunDesk:
         self._now_ms = now_ms
         self._mutex = threading.RLock()
         self._runs: dict[str, _Desked] = {}
+        self._untold: set[str] = set()
         self._closing = False
 
     # -- what may be asked -------------------------------------------------------------------
@@ -130,11 +145,7 @@ class RunDesk:
                 raise _taken(order.run)
             if self._book.recorded("run.started", {"run": order.run}) is not None:
                 raise _taken(order.run)
-            if self.under_way >= RUNS_MAX:
-                raise RefusedError(
-                    f"{self.under_way} runs are under way, as many as there may be at once; wait "
-                    "for one to end."
-                )
+            self._require_room(order.launcher)
             keep_order(order, folder)
             desked = self._open(order, folder)
             _LOG.info("launched %s by %s", order.run, order.launcher)
@@ -173,6 +184,7 @@ class RunDesk:
                 raise RefusedError(f"{run} is under way; watch it with tacit run watch {run}.")
             if not self._is_open(desked):
                 raise RefusedError(f"{run} is {state} for good; launch a new run.")
+            self._require_room(desked.order.launcher)
             desked.stop, desked.stopped_by = threading.Event(), ""
             desked.events.tell(Step(name=f"going on, as {printable(by)} asked"))
             _LOG.info("resumed %s by %s", run, by)
@@ -198,6 +210,10 @@ class RunDesk:
                 self._end_for_good(desked, _stopped_by(by))
         if thread is not None:
             thread.join(STOPPING_S)
+            with self._mutex:
+                # it may have been about to wait for somebody when it was asked to end
+                if self._is_open(desked):
+                    self._end_for_good(desked, _stopped_by(by))
         return self.facts(run)
 
     def report(self, run: str, *, file: bytes, card: bytes) -> RunFacts:
@@ -335,6 +351,9 @@ class RunDesk:
             )
         )
         _LOG.info("finished %s", manifest.run)
+        # who did not take part may hold a key all the same: it agreed, and others were enough
+        beside = set(manifest.members) - set(result.absences)
+        self._keep_untold(desked, {*result.untold, *beside})
         self._witness_beside(desked)
 
     def _end(self, desked: _Desked, failure: TacitError) -> None:
@@ -375,16 +394,71 @@ class RunDesk:
         threading.Thread(target=self._dismiss, args=(desked,), name=name, daemon=True).start()
 
     def _dismiss(self, desked: _Desked) -> None:
-        """Let the members forget the run's keys; who is away finds out by itself."""
+        """Let the members forget the run's keys; who is away is told when it is back."""
+        self._keep_untold(desked, desked.order.manifest.members)
+        self._tell_end(desked)
+
+    def tell_ends(self, stop: threading.Event) -> None:
+        """Tell members of the ends of their runs that they missed, until `stop`."""
+        with self._mutex:
+            self._untold |= {
+                run for run in ordered_runs(self._home) if read_untold(self._home.runs / run)
+            }
+        while not stop.wait(LATER_S):
+            for run in sorted(self._untold):
+                try:
+                    with self._mutex:
+                        desked = self._find(run)
+                    if desked is not None and not desked.is_under_way:
+                        self._tell_end(desked)
+                except TacitError as failure:
+                    _LOG.warning("not all can be told the end of %s: %s", run, failure)
+
+    def _tell_end(self, desked: _Desked) -> None:
+        """Tell who is there and has not heard of it; nothing depends on it."""
+        order, folder = desked.order, desked.folder
         with desked.witnessing:
-            if self._closing:
+            missing = read_untold(folder)
+            if self._closing or not missing:
                 return
             try:
-                self._engine.dismiss(desked.order.manifest, stop=threading.Event())
+                if missing.isdisjoint(self._engine.online(order.manifest)):
+                    return
+                if self._has(order.run, "run.finished"):
+                    # they are shown the sums that they missed, and can write their model then
+                    again = self._engine.carry_out(
+                        order, folder, stop=threading.Event(), observer=_Quiet(folder)
+                    )
+                    beside = missing - set(again.absences)
+                    told = self._engine.dismiss(order.manifest, beside) if beside else ()
+                    left = missing & {*again.untold, *told}
+                else:
+                    left = missing & set(self._engine.dismiss(order.manifest, missing))
+                self._keep_untold(desked, left)
             except TacitError as failure:
-                _LOG.warning("not all were told the end of %s: %s", desked.order.run, failure)
+                _LOG.warning("not all were told the end of %s: %s", order.run, failure)
             except Exception:  # noqa: BLE001 - whatever it is, the run is over
-                _LOG.exception("telling the end of %s failed inside", desked.order.run)
+                _LOG.exception("telling the end of %s failed inside", order.run)
+
+    def _keep_untold(self, desked: _Desked, members: Iterable[str]) -> None:
+        names = frozenset(members)
+        try:
+            keep_untold(desked.folder, names)
+        except TacitError as failure:
+            _LOG.warning("%s", failure)
+        with self._mutex:
+            (self._untold.add if names else self._untold.discard)(desked.order.run)
+
+    def _require_room(self, launcher: str) -> None:
+        under_way = [one for one in self._runs.values() if one.is_under_way]
+        own = sum(one.order.launcher == launcher for one in under_way)
+        if len(under_way) >= RUNS_MAX or own >= RUNS_OF_ONE_MAX:
+            many = (
+                f"{own} runs of {launcher}" if own >= RUNS_OF_ONE_MAX else f"{len(under_way)} runs"
+            )
+            raise RefusedError(
+                f"{many} are under way, as many as there may be at once; wait for one to end."
+            )
 
     def _witness_beside(self, desked: _Desked) -> None:
         name = f"witness {desked.order.run}"
@@ -416,7 +490,7 @@ class RunDesk:
     # -- what is kept ------------------------------------------------------------------------
 
     def _open(self, order: Order, folder: Path) -> _Desked:
-        desked = _Desked(order, folder, EventLog(folder, now_ms=self._now_ms))
+        desked = _Desked(order, folder, self._now_ms)
         self._runs[order.run] = desked
         return desked
 

@@ -38,12 +38,16 @@ class Engine(Protocol):
         """
         ...
 
-    def dismiss(self, manifest: Manifest, *, stop: threading.Event) -> None:
-        """Tell a run's members that it was stopped for good, as far as they are there.
+    def dismiss(self, manifest: Manifest, members: Collection[str]) -> tuple[str, ...]:
+        """Tell members that a run goes on without them, for good; return who has not heard it.
 
         Raises:
             TacitError: They cannot be told.
         """
+        ...
+
+    def online(self, manifest: Manifest) -> frozenset[str]:
+        """Which of a run's members can be reached now."""
         ...
 
 
@@ -104,10 +108,17 @@ class LinkedEngine:
                 manifest, transport=transport, ledger=self._ledger, observer=observer
             )
 
-    def dismiss(self, manifest: Manifest, *, stop: threading.Event) -> None:
+    def dismiss(self, manifest: Manifest, members: Collection[str]) -> tuple[str, ...]:
         """See the Protocol."""
+        stop = threading.Event()
         with self._links.transport(manifest.run, manifest.members, stop=stop) as transport:
-            coordinator.dismiss(manifest, transport=transport)
+            return coordinator.dismiss(manifest, transport=transport, members=members)
+
+    def online(self, manifest: Manifest) -> frozenset[str]:
+        """See the Protocol."""
+        stop = threading.Event()
+        with self._links.transport(manifest.run, manifest.members, stop=stop) as transport:
+            return frozenset(transport.names[node] for node in transport.nodes())
 
 
 class StoppableTransport:
@@ -120,6 +131,11 @@ class StoppableTransport:
     def __init__(self, carrier: Transport, stop: threading.Event) -> None:
         self._carrier = carrier
         self._stop = stop
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """See the port."""
+        return self._carrier.names
 
     def nodes(self) -> tuple[int, ...]:
         """See the port.

@@ -4,6 +4,7 @@ Every event has a number, from 0 and without gaps, so whoever lost the line asks
 Nothing in it is secret from those who may watch, and nothing is evidence: the ledger is that.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
@@ -127,8 +128,18 @@ def parse_event(data: bytes) -> Told:
         NotVerifiedError: It is none, or of a later version.
     """
     try:
-        return _DECODER.decode(data[: EVENT_BYTES_MAX + 1])  # what is cut off is none
+        told = _DECODER.decode(data[: EVENT_BYTES_MAX + 1])  # what is cut off is none
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        raise NotVerifiedError(
-            "an event of the run cannot be read; update tacit at both ends"
-        ) from None
+        told = None
+    if told is None or not all(text.isprintable() for text in _texts(told.event)):
+        raise NotVerifiedError("an event of the run cannot be read; update tacit at both ends")
+    return told
+
+
+def _texts(event: Event) -> Iterator[str]:
+    """All words in it: they are shown on terminals."""
+    for value in msgspec.structs.astuple(event):
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            yield from value

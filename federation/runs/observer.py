@@ -29,13 +29,14 @@ class RunObserver:
 
     def step(self, name: str) -> None:
         """See the port."""
+        name = printable(name)
         self.folder.log(name)
         self.events.tell(Step(name=name))
         self._since_s = time.perf_counter()
 
     def answered(self, member: str, answer: str, reason: str) -> None:
         """See the port."""
-        said = printable(reason)
+        member, said = printable(member), printable(reason)
         self.folder.log(f"{member}: {answer} {said}".rstrip())
         known = cast("Literal['agreed', 'refused', 'pending', 'absent']", answer)
         self.events.tell(Answer(member=member, answer=known, reason=said))

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from federation.home import Home
+from federation.ledger_pin import newest_state, read_pin
 from federation.participant import Place, load_participant
 from federation.registry.client import RegistryClient
+from federation.registry.source import AbsentError
 from federation.runs.client import RunsClient
 from privacy.errors import NotVerifiedError
-from privacy.ledger.checkpoint import open_checkpoint
 from privacy.ledger.memory import MemoryLedger
 from privacy.ledger.store import head_of
 
@@ -44,6 +45,19 @@ class Reach:
         with MembersClient(self.place.registry, self.place.credentials()) as client:
             return read_membership(self.place, client)
 
+    def ledger_key(self) -> bytes:
+        """Return the key that the coordinator's ledger has now: the first, or what it led to.
+
+        Raises:
+            TacitError: The coordinator cannot be asked.
+            NotVerifiedError: Nothing shows that the key which is known led to the one it has.
+        """
+        try:
+            pin, _ = newest_state(self.place, self.registry)
+        except AbsentError:
+            pin = read_pin(self.place)  # nothing of it is signed yet
+        return pin.key.public
+
     def ledger(self) -> MemoryLedger:
         """Return a copy of the coordinator's ledger, held against its newest signed state.
 
@@ -52,7 +66,7 @@ class Reach:
             NotVerifiedError: What it sends is not what it signed.
         """
         origin = self.place.ledger_origin
-        state = open_checkpoint(self.registry.checkpoint(origin), self.place.log_key)
+        _, state = newest_state(self.place, self.registry)
         size = next(
             (one.size for one in self.registry.ledgers().ledgers if one.origin == origin), 0
         )

@@ -143,7 +143,12 @@ class RunsService(RunsServicer):
 
     def _own(self, run: str, caller: "_Caller") -> None:
         facts = self._seen(run, caller)
-        if caller.scope is not Scope.ALL and facts.launcher != caller.peer.name:
+        if caller.scope is Scope.ALL:
+            return
+        holder = self._membership().active().get(caller.peer.name)
+        # a name that was given anew is another's, and so are the runs under it
+        same = holder is not None and holder.since_ms <= facts.launched_ms
+        if facts.launcher != caller.peer.name or not same:
             raise denied(f"{facts.launcher} launched {run}, and may do that; you may not")
 
 

@@ -249,6 +249,10 @@ class _Relay:
 
     wire: Connection
 
+    @property
+    def names(self) -> Mapping[int, str]:
+        return {}
+
     def nodes(self) -> tuple[int, ...]:
         return tuple(range(len(FIVE)))
 

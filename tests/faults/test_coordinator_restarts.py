@@ -21,10 +21,17 @@ from clients.policy import NodePolicy
 from federation.declaration import declaration
 from federation.ledger_recorder import LedgerRecorder
 from federation.notebook import FolderNotebook
-from privacy.errors import NotVerifiedError, RefusedError
+from privacy.errors import CohortError, NotVerifiedError, RefusedError
 from privacy.ledger.store import entries_of
 from privacy.manifest import PROTECTIONS, SIGNING_DOMAIN
-from privacy.messages import Request
+from privacy.messages import (
+    FinishNotice,
+    Invite,
+    Refused,
+    Request,
+    RevealRequest,
+    SurvivorsNotice,
+)
 
 ANY = NodePolicy(sums=PROTECTIONS)
 FOUR = ("ash", "birch", "cedar", "elm")
@@ -53,6 +60,10 @@ class Fuse:
 class FusedTransport:
     inner: DirectTransport
     fuse: Fuse
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        return self.inner.names
 
     def nodes(self) -> tuple[int, ...]:
         return self.inner.nodes()
@@ -225,3 +236,166 @@ def test_without_a_notebook_a_second_coordinator_gets_nowhere(tmp_path: Path) ->
     attempt(direct, tmp_path / "one", 150)
     with pytest.raises((RefusedError, NotVerifiedError)):
         attempt(direct, tmp_path / "two", 0)
+
+
+def gone_at(kind: type, *, after: bool = False, skip: int = 0) -> Callable[..., None]:
+    """Ends the coordinator when it asks so for the first time, or once `skip` others were asked."""
+    left = [skip]
+
+    def look(request: Request, *, answered: bool) -> None:
+        if isinstance(request, kind) and answered is after:
+            if not left[0]:
+                raise Gone
+            left[0] -= 1
+
+    return look
+
+
+@dataclass
+class WatchedTransport(FusedTransport):
+    """Ends the coordinator at one request, or lets members be away."""
+
+    look: Callable[..., None] = lambda *_, **__: None
+    away: frozenset[str] = frozenset()
+
+    def nodes(self) -> tuple[int, ...]:
+        members = self.inner.members
+        return tuple(node for node in self.inner.nodes() if members[node].member not in self.away)
+
+    def exchange(  # type: ignore[override]
+        self,
+        requests: Mapping[int, tuple[Request, bytes]],
+        **how: Any,  # noqa: ANN401 - as it comes
+    ) -> Mapping[int, Answer]:
+        answers: dict[int, Answer] = {}
+        for node, one in requests.items():
+            self.look(one[0], answered=False)
+            if node in self.nodes():
+                answers |= self.inner.exchange({node: one}, **how)
+            self.look(one[0], answered=True)
+        return answers
+
+
+def process(
+    direct: Direct,
+    folder: Path,
+    look: Callable[..., None] = lambda *_, **__: None,
+    away: tuple[str, ...] = (),
+) -> RunResult | None:
+    """One process of the coordinator."""
+    try:
+        return coordinator.run(
+            direct.manifest,
+            direct.launcher.sign(SIGNING_DOMAIN, direct.manifest.to_bytes()),
+            launcher=direct.launcher.public,
+            data=declaration(direct.project.contract),
+            transport=WatchedTransport(direct.transport, Fuse(0), look, frozenset(away)),
+            ledger=LedgerRecorder(direct.notes.recorder.store, direct.notes.recorder.identity),
+            observer=direct.notes,
+            notebook=FolderNotebook(folder),
+        )
+    except Gone:
+        return None
+
+
+def test_a_sum_that_somebody_told_of_already_waits_for_all_of_its_members(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "RETURN_S", 0.05)
+    direct = federation(tmp_path)
+    folder = tmp_path / "progress"
+    # one member has revealed for all four when the coordinator is gone, and then one is away
+    assert process(direct, folder, gone_at(RevealRequest, after=True)) is None
+    with pytest.raises(CohortError, match="elm must come back first"):
+        process(direct, folder, away=("elm",))
+    result = process(direct, folder)
+    assert result is not None
+    require_whole(direct, result)
+
+
+@pytest.mark.parametrize("skip", [0, 2, 3])
+def test_a_run_whose_members_have_heard_of_its_end_is_finished(tmp_path: Path, skip: int) -> None:
+    direct = federation(tmp_path)
+    assert process(direct, tmp_path / "p", gone_at(FinishNotice, after=True, skip=skip)) is None
+    result = process(direct, tmp_path / "p")
+    assert result is not None
+    assert "run.finished" in [kind for kind, _ in direct.notes.entries]
+    require_whole(direct, result)
+
+
+def test_who_was_away_at_the_end_hears_of_it_when_it_is_back(tmp_path: Path) -> None:
+    direct = federation(tmp_path)
+    folder = tmp_path / "progress"
+    assert process(direct, folder, gone_at(FinishNotice)) is None
+    first = process(direct, folder, away=("elm",))
+    assert first is not None
+    assert first.untold == ("elm",)
+    assert set(direct.models()) == set(FOUR) - {"elm"}
+    again = process(direct, folder)
+    assert again is not None
+    assert "elm" not in again.untold
+    require_whole(direct, again)
+
+
+def test_other_runs_meanwhile_set_nobody_back(tmp_path: Path) -> None:
+    direct = federation(tmp_path)
+    assert process(direct, tmp_path / "one", gone_at(SurvivorsNotice)) is None
+    beside = direct.again("beside")
+    beside.run()
+    result = process(direct, tmp_path / "one")
+    assert result is not None
+    assert set(result.absences.values()) == {0}
+
+
+def test_consents_are_on_record_only_of_those_who_take_part(tmp_path: Path) -> None:
+    direct = federation(tmp_path, min_members=3)
+    folder = tmp_path / "progress"
+    book = FusedNotebook(folder, Fuse(1))
+    with pytest.raises(Gone):
+        coordinator.run(
+            direct.manifest,
+            direct.launcher.sign(SIGNING_DOMAIN, direct.manifest.to_bytes()),
+            launcher=direct.launcher.public,
+            data=declaration(direct.project.contract),
+            transport=direct.transport,
+            ledger=direct.notes.recorder,
+            observer=direct.notes,
+            notebook=book,
+        )
+    assert process(direct, folder, away=("elm",)) is not None
+    consented = {body["member"] for kind, body in direct.notes.entries if kind == "run.consented"}
+    assert consented == set(FOUR) - {"elm"}
+    direct.verdict()
+
+
+def test_whoever_answers_in_anothers_name_is_not_heard(tmp_path: Path) -> None:
+    direct = federation(tmp_path)
+    nodes = {node.member: place for place, node in direct.nodes.items()}
+
+    @dataclass
+    class Named(WatchedTransport):
+        @property
+        def names(self) -> Mapping[int, str]:
+            return {place: name for name, place in nodes.items()}
+
+        def exchange(  # type: ignore[override]
+            self,
+            requests: Mapping[int, tuple[Request, bytes]],
+            **how: Any,  # noqa: ANN401 - as it comes
+        ) -> Mapping[int, Answer]:
+            answers = dict(super().exchange(requests, **how))
+            if nodes["ash"] in answers and isinstance(requests[nodes["ash"]][0], Invite):
+                answers[nodes["ash"]] = (Refused(member="elm", reason="I am elm"), b"")
+            return answers
+
+    with pytest.raises(CohortError, match="ash did not answer"):
+        coordinator.run(
+            direct.manifest,
+            direct.launcher.sign(SIGNING_DOMAIN, direct.manifest.to_bytes()),
+            launcher=direct.launcher.public,
+            data=declaration(direct.project.contract),
+            transport=Named(direct.transport, Fuse(0)),
+            ledger=direct.notes.recorder,
+            observer=direct.notes,
+        )
+    assert "run.declined" not in [kind for kind, _ in direct.notes.entries]

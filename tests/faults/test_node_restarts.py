@@ -1,6 +1,5 @@
 """Nodes that are thrown away and made again from their folders, at every message of a run."""
 
-import json
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,8 +15,9 @@ from clients.model_file import load_model
 from clients.node import Node
 from clients.node_settings import NodeSettings
 from clients.policy import NodePolicy
-from clients.session_file import SessionFile
+from clients.session_file import SessionFile, kept_runs, read_pointer
 from privacy.errors import RefusedError, TacitError
+from privacy.ledger.sqlite import SqliteLedger
 from privacy.messages import (
     Parcel,
     Refused,
@@ -127,10 +127,13 @@ def restarting(folder: Path, *, members: tuple[str, ...] = FOUR, **changes: obje
 
 def leftovers(folder: Path) -> list[str]:
     """What is left in the nodes' folders of sessions, but for that they were finished."""
-    found = [str(path) for path in folder.glob("nodes/*/runs/*/session")]
-    pointers = [path for path in folder.glob("nodes/*/sessions/*") if path.name != ".lock"]
+    found = [str(path) for path in folder.glob("nodes/*/sessions/[0-9a-f]*")]
+    ledgers = [SqliteLedger(path) for path in folder.glob("nodes/*/ledger.db")]
+    pointers = [
+        (ledger.place, read_pointer(ledger, run)) for ledger in ledgers for run in kept_runs(ledger)
+    ]
     assert pointers
-    return found + [str(path) for path in pointers if json.loads(path.read_text())["state"]]
+    return found + [place for place, one in pointers if one is None or one.state]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ On this machine's loopback, or each on a machine of its own (`support.network`).
 killed is killed with SIGKILL, as a power cut would; what it had said is in its log.
 """
 
+import hashlib
+import http.client
 import json
 import signal
 import socket
@@ -15,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from support import tables
 from support.cli import ROOT, command, environment
 from support.network import Host, Network
@@ -96,6 +99,9 @@ class Machine:
         name: The participant's.
         folder: Its own; `home` is below it.
         host: Its network; None: the loopback of this machine.
+        running: What was started last, by what it is.
+        count: Of what was started.
+        besides: What its processes' environments hold beside the usual.
     """
 
     name: str
@@ -103,6 +109,11 @@ class Machine:
     host: Host | None = None
     running: dict[str, Process] = field(default_factory=dict)
     count: int = 0
+    besides: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return environment(self.home) | self.besides
 
     @property
     def home(self) -> Path:
@@ -124,7 +135,7 @@ class Machine:
         done = subprocess.run(
             self.words(*words),
             cwd=ROOT,
-            env=environment(self.home),
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -152,7 +163,7 @@ class Machine:
             popen = subprocess.Popen(
                 self.words(*words),
                 cwd=ROOT,
-                env=environment(self.home),
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
@@ -173,6 +184,21 @@ class Machine:
             return True
 
         return connect() if self.host is None else self.host.call(connect)
+
+    def call_operations(self, path: str, port: int) -> str:
+        """What the operations port of this machine's loopback says, whatever its status."""
+
+        def get() -> str:
+            line = http.client.HTTPConnection(LOOPBACK, port, timeout=10)
+            try:
+                line.request("GET", path)
+                return line.getresponse().read().decode()
+            except OSError:
+                return ""  # it is not there now
+            finally:
+                line.close()
+
+        return get() if self.host is None else self.host.call(get)
 
     def end_all(self) -> None:
         """Kill what still runs."""
@@ -370,7 +396,7 @@ def deployed(
     def machine(name: str) -> Machine:
         host = None if network is None else network[name]
         made = Machine(name, folder / name, host)
-        made.folder.mkdir(parents=True)
+        made.folder.mkdir(parents=True, exist_ok=True)
         return made
 
     ports = tuple(free_ports(4)) if network is None else (DOOR, REGISTRY, FLEET, OPERATIONS)
@@ -424,7 +450,24 @@ def rounds_seen(launch: Process) -> int:
 
 def sessions(machine: Machine) -> list[Path]:
     """What a node keeps of runs that go on: all of its key material of a run is in there."""
-    return sorted((machine.home / "node" / "runs").glob("*/session"))
+    return sorted((machine.home / "node" / "sessions").glob("[0-9a-f]*"))
+
+
+def models(federation: Deployed, run: str) -> dict[str, str]:
+    """The hash of what each member's copy of a run's model holds, where it has one.
+
+    Not of the file: the order of what its header says is not the same at all.
+    """
+    found: dict[str, str] = {}
+    for name, machine in federation.members.items():
+        path = machine.home / "node" / "runs" / run / "model.safetensors"
+        if path.exists():
+            with safe_open(path, "np") as file:
+                held = {key: file.get_tensor(key) for key in sorted(file.keys())}
+                kept = json.dumps(file.metadata(), sort_keys=True).encode()
+            parts = (key.encode() + value.tobytes() for key, value in held.items())
+            found[name] = hashlib.sha256(b"".join([kept, *parts])).hexdigest()
+    return found
 
 
 def row_values(federation: Deployed) -> set[str]:

@@ -59,6 +59,10 @@ class DirectTransport:
     away: Callable[[str, Request, bool], bool] | None = None
     seen: list[tuple[str, Request, Parcel]] = field(default_factory=list)
 
+    @property
+    def names(self) -> Mapping[int, str]:
+        return {}
+
     def nodes(self) -> tuple[int, ...]:
         return tuple(self.members)
 

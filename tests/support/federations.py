@@ -123,6 +123,7 @@ class Federated:
             identity,
             "member.requested",
             token.federation,
+            token.fingerprint,
             {
                 "token": token.digest,
                 "name": token.name,

@@ -41,11 +41,17 @@ def public(name: str) -> str:
 
 
 def signed(
-    kind: str, body: Mapping[str, Any], by: str, *, also: str = "", federation: str = FEDERATION
+    kind: str,
+    body: Mapping[str, Any],
+    by: str,
+    *,
+    also: str = "",
+    federation: str = FEDERATION,
+    root: str = ROOT,
 ) -> dict[str, Any]:
     """The body with the signature of the key named `by`, and the proof of the one named `also`."""
-    told = sign_act(key_of(by), kind, federation, body)
-    return told if not also else sign_act(key_of(also), kind, federation, told, field="proof")
+    told = sign_act(key_of(by), kind, federation, root, body)
+    return told if not also else sign_act(key_of(also), kind, federation, root, told, field="proof")
 
 
 class Acts:
@@ -128,7 +134,8 @@ class Acts:
             "founder": FOUNDER,
             "key": public(FOUNDER),
         }
-        return signed("federation.begun", {**body, **changes}, FOUNDER)
+        told = {**body, **changes}
+        return signed("federation.begun", told, FOUNDER, root=str(told["root"]))
 
     def invited(
         self, name: str, role: str, *, ticket: str = "", by: str = FOUNDER, **changes: object

@@ -15,6 +15,7 @@ with the context; what a test that was killed left behind goes with the next one
 do not run as root, or there is no iproute2, they are skipped; with TACIT_NEED_NETWORK=1 they fail.
 """
 
+import itertools
 import os
 import re
 import shutil
@@ -39,6 +40,7 @@ _FIRST = 10
 _PORT = {"cut": ("nomaster",), "heal": ("master", "br0")}
 _NAMED = re.compile(rf"{PREFIX}(\d+)-\w+")
 _FOLDER = Path("/run/netns")
+_COUNT = itertools.count()  # of the networks of this process
 _HUB = Path(__file__).with_name("network_wire.py")
 _T = TypeVar("_T")
 
@@ -143,10 +145,10 @@ def network(names: Sequence[str], *, switch: Switch = "bridge") -> Iterator[Netw
     """Machines of these names, for as long as the context."""
     require_network()
     sweep()
-    own = f"{PREFIX}{os.getpid()}"
-    hub = f"{own}-hub"
+    own = f"{PREFIX}{os.getpid()}-{next(_COUNT)}"
+    hub = f"{own}hub"
     hosts = {
-        name: Host(name, f"{own}-{number}", f"{SUBNET}.{_FIRST + number}")
+        name: Host(name, f"{own}n{number}", f"{SUBNET}.{_FIRST + number}")
         for number, name in enumerate(names)
     }
     lan = Network(hosts, switch, hub, {name: f"p{n}" for n, name in enumerate(names)})

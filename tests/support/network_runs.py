@@ -1,7 +1,7 @@
 """Runs over the network without members: orders, an engine that does as it is told. Tests only."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from federation.runs.desk import RunDesk
 from federation.runs.order import Order
 from privacy.canonical import canonical_json
 from privacy.errors import RefusedError
+from privacy.grown import Grown
 from privacy.identity import Identity
 from privacy.ledger.memory import MemoryLedger
 from privacy.manifest import SIGNING_DOMAIN, Manifest
@@ -28,6 +29,8 @@ MEMBERS: Mapping[str, tuple[str, Identity]] = {
     "Mill": ("manufacturer", identity(33)),
     "Forge": ("manufacturer", identity(34)),
 }
+ACTS = (b"\1" * 32, b"\2" * 32, b"\3" * 32)
+"""Digests of the acts of membership, which nobody looks behind here."""
 DATA = {
     "contract": "ab" * 32,
     "dataset": "loans",
@@ -64,6 +67,7 @@ def membership(**revoked: bool) -> Membership:
         founder="Operator",
         founder_key=identity(41).public,
         participants=people,
+        digests=Grown(ACTS),
     )
 
 
@@ -74,7 +78,11 @@ def recorder() -> LedgerRecorder:
 
 def manifest(run: str = "a-run", **changes: Any) -> Manifest:  # noqa: ANN401 - fields
     """A run of three members."""
-    ledger = {"origin": recorder().origin, "key": identity(40).public.hex()}
+    ledger = {
+        "origin": recorder().origin,
+        "key": identity(40).public.hex(),
+        **membership().told,
+    }
     plain = Manifest(
         run=run,
         name="small",
@@ -147,6 +155,7 @@ class Script:
         runs: What was carried out, in order.
         witnessed: What members cosigned after.
         dismissed: What members were told the end of.
+        there: Members that can be reached.
     """
 
     book: LedgerRecorder
@@ -155,6 +164,7 @@ class Script:
     runs: list[str] = field(default_factory=list)
     witnessed: list[str] = field(default_factory=list)
     dismissed: list[str] = field(default_factory=list)
+    there: set[str] = field(default_factory=set)
 
     def carry_out(
         self, order: Order, folder: Path, *, stop: threading.Event, observer: Observer
@@ -177,9 +187,13 @@ class Script:
         self.witnessed.append(manifest.run)
         return 3
 
-    def dismiss(self, manifest: Manifest, *, stop: threading.Event) -> None:
-        assert not stop.is_set()
+    def dismiss(self, manifest: Manifest, members: Collection[str]) -> tuple[str, ...]:
         self.dismissed.append(manifest.run)
+        return tuple(sorted(set(members) - self.there))
+
+    def online(self, manifest: Manifest) -> frozenset[str]:
+        del manifest
+        return frozenset(self.there)
 
 
 def until_stopped(asked: Order, observer: Observer, stop: threading.Event) -> None:

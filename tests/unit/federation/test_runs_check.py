@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from support.network_runs import (
+    ACTS,
     DATA,
     MEMBERS,
     NOW_MS,
@@ -29,6 +30,7 @@ from privacy.manifest import Manifest
 from privacy.membership import Membership
 
 LEDGER = {"origin": recorder().origin, "key": identity(40).public.hex()}
+SEEN = dict(manifest().ledger)
 
 
 def check(
@@ -104,7 +106,11 @@ def test_a_manifest_is_signed_by_whoever_sends_it() -> None:
             {"directory": {**manifest().directory, "Mill": identity(9).public.hex()}},
             "Mill is in the federation with another key",
         ),
-        ({"ledger": {**LEDGER, "key": "11" * 32}}, "no run manifest|wrong type|another ledger"),
+        ({"ledger": {**SEEN, "key": "11" * 32}}, "another ledger"),
+        ({"ledger": LEDGER}, "does not say which acts of membership"),
+        ({"ledger": {**SEEN, "acts": "2"}}, "was shown another membership.* on both machines"),
+        ({"ledger": {**SEEN, "acts": "4"}}, "was shown another membership"),
+        ({"ledger": {**SEEN, "membership": "11" * 32}}, "was shown another membership"),
         ({"minimum_cohort": 4}, "asks 3 members, and its sums are opened over at least 4"),
         (
             {"coordinator_settings": {"rounds": 3, "statistics_stages": 1, "min_members": 4}},
@@ -119,6 +125,11 @@ def test_a_manifest_is_signed_by_whoever_sends_it() -> None:
 def test_what_cannot_be_carried_out_is_refused(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(RefusedError, match=sentence):
         check(manifest(**changes))
+
+
+def test_a_launcher_that_has_not_seen_the_newest_acts_may_launch() -> None:
+    earlier = {**SEEN, "acts": "2", "membership": ACTS[1].hex()}
+    assert check(manifest(ledger=earlier)).manifest.acts == 2
 
 
 def test_a_revoked_member_is_left_out() -> None:

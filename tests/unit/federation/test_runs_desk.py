@@ -21,7 +21,8 @@ from aggregator.ports import Observer
 from federation.history import history
 from federation.home import Home
 from federation.registry.source import AbsentError
-from federation.runs.desk import RUNS_MAX, RunDesk
+from federation.runs import desk as desk_module
+from federation.runs.desk import RUNS_OF_ONE_MAX, RunDesk
 from federation.runs.event import (
     Answer,
     Event,
@@ -35,6 +36,7 @@ from federation.runs.event import (
 )
 from federation.runs.facts import home_facts
 from federation.runs.order import Order, keep_order, read_order
+from federation.runs.untold import keep_untold, read_untold
 from privacy.errors import CohortError, InputError, NotVerifiedError, RefusedError
 from privacy.ledger.store import entries_of
 
@@ -140,13 +142,18 @@ def test_a_name_that_only_the_ledger_knows_is_taken_too(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_there_are_only_so_many_at_once(tmp_path: Path) -> None:
+def test_there_are_only_so_many_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Script(recorder(), until_stopped)
     at = desk(tmp_path, engine)
-    for index in range(RUNS_MAX):
+    for index in range(RUNS_OF_ONE_MAX):
         at.launch(order(f"run-{index}"))
-    with pytest.raises(RefusedError, match=f"{RUNS_MAX} runs are under way"):
+    with pytest.raises(RefusedError, match=f"{RUNS_OF_ONE_MAX} runs of Bank are under way"):
         at.launch(order("one-more"))
+    # nobody takes all places: another launcher still has some
+    assert at.launch(order("anothers", by="Insurer")).state == "running"
+    monkeypatch.setattr(desk_module, "RUNS_MAX", RUNS_OF_ONE_MAX + 1)
+    with pytest.raises(RefusedError, match=f"{RUNS_OF_ONE_MAX + 1} runs are under way"):
+        at.launch(order("one-more", by="Insurer"))
     at.close()
     assert at.under_way == 0
 
@@ -156,6 +163,7 @@ def test_a_run_is_stopped_for_good_and_the_ledger_says_who_asked(tmp_path: Path)
     at = desk(tmp_path, engine)
     at.launch(order())
     assert engine.begun.wait(WAIT_S)
+    engine.there = {"Bank", "Mill"}
     assert at.stop("a-run", by="Bank").state == "stopped"
     assert settled(at)[-1] == Stopped(reason="stopped by Bank")
     assert dict(engine.book.recorded("run.stopped", {"run": "a-run"}) or {}) == {
@@ -163,6 +171,7 @@ def test_a_run_is_stopped_for_good_and_the_ledger_says_who_asked(tmp_path: Path)
         "reason": "stopped by Bank",
     }
     wait(lambda: engine.dismissed == ["a-run"])
+    wait(lambda: read_untold(tmp_path / "runs" / "a-run") == {"Insurer"})
     with pytest.raises(RefusedError, match="stopped already"):
         at.stop("a-run", by="Bank")
     with pytest.raises(RefusedError, match="stopped for good"):
@@ -337,3 +346,55 @@ def test_an_order_is_read_as_it_was_kept(tmp_path: Path) -> None:
     kept.write_text(json.dumps({**json.loads(kept.read_text()), "key": "no"}))
     with pytest.raises(NotVerifiedError):
         read_order(tmp_path / "runs" / "a-run")
+
+
+def told_later(at: RunDesk, seen: Callable[[], bool]) -> None:
+    over = threading.Event()
+    teller = threading.Thread(target=at.tell_ends, args=(over,))
+    teller.start()
+    try:
+        wait(seen)
+    finally:
+        over.set()
+        teller.join(WAIT_S)
+
+
+def test_who_missed_the_end_of_a_stopped_run_is_told_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk_module, "LATER_S", 0.01)
+    engine = Script(recorder(), until_stopped)
+    at = desk(tmp_path, engine)
+    at.launch(order())
+    assert engine.begun.wait(WAIT_S)
+    at.stop("a-run", by="Bank")
+    folder = tmp_path / "runs" / "a-run"
+    wait(lambda: read_untold(folder) == {"Bank", "Insurer", "Mill"})
+    engine.there = {"Mill"}
+    # another process of the coordinator knows it from the folder
+    told_later(desk(tmp_path, engine), lambda: read_untold(folder) == {"Bank", "Insurer"})
+    engine.there = {"Bank", "Insurer"}
+    told_later(desk(tmp_path, engine), lambda: not (folder / "untold.json").exists())
+
+
+def test_who_missed_the_end_of_a_finished_run_is_brought_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk_module, "LATER_S", 0.01)
+    engine = Script(recorder())
+    at = desk(tmp_path, engine)
+    at.launch(order())
+    settled(at)
+    folder = tmp_path / "runs" / "a-run"
+    keep_untold(folder, ["Mill"])
+    engine.there = {"Mill"}
+    runs = len(engine.runs)
+    told_later(desk(tmp_path, engine), lambda: not read_untold(folder))
+    assert engine.runs[runs:] == ["a-run"]
+    assert engine.dismissed == []
+
+
+@pytest.mark.parametrize("kept", ["", "{", "{}", "[1]", "null"])
+def test_what_cannot_be_read_of_it_is_nobody(tmp_path: Path, kept: str) -> None:
+    (tmp_path / "untold.json").write_text(kept)
+    assert read_untold(tmp_path) == frozenset()

@@ -11,6 +11,7 @@ from federation.channel import UnreachedError
 from federation.runs.admission import Admission
 from federation.runs.event import (
     EVENT_BYTES_MAX,
+    Answer,
     Event,
     Finished,
     Interrupted,
@@ -223,3 +224,18 @@ def test_one_members_fault_keeps_nobody_else_out() -> None:
     gate.refuses = ""
     admission.look()
     assert gate.told == [("Mill", "1"), ("Bank", "1")]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Step(name="\x1b]0;x\x07"),
+        Answer(member="m\x1b[2J", answer="pending", reason=""),
+        Answer(member="m", answer="refused", reason="a\nb"),
+        Note(sentence="\u202e"),
+        Stopped(reason="\x9b"),
+    ],
+)
+def test_words_that_could_steer_a_terminal_are_no_event(event: Event) -> None:
+    with pytest.raises(NotVerifiedError, match="cannot be read"):
+        parse_event(Told(number=0, time_ms=0, event=event).to_bytes())
