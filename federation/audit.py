@@ -1,6 +1,7 @@
 """Verifying bundles and homes, and what of it is said to people and programs."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from federation.fingerprint import fingerprint
 from federation.home import Home, read_json, write_bytes
 from federation.spending import epsilon_text
 from privacy.errors import InputError, NotVerifiedError, TacitError
@@ -29,24 +31,36 @@ from privacy.ledger.proof import (
 )
 from privacy.ledger.store import entries_of, prove_inclusion
 from privacy.ledger.trust import TrustPolicy, parse_policy
-from privacy.verify import STEPS, Verdict, verify_bundle, verify_data
+from privacy.membership import Membership, fold, is_act
+from privacy.verify import STEPS, Heads, Verdict, verify_bundle, verify_data
 
 if TYPE_CHECKING:
     from federation.compliance import Finding
+    from federation.participant import Place
 
 _CLOCKS_S_MAX = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """A verdict, how many remembered states it was held against, and what rules the runs break.
+    """A verdict, and what else is said of what was verified.
 
-    `findings` is None where what rules need is not installed: the core alone verifies.
+    Attributes:
+        verdict: What was found.
+        heads: How many remembered states it was held against.
+        findings: What rules the runs break; None where what rules need is not installed: the core
+            alone verifies.
+        membership: Who takes part, by the acts in the coordinator's ledger; None where no
+            federation was begun in it.
+        known_founder: Public key (hexadecimal) of the founder of the federation that this machine
+            joined; empty where it joined none.
     """
 
     verdict: Verdict
     heads: int
     findings: tuple["Finding", ...] | None = None
+    membership: Membership | None = None
+    known_founder: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
@@ -60,7 +74,55 @@ class Audit:
             **asdict(self.verdict),
             "heads_checked": self.heads,
             "rules": found,
+            "federation": self._federation_facts(),
         }
+
+    def _federation_facts(self) -> dict[str, Any] | None:
+        one = self.membership
+        if one is None:
+            return None
+        active = one.active()
+        return {
+            "name": one.federation,
+            "founder": one.founder,
+            "key": one.founder_key.hex(),
+            "fingerprint": fingerprint(one.founder_key),
+            # null where this machine joined no federation, so that nobody here knows
+            "known": one.founder_key.hex() == self.known_founder if self.known_founder else None,
+            "root": one.root,
+            "approvals": one.approvals,
+            "participants": {
+                name: {"role": each.role, "key": each.key.hex(), "since_ms": each.since_ms}
+                for name, each in active.items()
+            },
+            "revoked": sorted(set(one.participants) - set(active)),
+            "waiting": sorted(one.candidates),
+        }
+
+    def federation_sentence(self) -> str:
+        """Who founded it and how many act in it, for people; empty where none was begun."""
+        one = self.membership
+        if one is None:
+            return ""
+        active = one.active()
+        roles = Counter(each.role for each in active.values())
+        counts = ", ".join(f"{roles[role]} {_plural(role, roles[role])}" for role in sorted(roles))
+        first = (
+            f"Federation {one.federation}, founded by {one.founder} with the key "
+            f"{fingerprint(one.founder_key)}"
+        )
+        if not self.known_founder:
+            first += "; compare it with the one that you were told."
+        elif self.known_founder == one.founder_key.hex():
+            first += ", as this machine's invitation says."
+        else:
+            first += ", which is NOT who founded the federation that this machine joined."
+        parts = [first, f"{len(active)} take part: {counts}."]
+        if gone := len(one.participants) - len(active):
+            parts.append(f"Revoked: {gone}.")
+        if one.candidates:
+            parts.append(f"Waiting for approval: {len(one.candidates)}.")
+        return " ".join(parts)
 
     def sentence(self) -> str:
         """For people, in one paragraph."""
@@ -86,7 +148,10 @@ class Audit:
         if found.set_back:
             parts.append(f"Own ledgers that were set back: {', '.join(found.set_back)}.")
         if found.missing:
-            parts.append(f"Not compared, as not at hand: {', '.join(found.missing)}.")
+            parts.append(
+                f"Not compared, as not at hand: {', '.join(found.missing)}. Ask each for a bundle "
+                "of its own ledger (tacit audit export)."
+            )
         if found.unfinished:
             parts.append(f"Not finished: {', '.join(found.unfinished)}.")
         if dangling:
@@ -100,6 +165,8 @@ class Audit:
             steps.add_row(f"{number:>2}", name, said)
         costs = self.costs()
         parts: list[RenderableType] = [steps, Text(self.sentence())]
+        if self.membership is not None:
+            parts.append(Text(self.federation_sentence()))
         if costs is not None:
             parts.append(costs)
         if self.findings is None:
@@ -159,21 +226,71 @@ def verify_file(path: Path, *, policy: Path | None = None, rules: str | None = N
     """
     data = _read(path)
     found = verify_data(data, policy=read_policy(policy))
-    return Audit(found, 0, _findings(read_bundle(data), rules, None))
+    return _audited(read_bundle(data), found, 0, rules)
 
 
-def verify_files(paths: Sequence[Path], *, policy: Path | None, rules: str | None) -> Audit:
+def verify_files(
+    paths: Sequence[Path],
+    *,
+    policy: Path | None,
+    rules: str | None,
+    place: "Place | None" = None,
+) -> Audit:
     """Verify what several homes exported, as one: the coordinator's, and members' own ledgers.
+
+    Args:
+        paths: The bundles.
+        policy: Whom the auditor trusts; else the bundle's own policy is taken.
+        rules: A set's name or a file; None: the usual ones.
+        place: This machine's in a federation. Of that federation's ledger it remembers what it
+            cosigned, which must be there.
 
     Raises:
         NotVerifiedError: It does not hold.
         InputError: One cannot be read.
     """
-    if len(paths) == 1:
+    if len(paths) == 1 and place is None:
         return verify_file(paths[0], policy=policy, rules=rules)
     bundle = merge_files(paths)
-    found = verify_bundle(bundle, policy=read_policy(policy))
-    return Audit(found, 0, _findings(bundle, rules, None))
+    heads = {}
+    if place is not None and any(log.origin == place.ledger_origin for log in bundle.logs):
+        from federation.cosigned import cosigned_heads
+
+        heads = {place.ledger_origin: cosigned_heads(place)}
+    return verify_loaded(bundle, policy=read_policy(policy), heads=heads, rules=rules)
+
+
+def verify_loaded(
+    bundle: Bundle,
+    *,
+    policy: TrustPolicy | None,
+    heads: Heads | None = None,
+    live: bool = False,
+    rules: str | None = None,
+) -> Audit:
+    """Verify what was read; see `privacy.verify.verify_bundle`.
+
+    Raises:
+        NotVerifiedError: It does not hold.
+    """
+    found = verify_bundle(bundle, policy=policy, heads=heads, live=live)
+    count = sum(len(states) for states in (heads or {}).values())
+    return _audited(bundle, found, count, rules)
+
+
+def _audited(bundle: Bundle, found: Verdict, heads: int, rules: str | None) -> Audit:
+    return Audit(found, heads, _findings(bundle, rules, None), _membership(bundle))
+
+
+def own_place(home: Home) -> "Place | None":
+    """Return this machine's place in a federation; None where it is in none.
+
+    Raises:
+        InputError: It has one that is damaged.
+    """
+    from federation.participant import FEDERATION, load_participant
+
+    return load_participant(home) if (home.participant / FEDERATION).exists() else None
 
 
 def merge_files(paths: Sequence[Path]) -> Bundle:
@@ -213,7 +330,7 @@ def verify_home(home: Home, *, policy: Path | None = None, rules: str | None = N
 
     bundle = live_bundle(home)
     audit = verify_remembering(bundle, _remembered(home), policy=read_policy(policy))
-    return replace(audit, findings=_findings(bundle, rules, home))
+    return replace(audit, findings=_findings(bundle, rules, home), membership=_membership(bundle))
 
 
 def verify_remembering(
@@ -253,9 +370,10 @@ def export_sentence(bundle: Bundle, path: Path) -> str:
     """For people."""
     made = datetime.fromtimestamp(bundle.made_ms / 1000, tz=UTC)
     leaves = sum(len(log.leaves) for log in bundle.logs)
+    count = len(bundle.logs)
     return (
-        f"{path}: {len(bundle.logs)} ledgers, {leaves} entries, as of {made:%Y-%m-%d %H:%M} UTC. "
-        f"Whoever has it checks it with: tacit audit verify {path}"
+        f"{path}: {count} {_plural('ledger', count)}, {leaves} entries, as of "
+        f"{made:%Y-%m-%d %H:%M} UTC. Whoever has it checks it with: tacit audit verify {path}"
     )
 
 
@@ -383,6 +501,26 @@ def _findings(bundle: Bundle, rules: str | None, home: Home | None) -> tuple["Fi
     chosen = load_rules(rules, home=None if home is None else home.root)
     leaves = [leaf for log in bundle.logs if log.role == "coordinator" for leaf in log.leaves]
     return check_ledger(chosen, entries_of(leaves), datetime.now(UTC))
+
+
+def _membership(bundle: Bundle) -> Membership | None:
+    """Who takes part, by a ledger that was verified."""
+    leaves = [leaf for log in bundle.logs if log.role == "coordinator" for leaf in log.leaves]
+    # a look at the bytes spares parsing every entry
+    acts = [
+        entry
+        for entry in (
+            parse_leaf(leaf)
+            for leaf in leaves
+            if b'"kind":"member.' in leaf or b'"kind":"federation.' in leaf
+        )
+        if is_act(entry.kind)
+    ]
+    return fold(acts) if acts else None
+
+
+def _plural(role: str, count: int) -> str:
+    return role if count == 1 else f"{role}s"
 
 
 def _remembered(home: Home) -> list[LedgerHead]:

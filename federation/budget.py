@@ -224,7 +224,9 @@ def group_title(terms: BudgetTerms, cohort: Part) -> str:
 def _each(
     home: Home, read: Callable[[LedgerStore], tuple[Any, ...]]
 ) -> Iterable[tuple[Path, tuple[Any, ...], str]]:
-    for path in sorted(home.root.glob("nodes/*/*/ledger.db")):
+    own = home.own_node / "ledger.db"
+    embedded = sorted(home.root.glob("nodes/*/*/ledger.db"))
+    for path in (*embedded, *([own] if own.exists() else [])):
         try:
             with closing(SqliteLedger(path)) as store:
                 found = read(store)

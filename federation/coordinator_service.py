@@ -22,13 +22,15 @@ from typing import TYPE_CHECKING, Final
 from cryptography import x509
 
 from federation.authority import Addresses, Authority
+from federation.coordinator_key import Settled, settle_key
 from federation.door.server import door_open
 from federation.enrolment import Enrolment, open_enrolment
-from federation.evidence import POLICY, Evidence, home_evidence, live_bundle
+from federation.evidence import POLICY, Evidence, home_bundle, home_evidence
 from federation.home import Home
 from federation.ledger_place import open_store
 from federation.ledger_recorder import LedgerRecorder, now_ms
 from federation.members.service import MembersService
+from federation.open_files import allow_files
 from federation.operations.coordinator_metrics import CoordinatorFigures
 from federation.operations.endpoint import operations
 from federation.operations.health import certificate_look, examined, ledger_look
@@ -37,6 +39,8 @@ from federation.operations.refusals import Refusals
 from federation.operations.traffic import Traffic
 from federation.registry.address import split_address
 from federation.registry.credentials import Credentials
+from federation.registry.newest import sign_newest
+from federation.registry.participants import ParticipantWitnesses
 from federation.registry.registered import registered_witnesses
 from federation.registry.server import listening
 from federation.registry.service import RegistryService
@@ -129,8 +133,12 @@ def coordinating(
         NotVerifiedError: The ledger is not what was written, or holds no such federation.
     """
     authority = _authority(home)
+    allow_files()
     with ExitStack() as stack:
         stack.enter_context(_held(home))
+        settled = settle_key(home)
+        if settled is not Settled.NOTHING:
+            _LOG.warning("%s", settled.value)
         credentials = authority.server(datetime.now(UTC))
         ledger = LedgerRecorder(open_store(home.ledger_place), Identity.load(home.coordinator))
         enrolment = open_enrolment(ledger.store, authority, now_ms=now_ms)
@@ -157,6 +165,7 @@ def coordinating(
         engine = LinkedEngine(CountedLinks(superlink, traffic), ledger)
         desk = RunDesk(home, ledger, engine, now_ms=now_ms)
         stack.callback(desk.close)
+        threading.Thread(target=desk.tell_ends, args=(ended,), name="ends", daemon=True).start()
         runs = RunsService(
             desk,
             membership=enrolment.membership,
@@ -165,10 +174,20 @@ def coordinating(
         )
         told = _reached_at(authority.addresses, fleet=superlink.address, asked=where.fleet)
         members = MembersService(enrolment, fleet=lambda: told.fleet, now_ms=now_ms)
+
+        def evidence() -> Evidence:
+            if not desk.under_way:
+                # acts of membership come between runs, and somebody may want to cosign them
+                sign_newest(ledger)
+            return home_evidence(home)
+
         registry = RegistryService(
-            recently(lambda: home_evidence(home)),
-            bundle=lambda: live_bundle(home),
-            witnesses=registered_witnesses(witnesses, _trusted(home)),
+            recently(evidence),
+            # signed up to its last entry, so that the file holds by itself
+            bundle=lambda: home_bundle(home),
+            witnesses=ParticipantWitnesses(
+                enrolment.membership, registered_witnesses(witnesses, _trusted(home))
+            ),
             now_ms=now_ms,
         )
         registry_at = stack.enter_context(

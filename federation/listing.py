@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from federation.certificates import at
 from federation.fingerprint import fingerprint
@@ -10,9 +10,13 @@ from privacy.ledger.entry import Entry
 from privacy.membership import Membership
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 State: TypeAlias = Literal["active", "revoked", "waiting", "invited", "expired"]
+_KEY: Final = 9
+_NAME_MOST: Final = 22
+_WIDTHS: Final = (len("manufacturer"), len("revoked"), _KEY, len("2026-11-27"), len("2026-11-27"))
+"""Of role, state, key, since and until; with the longest name and the gaps, 80 at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,31 +125,51 @@ def listing_facts(membership: Membership, lines: Sequence[Line]) -> dict[str, An
     }
 
 
-def listing_table(membership: Membership, lines: Sequence[Line]) -> "Table":
-    """Return it for people."""
-    from rich.markup import escape
-    from rich.table import Table
+def listing_table(membership: Membership, lines: Sequence[Line]) -> "RenderableType":
+    """Return it for people: columns that fit in 80, and below each name what has no fixed width.
 
-    table = Table(
-        title=f"{escape(membership.federation)}: {membership.approvals} must approve whoever asks"
-    )
-    for name in ("name", "role", "state", "key", "since", "expires", "approved by", "attributes"):
-        table.add_column(name, overflow="fold")
+    Of a key its first digits are shown, enough to tell keys apart; to compare one with its owner,
+    `tacit federation approve` shows all.
+    """
+    from rich.cells import cell_len
+    from rich.console import Group
+    from rich.text import Text
+
+    width = min(_NAME_MOST, max((cell_len(one.name) for one in lines), default=0))
+    width = max(width, len("name"))
+
+    def row(name: str, *cells: str) -> str:
+        padded = name + " " * (width - cell_len(name))
+        columns = zip(cells, _WIDTHS, strict=True)
+        return "  ".join((padded, *(cell.ljust(size) for cell, size in columns))).rstrip()
+
+    title = f"{membership.federation}: {membership.approvals} must approve whoever asks"
+    head = row("name", "role", "state", "key", "since", "until")
+    parts = [Text(title, style="bold"), Text(), Text(head, style="dim", no_wrap=True)]
     for one in lines:
-        approved = ", ".join(one.approved) or "-"
-        if one.needed is not None:
-            approved += f" ({len(one.approved)} of {one.needed})"
-        table.add_row(
-            escape(one.name),
-            one.role,
-            one.state,
-            fingerprint(one.key) if one.key else "-",
-            _day(one.since_ms),
-            _day(one.expires_ms),
-            escape(approved),
-            escape(", ".join(f"{key}={value}" for key, value in one.attributes.items()) or "-"),
-        )
-    return table
+        name = one.name
+        if cell_len(name) > width:
+            parts.append(Text(name))
+            name = ""
+        key = fingerprint(one.key)[:_KEY] if one.key else "-"
+        cells = (one.role, one.state, key, _day(one.since_ms), _day(one.expires_ms))
+        parts.append(Text(row(name, *cells), no_wrap=True))
+        said = "; ".join(_more(one))
+        if said:
+            parts.append(Text(f"  {said}", style="dim"))
+    return Group(*parts)
+
+
+def _more(one: Line) -> list[str]:
+    found: list[str] = []
+    if one.needed is not None:
+        by = f" ({', '.join(one.approved)})" if one.approved else ""
+        found.append(f"approved by {len(one.approved)} of {one.needed}{by}")
+    elif one.approved:
+        found.append(f"approved by {', '.join(one.approved)}")
+    if one.attributes:
+        found.append(", ".join(f"{key}={value}" for key, value in one.attributes.items()))
+    return found
 
 
 def _day(time_ms: int | None) -> str:

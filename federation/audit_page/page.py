@@ -28,6 +28,7 @@ from federation.audit_page.verification import Verification, Verifier
 from federation.audit_page.view import AuditView
 from federation.audit_page.words import LANGUAGES, WORDS, Language, language_of
 from federation.evidence import Evidence
+from federation.listing import Line, listing
 from privacy.errors import NotVerifiedError
 from privacy.ledger.entry import KINDS, Entry, parse_leaf
 from privacy.ledger.merkle import leaf_hash
@@ -186,10 +187,23 @@ class _Site:
             )
 
     def members(self, request: Request) -> Response:
-        """All members."""
+        """Who takes part, by the acts on record, and all members of runs."""
         with self._following() as view:
-            paged = _paged(request, sorted(view.members.values(), key=lambda one: one.name))
-            return self._page(request, "members", paged=paged, ledgers=view.ledgers)
+            people = _participants(view, self._now_ms())
+            members = sorted(view.members.values(), key=lambda one: one.name)
+            # one pager for both lists
+            paged = _paged(request, range(max(len(people), len(members))))
+            window = slice(max(0, paged.first - 1), paged.last)
+            return self._page(
+                request,
+                "members",
+                paged=paged,
+                membership=view.membership,
+                people=people[window],
+                members=members[window],
+                known=view.members,
+                ledgers=view.ledgers,
+            )
 
     def member(self, request: Request, name: str) -> Response:
         """One member."""
@@ -500,6 +514,10 @@ def _absent(view: AuditView, coordinator: LedgerIndex | None) -> list[str]:
         return []
     there = {one.member for one in coordinator.leading.cosigners if one.verified}
     return [name for name in sorted(view.members) if name not in there][:_LATEST]
+
+
+def _participants(view: AuditView, now_ms: int) -> list[Line]:
+    return [] if view.membership is None else listing(view.membership, view.acts, now_ms=now_ms)
 
 
 def _latest(refusals: Iterable[Refusal]) -> list[Refusal]:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from federation.audit_page.alert import Alert
 from federation.audit_page.instant import iso, utc
 from federation.audit_page.words import WORDS, Language
+from federation.fingerprint import fingerprint
 
 LANG: Final = "lang"
 _HASH_SHOWN: Final = 16
@@ -111,7 +112,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(utc=utc, iso=iso, number=_number, epsilon=_epsilon, short=_short)
+    environment.filters.update(
+        utc=utc,
+        iso=iso,
+        number=_number,
+        epsilon=_epsilon,
+        short=_short,
+        fingerprint=fingerprint,
+    )
     return environment
 
 

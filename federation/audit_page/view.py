@@ -19,11 +19,13 @@ from federation.evidence import Evidence, LedgerView
 from privacy.budget_record import TERMS_FIELDS, BudgetTerms
 from privacy.errors import NotVerifiedError, TacitError
 from privacy.identity import verify_signature
-from privacy.ledger.entry import Entry, parse_leaf
+from privacy.ledger.entry import KINDS, Entry, parse_leaf
 from privacy.manifest import Manifest
+from privacy.membership import Membership, after
 from privacy.release import ABORT_DOMAIN, abort_message
 
 COORDINATOR: Final = "coordinator"
+_ACTS: Final = tuple(kind for kind in KINDS if kind.startswith(("federation.", "member.")))
 _Body: TypeAlias = Mapping[str, Any]
 _Key: TypeAlias = tuple[str, str, int]
 _Fold: TypeAlias = Callable[[LedgerIndex, Entry], None]
@@ -50,7 +52,7 @@ class AuditView:
     """What ledgers say, followed as they grow; not for several threads at a time.
 
     Attributes:
-        federation: Its name.
+        federation: Its name, as the acts have it; where there are none, that of the evidence.
         ledgers: Slug -> ledger; the coordinator's first.
         runs: Id -> run, the first first.
         members: Name -> member, in order of their first mention.
@@ -59,10 +61,15 @@ class AuditView:
         receipts: All of them.
         manifests: Hash of a manifest -> run.
         nodes: Slug -> state of a node's ledger.
+        membership: Who takes part, by the acts on record; None where no federation was begun.
+        acts: Those acts, in order. Their signatures are checked, as one that does not hold changes
+            nothing; it is counted as broken.
     """
 
     def __init__(self) -> None:
         self.federation = ""
+        self.membership: Membership | None = None
+        self.acts: list[Entry] = []
         self.ledgers: dict[str, LedgerIndex] = {}
         self.runs: dict[str, RunView] = {}
         self.members: dict[str, MemberView] = {}
@@ -91,6 +98,7 @@ class AuditView:
             "run.finished": self._finish,
             "run.stopped": self._stop,
             "model.registered": self._touch,
+            **dict.fromkeys(_ACTS, self._act),
         }
         self._of_node: Mapping[str, _Fold] = {
             "ledger.begun": self._begin,
@@ -128,6 +136,8 @@ class AuditView:
             if size > ledger.size:
                 for leaf in view.store.leaves(ledger.size, size):
                     self._take(ledger, leaf)
+        if self.membership is not None:
+            self.federation = self.membership.federation
         for ledger in self.ledgers.values():
             self._look_at_checkpoint(ledger)
 
@@ -235,6 +245,10 @@ class AuditView:
             self._member(ledger.owner).keys[public.hex()] = None
 
     # -- of the coordinator's --
+
+    def _act(self, _: LedgerIndex, entry: Entry) -> None:
+        self.membership = after(self.membership, entry)
+        self.acts.append(entry)
 
     def _touch(self, _: LedgerIndex, entry: Entry) -> None:
         self._run(entry)

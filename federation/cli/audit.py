@@ -50,7 +50,7 @@ def verify(
     """
     from federation.audit import (
         is_proof,
-        known_founder,
+        own_place,
         verify_files,
         verify_home,
         verify_proof_file,
@@ -65,11 +65,13 @@ def verify(
             print_rich(shown.sentence())
         return
     home = open_home()
+    place = own_place(home)
     if bundles:
-        audit = verify_files(bundles, policy=policy, rules=rules)
+        audit = verify_files(bundles, policy=policy, rules=rules, place=place)
     else:
         audit = verify_home(home, policy=policy, rules=rules)
-    audit = replace(audit, known_founder=known_founder(home))
+    if place is not None:
+        audit = replace(audit, known_founder=place.founder_key.hex())
     if as_json:
         print_json(audit.to_json())
     else:
@@ -120,7 +122,7 @@ def fetch(
     For regulators. Exit 0 if it holds, 1 if not, or if a rule that refuses is broken.
     """
     quiet_grpc()
-    from federation.audit import export_sentence, known_founder, read_policy
+    from federation.audit import export_sentence, read_policy
     from federation.fetching import fetch as download
     from federation.fetching import require_auditor
     from federation.home import open_home
@@ -131,7 +133,8 @@ def fetch(
     require_auditor(end.credentials.peer.role)
     with RegistryClient(end.address, end.credentials, server_name=server_name) as client:
         found = download(client, out, place=end.place, policy=read_policy(policy), rules=rules)
-    audit = replace(found.audit, known_founder=known_founder(home) if end.place else "")
+    known = "" if end.place is None else end.place.founder_key.hex()
+    audit = replace(found.audit, known_founder=known)
     if as_json:
         print_json({"bundle": str(out), "unsigned": found.unsigned, **audit.to_json()})
     else:

@@ -1,4 +1,4 @@
-"""`tacit data`: describe and check. It runs where the rows are, and what it says stays there."""
+"""`tacit data`: describe, check, gate, review. It runs where the rows are, and stays there."""
 
 import sys
 from pathlib import Path
@@ -6,11 +6,15 @@ from typing import Annotated
 
 import typer
 
+from federation.cli import indicators, review
 from federation.cli.output import AsJson, print_json, print_rich
 from federation.cli.run import Data
 from privacy.errors import DataError, InputError
 
 app = typer.Typer(no_args_is_help=True)
+app.command("gate")(review.gate)
+app.command("trust")(review.trust)
+app.add_typer(review.app, name="review", help="Decide on devices whose rows wait.")
 
 Target = Annotated[
     Path, typer.Argument(help="A data contract (.yaml), or a table (CSV or Parquet) to look at.")
@@ -98,3 +102,7 @@ def check(
         print_rich(check_table(report))
     if not report.passed:
         raise DataError(f"{contract}: {report.problems[0]}")
+
+
+app.add_typer(indicators.app, name="indicators", help="Compute what a person may read of devices.")
+app.command("lineage")(indicators.lineage)

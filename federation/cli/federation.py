@@ -249,6 +249,7 @@ def rotate(
     from federation.home import open_home
     from federation.ledger_recorder import now_ms
     from federation.participant import load_participant
+    from federation.registry.access import MEMBERS
     from federation.renewal import renew, time_left
     from privacy.randomness import system_bytes
 
@@ -267,9 +268,9 @@ def rotate(
     key = spoken(place.identity().public)
     if as_json:
         print_json({"name": place.name, "fingerprint": key, "days": days})
+    restart = " Restart its node if it is running." if place.role in MEMBERS else ""
     typer.echo(
-        f"{place.name} has a new certificate, good for {days} days; its key is {key}. Restart its "
-        "node if it is running.",
+        f"{place.name} has a new certificate, good for {days} days; its key is {key}.{restart}",
         err=True,
     )
 

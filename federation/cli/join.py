@@ -76,5 +76,13 @@ def _next(role: object) -> str:
     if role in MEMBERS:
         return "Start its node with tacit node start --contract FILE --data DIR."
     if role is Role.REGULATOR:
-        return "See the federation's ledgers with tacit registry status."
+        return (
+            "What you may do now:\n"
+            "  tacit registry status              the ledgers, and who signed them\n"
+            "  tacit federation members           who takes part\n"
+            "  tacit audit fetch FILE             download the record, and verify it\n"
+            "  tacit budget show --federation     what every member has spent\n"
+            "  tacit audit serve FILE             all of it as a page in your browser\n"
+            "  tacit audit witness --every 60     cosign the ledger: what was signed stays"
+        )
     return "See who takes part with tacit federation members."

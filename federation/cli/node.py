@@ -143,13 +143,18 @@ def pending(as_json: AsJson = False) -> None:
     """List runs that wait, for a person or for their time."""
     from federation.decisions import waiting
     from federation.home import open_home
-    from federation.node_status import pending_table
+    from federation.node_status import let_in, pending_table
+    from federation.participant import load_participant
+    from federation.roster import cached_membership
 
-    found = waiting(open_home().own_node)
+    home = open_home()
+    found = waiting(home.own_node)
+    membership = cached_membership(load_participant(home)) if found else None
     if as_json:
-        print_json({"pending": [one.to_json() for one in found]})
+        told = [{**one.to_json(), "let_in": let_in(one.members, membership)} for one in found]
+        print_json({"pending": told})
     else:
-        print_rich(pending_table(found))
+        print_rich(pending_table(found, membership))
 
 
 @app.command()

@@ -8,7 +8,7 @@ import typer
 
 from federation.cli.output import AsJson, print_json
 from federation.cli.registry import own_end, quiet_grpc
-from privacy.errors import InputError, TacitError
+from privacy.errors import InputError, RefusedError, TacitError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,6 +79,7 @@ def witness(
     Exit 1 if a ledger was rolled back or shows two histories; both states, as it signed them, are
     then kept in the memory's folder.
     """
+    from federation.audit import own_place
     from federation.home import open_home
 
     if every is not None and not every > 0:
@@ -98,7 +99,7 @@ def witness(
     if every is not None:
         raise InputError("--every needs a registry; a bundle stays as it is")
     if state is None or identity is None or name is None:
-        place = _own_place(home)
+        place = own_place(home)
         if place is None:
             raise InputError(
                 "this machine is in no federation, so give the witness's name as --name, its key "
@@ -106,6 +107,7 @@ def witness(
             )
         state, name = state or _memory(home), name or place.name
         signer = place.identity() if identity is None else _signer(identity)
+        _require_one_memory(place, signer)
     else:
         signer = _signer(identity)
     watcher = _watcher(name, signer, state, log)
@@ -124,17 +126,13 @@ def witness(
 
 def _is_elsewhere(home: "Home") -> bool:
     """Whether the coordinator's ledger of this machine's federation is on another machine."""
-    return _own_place(home) is not None and not home.authority.exists()
+    from federation.audit import own_place
 
-
-def _own_place(home: "Home") -> "Place | None":
-    from federation.participant import FEDERATION, load_participant
-
-    return load_participant(home) if (home.participant / FEDERATION).exists() else None
+    return own_place(home) is not None and not home.authority.exists()
 
 
 def _memory(home: "Home") -> Path:
-    from federation.fetching import MEMORY
+    from federation.cosigned import MEMORY
 
     return home.root / MEMORY
 
@@ -160,8 +158,20 @@ def _watcher_at(
             raise InputError("this machine is in no federation, so give --identity and --state")
         return _watcher(name or end.credentials.peer.name, _signer(identity), state, log)
     signer = end.place.identity() if identity is None else _signer(identity)
+    _require_one_memory(end.place, signer)
     pins = [end.place.log_key.to_text()]
     return _watcher(name or end.place.name, signer, state or _memory(home), log or pins)
+
+
+def _require_one_memory(place: "Place", signer: "Identity") -> None:
+    """Require that no node signs with the same key: two memories could sign two histories."""
+    from federation.registry.access import MEMBERS
+
+    if place.role in MEMBERS and signer.public == place.identity().public:
+        raise RefusedError(
+            f"the node of {place.name} cosigns with this machine's key in each run, and remembers "
+            "what; to witness beside it, give a key of its own as --identity"
+        )
 
 
 def _watcher(name: str, signer: "Identity", state: Path, log: list[str] | None) -> "LogWitness":

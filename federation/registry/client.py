@@ -18,6 +18,7 @@ from privacy.ledger.entry import LEAF_BYTES_MAX
 from privacy.ledger.merkle import HASH_BYTES
 from privacy.ledger.note import ED25519, VerifierKey
 from privacy.ledger.proof import HASHES_MAX
+from privacy.ledger.rotation import Rotation, rotations_among
 
 DEADLINE_S: Final = 30.0
 STREAM_DEADLINE_S: Final = 600.0
@@ -218,6 +219,16 @@ class RegistrySource:
     def consistency(self, origin: str, old: int, new: int) -> tuple[bytes, ...]:
         """See the Protocol."""
         return self._client.consistency(origin, old, new)
+
+    def rotations(self, origin: str, old: int, new: int) -> tuple[Rotation, ...]:
+        """See the Protocol. All those entries are fetched: the registry says of none what it is."""
+        if old >= new:
+            return ()
+        found = rotations_among(self._client.entries(origin, old, new - old), old)
+        return tuple(
+            Rotation(leaf, index, self._client.inclusion(origin, index, new))
+            for index, leaf in found
+        )
 
     def submit(self, origin: str, size: int, line: str) -> None:
         """See the Protocol."""

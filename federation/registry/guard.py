@@ -1,18 +1,20 @@
 """What every call passes before it is answered; where one check fails, nothing is answered.
 
-In this order: TLS 1.3; a certificate that names one caller; the caller's rate; a call that its role
-may make; a deadline, and not too far a one; for what streams, not too many at once. A refused call
-leaves one line in the log, without anything of the request. What goes wrong inside leaves its
-traceback in the server's log and is called internal outside.
+In this order: TLS 1.3; a certificate that names one caller; that the caller is in; its rate; a call
+that its role may make; a deadline, and not too far a one; not too many of its calls at once. All of
+that before the call's message is taken, for which there is a moment; whoever sends none holds a few
+threads for that long. Whether a caller is still in is looked up again while it is streamed to.
+
+A refused call leaves one line in the log, without anything of the request; too many leave their
+number. What goes wrong inside leaves its traceback in the server's log and is called internal
+outside.
 """
 
 from __future__ import annotations  # gRPC's classes are generic in their stubs only
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Never, TypeAlias, TypeVar, cast
 
@@ -21,14 +23,22 @@ from cryptography import x509
 
 from federation.certificates import certificate_digest
 from federation.registry.access import Method, Scope, scope_of
+from federation.registry.first_message import first_message
+from federation.registry.open_calls import OpenCalls
 from federation.registry.peer import Peer, peer_of
 from federation.registry.rate import COSTS, Buckets
 from federation.registry.refusal import CallRefusedError, denied, invalid
+from federation.registry.refusal_log import RefusalLog
 from privacy.errors import ProtocolError
 
 DEADLINE_S: Final = 60.0
 STREAM_DEADLINE_S: Final = 600.0
+CALLS_MAX: Final = 4
 STREAMS_MAX: Final = 2
+WATCHES_MAX: Final = 6
+"""Each of one caller, at once. A stream is one of its calls until its message came."""
+LOOK_EVERY: Final = 8
+"""Pieces of a stream."""
 _CLOCK_S: Final = 1.0  # a deadline is counted from when the call was sent
 _TLS: Final = b"TLSv1.3"
 _SERVICES: Final[Mapping[str, frozenset[Method]]] = MappingProxyType(
@@ -66,6 +76,7 @@ _Request = TypeVar("_Request")
 _Reply = TypeVar("_Reply")
 _Context: TypeAlias = grpc.ServicerContext
 _Behaviour: TypeAlias = Callable[[Any, _Context], Any]
+_Messages: TypeAlias = Iterator[Any]
 
 
 def auth_of(context: _Context) -> Mapping[str, Iterable[bytes]]:
@@ -85,47 +96,18 @@ def certificate_of(auth: Mapping[str, Iterable[bytes]]) -> str:
     return ""
 
 
-@dataclass(slots=True)
-class Streams:
-    """Which callers stream now.
-
-    Attributes:
-        most: At once, of one caller.
-    """
-
-    most: int = STREAMS_MAX
-    _mutex: threading.Lock = field(default_factory=threading.Lock)
-    _open: Counter[str] = field(default_factory=Counter)
-
-    def begin(self, caller: str) -> bool:
-        """Whether `caller` may begin one more; then `end` follows."""
-        with self._mutex:
-            if self._open[caller] >= self.most:
-                return False
-            self._open[caller] += 1
-            return True
-
-    def end(self, caller: str) -> None:
-        """One of `caller` is over."""
-        with self._mutex:
-            self._open[caller] -= 1
-            if not self._open[caller]:
-                del self._open[caller]
-
-
 class Guard(grpc.ServerInterceptor):
     """See the module."""
 
     def __init__(
-        self,
-        buckets: Buckets,
-        streams: Streams | None = None,
-        *,
-        revoked: Callable[[Peer, str], bool] = lambda _, __: False,
+        self, buckets: Buckets, *, revoked: Callable[[Peer, str], bool] = lambda _, __: False
     ) -> None:
         self._buckets = buckets
         self._revoked = revoked
-        self._streams = streams or Streams()
+        self._calls = OpenCalls(CALLS_MAX)
+        self._streams = OpenCalls(STREAMS_MAX)
+        self._watches = OpenCalls(WATCHES_MAX)
+        self._log = RefusalLog(_LOG)
         self._mutex = threading.Lock()
         self._greeted: set[tuple[str, str]] = set()
 
@@ -140,42 +122,48 @@ class Guard(grpc.ServerInterceptor):
         handler = cast("Any", continuation(handler_call_details))
         method = _method(handler_call_details.method)
         if handler is None or method is None:
-            return grpc.unary_unary_rpc_method_handler(self._answering(None, _nothing))
+            return grpc.stream_unary_rpc_method_handler(self._answering(None, _nothing))
         if handler.unary_stream is not None:
-            return grpc.unary_stream_rpc_method_handler(
+            return grpc.stream_stream_rpc_method_handler(
                 self._streaming(method, handler.unary_stream),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         # The wire has no other shapes.
-        return grpc.unary_unary_rpc_method_handler(
+        return grpc.stream_unary_rpc_method_handler(
             self._answering(method, handler.unary_unary),
             handler.request_deserializer,
             handler.response_serializer,
         )
 
     def _answering(self, method: Method | None, behaviour: _Behaviour) -> _Behaviour:
-        def answer(request: object, context: _Context) -> object:
+        def answer(messages: _Messages, context: _Context) -> object:
             try:
-                self._admit(method, context, DEADLINE_S)
-                return behaviour(request, context)
+                peer = self._admit(method, context, DEADLINE_S)
+                with self._calls.one(peer.uri):
+                    return behaviour(first_message(messages, context), context)
             except Exception as error:  # noqa: BLE001 - nothing may leave but a sentence
                 refusal = _refusal(error, method)
-            return _end(context, method, refusal)
+            return self._end(context, method, refusal)
 
         return answer
 
     def _streaming(self, method: Method, behaviour: _Behaviour) -> _Behaviour:
-        def stream(request: object, context: _Context) -> Iterator[object]:
+        def stream(messages: _Messages, context: _Context) -> Iterator[object]:
             try:
                 peer = self._admit(method, context, STREAM_DEADLINE_S)
-                self._begin_stream(peer, context)
-                yield from behaviour(request, context)
+                with self._calls.one(peer.uri):
+                    request = first_message(messages, context)
+                self._begin_stream(method, peer, context)
+                for told, reply in enumerate(behaviour(request, context), 1):
+                    yield reply
+                    if told % LOOK_EVERY == 0:
+                        self._require_in(peer, auth_of(context))
             except Exception as error:  # noqa: BLE001 - nothing may leave but a sentence
                 refusal = _refusal(error, method)
             else:
                 return
-            _end(context, method, refusal)
+            self._end(context, method, refusal)
 
         return stream
 
@@ -190,11 +178,7 @@ class Guard(grpc.ServerInterceptor):
             peer = peer_of(auth)
         except ProtocolError as error:
             raise CallRefusedError(grpc.StatusCode.UNAUTHENTICATED, str(error)) from None
-        if self._revoked(peer, certificate_of(auth)):
-            raise CallRefusedError(
-                grpc.StatusCode.UNAUTHENTICATED,
-                f"{peer.name} is no member of this federation any more; ask its operator",
-            )
+        self._require_in(peer, auth)
         self._greet(peer, auth)
         cost = 1.0 if method is None else COSTS.get(method, 1.0)
         if not self._buckets.take(peer.uri, cost):
@@ -210,15 +194,24 @@ class Guard(grpc.ServerInterceptor):
             raise invalid(f"{method.value} needs a deadline of at most {deadline_s:.0f} seconds")
         return peer
 
-    def _begin_stream(self, peer: Peer, context: _Context) -> None:
-        if not self._streams.begin(peer.uri):
+    def _require_in(self, peer: Peer, auth: Mapping[str, Iterable[bytes]]) -> None:
+        if self._revoked(peer, certificate_of(auth)):
+            raise CallRefusedError(
+                grpc.StatusCode.UNAUTHENTICATED,
+                f"{peer.name} is no member of this federation any more; ask its operator",
+            )
+
+    def _begin_stream(self, method: Method, peer: Peer, context: _Context) -> None:
+        # a watch waits most of its time, and who watches runs may read ledgers beside
+        streams = self._watches if method is Method.WATCH else self._streams
+        if not streams.begin(peer.uri):
             raise CallRefusedError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{self._streams.most} streams of yours are open; let one end",
+                f"{streams.most} streams of yours are open; let one end",
             )
         # whatever ends the call, the callback runs; it is not taken where the call is over already
-        if not context.add_callback(lambda: self._streams.end(peer.uri)):
-            self._streams.end(peer.uri)
+        if not context.add_callback(lambda: streams.end(peer.uri)):
+            streams.end(peer.uri)
             raise CallRefusedError(grpc.StatusCode.CANCELLED, "the call is over")
 
     def _greet(self, peer: Peer, auth: Mapping[str, Iterable[bytes]]) -> None:
@@ -229,6 +222,16 @@ class Guard(grpc.ServerInterceptor):
             self._greeted.add((peer.uri, group))
         if not known:
             _LOG.info("connected %s by %s, key exchange %s", peer.uri, _TLS.decode(), group)
+
+    def _end(self, context: _Context, method: Method | None, refusal: CallRefusedError) -> Never:
+        try:
+            who = peer_of(auth_of(context)).uri
+        except ProtocolError:
+            who = "nobody"
+        what = "unknown" if method is None else method.value
+        self._log.refused(what, who, context.peer(), refusal.code.name)
+        context.abort(refusal.code, refusal.sentence)
+        raise AssertionError  # `abort` always raises
 
 
 def _method(path: str) -> Method | None:
@@ -249,19 +252,3 @@ def _refusal(error: Exception, method: Method | None) -> CallRefusedError:
     return CallRefusedError(
         grpc.StatusCode.INTERNAL, "the registry failed; its operator sees why in the server's log"
     )
-
-
-def _end(context: _Context, method: Method | None, refusal: CallRefusedError) -> Never:
-    try:
-        who = peer_of(auth_of(context)).uri
-    except ProtocolError:
-        who = "nobody"
-    _LOG.warning(
-        "refused %s to %s at %s: %s",
-        "unknown" if method is None else method.value,
-        who,
-        context.peer(),
-        refusal.code.name,
-    )
-    context.abort(refusal.code, refusal.sentence)
-    raise AssertionError  # `abort` always raises

@@ -1,5 +1,6 @@
 """How often one caller may ask: a token bucket for each."""
 
+import ipaddress
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,10 +10,13 @@ from typing import Final
 from federation.registry.access import Method
 
 CALLERS_MAX: Final = 10_000
+NETWORK_BITS: Final = 64
+"""Of an IPv6 address: whoever has one has all that begin so."""
 COSTS: Final[Mapping[Method, float]] = MappingProxyType(
-    {Method.BUDGETS: 20.0, Method.BUNDLE: 100.0}
+    {Method.BUDGETS: 20.0, Method.BUNDLE: 100.0, Method.RENEW: 50.0}
 )
-"""In tokens; what is not in it costs one. Both read whole ledgers."""
+"""In tokens; what is not in it costs one. The first two read whole ledgers, and a renewal makes
+every participant's fold longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +74,21 @@ class Buckets:
                 return False
             bucket.tokens -= cost
             return True
+
+
+def network_of(host: str) -> str:
+    """Return whom an address belongs to, as far as it tells: itself, or an IPv6 network.
+
+    Args:
+        host: An address, perhaps in brackets; what is none is returned as it is.
+    """
+    bare = host.removeprefix("[").removesuffix("]").partition("%")[0]
+    try:
+        address = ipaddress.ip_address(bare)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.IPv6Network((int(address), NETWORK_BITS), strict=False))
+    return str(address)

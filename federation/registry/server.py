@@ -9,6 +9,7 @@ from typing import Final
 
 import grpc
 
+from federation.open_files import files_allowed
 from federation.proto.registry_pb2_grpc import add_RegistryServicer_to_server
 from federation.registry.address import split_address
 from federation.registry.credentials import Credentials
@@ -21,7 +22,10 @@ from privacy.errors import InputError
 REQUEST_BYTES_MAX: Final = 1 << 20
 REPLY_BYTES_MAX: Final = 2 << 20
 HANDSHAKE_MS: Final = 3000
-THREADS: Final = 32
+THREADS: Final = 64
+CONNECTIONS_MAX: Final = 4096
+CONNECTIONS_PART: Final = 4
+"""At once: that many, and no more than the fourth part of the files that the process may open."""
 _MINUTE_MS: Final = 60_000
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
@@ -32,9 +36,9 @@ OPTIONS: Final = (
     ("grpc.compression_enabled_algorithms_bitset", 1),
     ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
     ("grpc.max_concurrent_streams", 16),
-    ("grpc.max_connection_idle_ms", 5 * _MINUTE_MS),
+    ("grpc.max_connection_idle_ms", _MINUTE_MS),
     # a certificate that has expired or was withdrawn is seen with the next connection
-    ("grpc.max_connection_age_ms", 60 * _MINUTE_MS),
+    ("grpc.max_connection_age_ms", 10 * _MINUTE_MS),
     ("grpc.max_connection_age_grace_ms", 10 * _MINUTE_MS),
     ("grpc.keepalive_time_ms", 2 * _MINUTE_MS),
     ("grpc.keepalive_timeout_ms", _MINUTE_MS // 3),
@@ -44,6 +48,17 @@ OPTIONS: Final = (
     # two servers on one port would share callers between them unseen
     ("grpc.so_reuseport", 0),
 )
+
+
+def connections_option(most: int, part: int) -> tuple[str, int]:
+    """How many connections a server of gRPC keeps at once; it ends the others as they come.
+
+    Args:
+        most: No more than that.
+        part: Nor more than this part of the files that the process may open: where a port has none
+            left, nothing in the process can open one.
+    """
+    return ("grpc.max_allowed_incoming_connections", min(most, files_allowed() // part))
 
 
 def _nobody(peer: Peer, certificate: str) -> bool:
@@ -94,7 +109,7 @@ def listening(
     server = grpc.server(
         ThreadPoolExecutor(THREADS, thread_name_prefix="registry"),
         interceptors=[guard],
-        options=OPTIONS,
+        options=(*OPTIONS, connections_option(CONNECTIONS_MAX, CONNECTIONS_PART)),
         maximum_concurrent_rpcs=2 * THREADS,
     )
     add_RegistryServicer_to_server(service, server)

@@ -49,12 +49,13 @@ class RegistryService(RegistryServicer):
         Args:
             evidence: Returns the ledgers at hand; it is asked with each call.
             bundle: Makes the file for auditors.
-            witnesses: Name of a caller -> its key, of type `COSIGNATURE_V1`.
+            witnesses: Name of a caller -> its key, of type `COSIGNATURE_V1`; asked with each
+                cosignature.
             now_ms: Milliseconds since 1970 UTC.
         """
         self._evidence = evidence
         self._bundle = bundle
-        self._witnesses = dict(witnesses)
+        self._witnesses = witnesses
         self._now_ms = now_ms
         self._keeping = threading.Lock()
 

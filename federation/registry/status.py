@@ -6,16 +6,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from federation.proto import registry_pb2 as wire
-from federation.registry.client import RegistryClient, told_key
+from federation.registry.client import RegistryClient, RegistrySource, told_key
+from federation.registry.opened import open_followed
 from federation.registry.plain import plain
 from federation.registry.source import AbsentError
 from privacy.errors import NotVerifiedError
-from privacy.ledger.checkpoint import cosigners, open_checkpoint
+from privacy.ledger.checkpoint import cosigners
 from privacy.ledger.note import VerifierKey, parse_note
-from privacy.ledger.trust import TrustPolicy
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +27,10 @@ class LedgerStatus:
         owner: Whose it is.
         role: `coordinator` or `node`.
         size: Its entries now.
-        signed: Entries of the newest checkpoint that its first key signed; None without one.
-        cosigned: Witness -> seconds since 1970 UTC, verified by a policy's keys.
+        signed: Entries of the newest checkpoint that its first key signed, or one that this led to;
+            None without one.
+        pinned: Whether that key is one that the caller knew before, and not the registry's word.
+        cosigned: Witness -> seconds since 1970 UTC, verified by keys that the caller knew before.
         unverified: Names under the checkpoint that nobody vouches for here.
         reason: Why there is no valid checkpoint; empty if there is one.
     """
@@ -38,36 +40,54 @@ class LedgerStatus:
     role: str
     size: int
     signed: int | None
+    pinned: bool
     cosigned: Mapping[str, int]
     unverified: Sequence[str]
     reason: str
 
 
-def read_status(client: RegistryClient, policy: TrustPolicy | None) -> tuple[LedgerStatus, ...]:
+def read_status(
+    client: RegistryClient,
+    witnesses: Mapping[str, VerifierKey],
+    *,
+    pins: Sequence[VerifierKey] = (),
+) -> tuple[LedgerStatus, ...]:
     """Ask for all ledgers and their newest checkpoints.
 
     Args:
         client: Whom to ask.
-        policy: Whose cosignatures to verify.
+        witnesses: Name for people -> key (`COSIGNATURE_V1`): whose cosignatures to verify.
+        pins: Keys of coordinators' ledgers that are known, each with its origin as its name. Where
+            there are any, no other coordinator's ledger is taken for the federation's.
 
     Raises:
         TacitError: see `RegistryClient`.
     """
-    witnesses = () if policy is None else tuple(policy.witnesses.values())
+    names = {plain(key.name): name for name, key in witnesses.items()}
+    known = {key.name: key for key in pins}
+    source = RegistrySource(client)
     found: list[LedgerStatus] = []
     for told in client.ledgers().ledgers:
+        pin = known.get(told.origin)
         signed: int | None = None
         cosigned: dict[str, int] = {}
         unverified: list[str] = []
         reason = ""
         try:
+            if known and pin is None and told.role == "coordinator":
+                raise NotVerifiedError(  # noqa: TRY301 - each fault ends as a reason
+                    "it is not the ledger that the invitation names; trust nothing of it, and ask "
+                    "the operator"
+                )
             note = client.checkpoint(told.origin)
-            key = _key(told)
-            signed = open_checkpoint(note, key).size
-            cosigned = cosigners(note, witnesses)
-            known = {plain(key.name), *cosigned}
+            key = pin or _key(told)
+            state, _ = open_followed(source, note, key)
+            signed = state.size
+            times = cosigners(note, witnesses.values())
+            cosigned = {names[plain(name)]: time_s for name, time_s in times.items()}
+            vouched = {plain(key.name), *(plain(name) for name in times)}
             unverified = [plain(each.name) for each in parse_note(note).signatures]
-            unverified = [name for name in unverified if name not in known]
+            unverified = [name for name in unverified if name not in vouched]
         except (AbsentError, NotVerifiedError) as error:
             reason = str(error)
         found.append(
@@ -77,6 +97,7 @@ def read_status(client: RegistryClient, policy: TrustPolicy | None) -> tuple[Led
                 role=plain(told.role),
                 size=told.size,
                 signed=signed,
+                pinned=pin is not None,
                 cosigned=cosigned,
                 unverified=unverified,
                 reason=reason,
@@ -102,6 +123,7 @@ def status_facts(statuses: Sequence[LedgerStatus]) -> dict[str, Any]:
                 "role": one.role,
                 "entries": one.size,
                 "signed": one.signed,
+                "pinned": one.pinned,
                 "cosigned": dict(one.cosigned),
                 "unverified": list(one.unverified),
                 "reason": one.reason,
@@ -111,25 +133,29 @@ def status_facts(statuses: Sequence[LedgerStatus]) -> dict[str, Any]:
     }
 
 
-def status_table(statuses: Sequence[LedgerStatus]) -> "Table":
-    """Return them for people."""
-    from rich.markup import escape
-    from rich.table import Table
+def status_table(statuses: Sequence[LedgerStatus]) -> "RenderableType":
+    """Return them for people, so that a narrow terminal shows every ledger's whole name."""
+    from rich.console import Group
+    from rich.text import Text
 
-    table = Table(title="Ledgers and their newest signed states")
-    for name in ("ledger", "owner", "entries", "signed", "cosigned by"):
-        table.add_column(name, justify="right" if name in {"entries", "signed"} else "left")
+    lines: list[Text] = []
     for one in statuses:
         who = [f"{name} ({_utc(time_s)})" for name, time_s in one.cosigned.items()]
         who += [f"{name} (not verified)" for name in one.unverified]
-        table.add_row(
-            escape(one.origin),
-            escape(one.owner),
-            str(one.size),
-            "-" if one.signed is None else str(one.signed),
-            escape("\n".join(who) or one.reason or "nobody"),
-        )
-    return table
+        whose = "the ledger of the coordinator" if one.role == "coordinator" else f"of {one.owner}"
+        lines.append(Text(one.origin, style="bold"))
+        lines.append(Text(f"  {whose}: {_entries(one.size)}"))
+        if one.signed is not None:
+            key = "the key that your invitation names" if one.pinned else "the key that it shows"
+            lines.append(Text(f"  signed up to {one.signed} of them, by {key}"))
+            lines.append(Text(f"  cosigned by {', '.join(who) or 'nobody'}"))
+        if one.reason:
+            lines.append(Text(f"  {one.reason}"))
+    return Group(*lines or [Text("The registry shows no ledger.")])
+
+
+def _entries(count: int) -> str:
+    return "1 entry" if count == 1 else f"{count} entries"
 
 
 def _utc(time_s: int) -> str:

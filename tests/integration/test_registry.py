@@ -379,14 +379,14 @@ def test_a_registry_that_sends_nonsense_is_not_believed(world: World) -> None:
     for service.word in ("x", "\x1b[2J", world.witness_key(BANK).to_text()):
         with pytest.raises(NotVerifiedError) as found:
             RegistrySource(client).logs()
-        first = read_status(client, None)[0]
+        first = read_status(client, {})[0]
         assert (first.signed, first.owner) == (None, "?[2J")
         assert first.reason
         assert str(found.value).isprintable()
         assert first.reason.isprintable()
     service.word = ""
     assert RegistrySource(client).logs()[0].key is None
-    assert read_status(client, None)[0].reason == "it says no key of its own"
+    assert read_status(client, {})[0].reason == "it says no key of its own"
     for service.hashes in ((bytes(31),), (bytes(33),), (bytes(32),) * 64):
         with pytest.raises(NotVerifiedError, match="no answer"):
             client.consistency(world.coordinator.origin, 1, 2)

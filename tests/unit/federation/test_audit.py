@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from support.federations import OPERATOR, Federated
 from support.homes import MEMBERS, Household
 from support.ledgers import (
     COORDINATOR,
@@ -31,6 +32,7 @@ from federation.audit import (
     verify_remembering,
 )
 from federation.evidence import live_bundle
+from federation.fingerprint import fingerprint
 from federation.home import LEDGER_VARIABLE, Home, write_json
 from privacy.errors import InputError, NotVerifiedError
 from privacy.ledger import EMPTY_HEAD, LedgerHead
@@ -253,6 +255,46 @@ def test_what_is_missing_or_open_is_said() -> None:
     assert "Reserved and never opened, which counts as spent: 1 releases." in said
     alone = audit_of(script, nodes, without=MEMBERS).sentence()
     assert "nodes' own ledgers" not in alone
+
+
+def test_who_founded_it_and_how_many_act_is_said(tmp_path: Path) -> None:
+    one = Federated(tmp_path)
+    for name, role in (("A", "bank"), ("B", "bank"), ("R", "regulator"), ("gone", "insurer")):
+        one.add(name, role)
+    one.desk().revoke("gone", "left")
+    one.ask(one.invite("W", "bank"))
+    path = tmp_path / "a.bundle"
+    export_home(one.home, path)
+    audit = verify_file(path)
+    key = one.place().founder_key
+    begun = audit.to_json()["federation"]
+    assert audit.verdict.founder == begun["key"] == key.hex()
+    assert (begun["founder"], begun["fingerprint"]) == (OPERATOR, fingerprint(key))
+    assert (begun["known"], begun["revoked"], begun["waiting"]) == (None, ["gone"], ["W"])
+    assert {name: each["role"] for name, each in begun["participants"].items()} == {
+        OPERATOR: "operator",
+        "A": "bank",
+        "B": "bank",
+        "R": "regulator",
+    }
+    said = " ".join(shown(audit).split())
+    assert f"founded by {OPERATOR} with the key {fingerprint(key)}; compare it" in said
+    assert "4 take part: 2 banks, 1 operator, 1 regulator." in said
+    assert "Revoked: 1. Waiting for approval: 1." in said
+    same = replace(audit, known_founder=key.hex())
+    assert same.to_json()["federation"]["known"] is True
+    assert "as this machine's invitation says" in same.federation_sentence()
+    other = replace(audit, known_founder="0" * 64)
+    assert other.to_json()["federation"]["known"] is False
+    assert "NOT who founded" in other.federation_sentence()
+    home = verify_home(one.home)
+    assert home.membership == audit.membership == one.membership
+
+
+def test_where_no_federation_was_begun_nothing_is_said_of_one(household: Household) -> None:
+    audit = verify_home(household.home)
+    assert audit.to_json()["federation"] is None
+    assert "Federation" not in shown(audit)
 
 
 def test_a_page_names_every_step_and_what_was_spent() -> None:

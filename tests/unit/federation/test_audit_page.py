@@ -32,6 +32,7 @@ from support.evidence import (
     public_of,
     sound,
 )
+from support.membership import Acts
 
 from federation.audit_page.access import Access, access_for, is_loopback, read_token
 from federation.audit_page.alert import Alert, alerts_of
@@ -44,6 +45,7 @@ from federation.audit_page.verification import Verification
 from federation.audit_page.view import AuditView
 from federation.audit_page.words import LANGUAGES, WORDS, language_of
 from federation.evidence import Evidence, bundled_evidence
+from federation.fingerprint import fingerprint
 from privacy.accounting.event import event_of, merged, solo_event_of
 from privacy.accounting.rdp import epsilon
 from privacy.budget import read_statements
@@ -712,11 +714,104 @@ def eventful_story() -> tuple[Story, FastAPI]:
     return story, app_of(story)
 
 
+# -- who takes part --
+
+
+def joined(story: Story, *, after: str = "") -> Acts:
+    """A federation in the story's ledger: one is revoked, one waits, two are invited."""
+    acts = Acts()
+    acts.now_ms = story.now_ms
+    acts.settled().admit("ember", "insurer", by=["amber", "birch"])
+    acts.revoke("ember").candidate("fable <b>", "manufacturer").approve("fable <b>", ["amber"])
+    acts.invite("gone", "bank", expires_ms=acts.now_ms + 10_000)
+    acts.invite("harbour", "bank", expires_ms=acts.now_ms + DAY_MS)
+    with story.stores[COORDINATOR].turn() as turn:
+        for entry in acts.entries:
+            turn.append(entry.kind, dict(entry.body), time_ms=entry.time_ms)
+        if after:
+            turn.append("member.revoked", acts.revoked(after, "amber"), time_ms=acts.now_ms)
+    story.now_ms = acts.now_ms + 20_000
+    return acts
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_members_page_shows_who_takes_part(language: str) -> None:
+    story = sound()
+    acts = joined(story)
+    answer = ask(app_of(story), f"/members?lang={language}")
+    require_harmless(answer)
+    require_accessible(Page(answer.text))
+    words = WORDS["zh" if language == "zh" else "en"]
+    texts = [re.sub(r"<[^>]+>", " ", row) for row in answer.text.split("<tr>")]
+    people = ("olive", "amber", "ember", "fable", "gone", "harbour", "regula")
+    rows = {text.split()[0]: text for text in texts if text.split()[0] in people}
+    states = {
+        "olive": "active",
+        "amber": "active",
+        "regula": "active",
+        "fable": "waiting",
+        "harbour": "invited",
+        "gone": "expired",
+        "ember": "revoked",
+    }
+    assert rows.keys() == states.keys()
+    for name, state in states.items():
+        assert words[f"participant.{state}"] in rows[name], name
+    assert words["role.regulator"] in rows["regula"]
+    assert words["value.of"].format(count=1, total=2) in rows["fable"]
+    for name in ("birch", "cedar"):
+        assert name in rows["regula"]
+    for name, one in acts.membership.participants.items():
+        assert fingerprint(one.key) in rows.get(name, fingerprint(one.key))
+    assert fingerprint(acts.membership.founder_key) in answer.text
+    assert f"<bdi>{acts.membership.federation}</bdi>" in answer.text
+    assert story.federation not in answer.text
+    assert "<b>" not in answer.text
+    # a member of runs has a page, and whoever is in none has not
+    assert "/members/regula" not in answer.text
+
+
+def test_an_act_that_does_not_hold_changes_nobody_and_is_an_alert() -> None:
+    story = sound()
+    joined(story, after="birch")  # signed by a bank, which may not
+    assert causes(story)["entry_broken"] == 1
+    view = AuditView()
+    view.follow(story.evidence())
+    assert view.membership is not None
+    assert not view.membership.participants["birch"].revoked
+
+
+def test_a_federation_that_nobody_began_has_no_list_of_it(quiet: tuple[Story, FastAPI]) -> None:
+    assert WORDS["en"]["participants.caption"] not in ask(quiet[1], "/members?lang=en").text
+
+
+def test_many_participants_are_paged_with_the_members_of_runs() -> None:
+    story = sound()
+    acts = Acts()
+    acts.now_ms = story.now_ms
+    acts.begin()
+    for number in range(ROWS + 1):
+        acts.invite(f"member {number:03}", "bank")
+    with story.stores[COORDINATOR].turn() as turn:
+        for entry in acts.entries:
+            turn.append(entry.kind, dict(entry.body), time_ms=entry.time_ms)
+    app = app_of(story)
+    first, second = ask(app, "/members"), ask(app, "/members?page=2")
+    assert f'href="/members/{MEMBERS[0]}"' in first.text
+    assert f'href="/members/{MEMBERS[0]}"' not in second.text
+    assert "member 000" in first.text
+    assert "member 100" not in first.text
+    assert "member 100" in second.text
+    assert ask(app, "/members?page=3").status_code == 404
+
+
 # -- following --
 
 
 def snapshot(view: AuditView) -> object:
     return (
+        view.membership,
+        view.acts,
         view.runs,
         {name: replace(member) for name, member in view.members.items()},
         sorted(map(repr, view.refusals)),
@@ -737,6 +832,7 @@ def test_following_step_by_step_comes_to_the_same_as_reading_anew() -> None:
     story = Story(cap=0.6)
     view = AuditView()
     acts: list[Callable[[], object]] = [
+        lambda: joined(story),
         lambda: story.whole_run(RUN, 2),
         story.checkpoint,
         lambda: story.start("open", declined={MEMBERS[2]: "not now"}),

@@ -173,6 +173,17 @@ def test_programs_get_one_object_with_every_figure(home: Home) -> None:
     assert " inf " in table(home)
 
 
+def test_a_machine_that_is_one_node_shows_its_own(home: Home) -> None:
+    path = spend(home)
+    home.own_node.mkdir()
+    path.rename(home.own_node / "ledger.db")
+    (found,) = read_budgets(home, now_ms=NOW_MS)
+    assert found.path == home.own_node / "ledger.db"
+    assert found.statements
+    (history,) = read_histories(home, now_ms=NOW_MS)
+    assert history.histories
+
+
 def test_a_broken_budget_is_named_and_the_others_are_still_shown(home: Home) -> None:
     spend(home)
     broken = spend(home, replace(TERMS, member="broker"))

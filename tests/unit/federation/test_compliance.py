@@ -64,8 +64,8 @@ CONTRACT: dict[str, Any] = {
     "sources": [{"path": "loans.csv"}],
     "columns": [
         {"name": "who", "type": "integer", "role": "id", "class": "L3"},
-        {"name": "income", "type": "number", "class": "L3", "range": [0, 100]},
-        {"name": "job", "type": "category", "class": "L2", "levels": ["a", "b"]},
+        {"name": "income", "type": "number", "class": "L3", "range": [0, 100], "declared": True},
+        {"name": "job", "type": "category", "class": "L2", "levels": ["a", "b"], "declared": True},
         {"name": "late", "type": "integer", "role": "label", "class": "L3"},
     ],
     "split": {"kind": "units", "seed": 0, "test_share": 0.5},
@@ -91,6 +91,7 @@ def with_columns(**classes: str) -> DataContract:
         column["class"] = classes.get(column["name"], column["class"])
         if column["name"] == "income" and "income_role" in classes:
             column["role"] = classes["income_role"]
+            del column["declared"]  # a sensor is measured
     return build(value)
 
 
@@ -158,6 +159,16 @@ def of_ledger(**story: Any) -> tuple[Finding, ...]:  # noqa: ANN401 - any part o
     return check_ledger(BASELINE, Story(**story).entries(), AT)
 
 
+def stated(*names: str) -> DataContract:
+    """The contract with these inputs declared, and no others."""
+    value = copy.deepcopy(CONTRACT)
+    for column in value["columns"]:
+        column.pop("declared", None)
+        if column["name"] in names:
+            column["declared"] = True
+    return build(value)
+
+
 INCOME_L4 = with_columns(income="L4")
 INTERNAL = with_columns(income="L2", late="L2")
 SENSOR = with_columns(income_role="sensor")
@@ -223,6 +234,16 @@ CASES: dict[str, tuple[Check, Check, str]] = {
         lambda: of_run(SENSOR),
         lambda: of_run(SENSOR, task="failure"),
         "a credit score: income",
+    ),
+    "indicators-stated": (
+        lambda: of_run(stated()),
+        lambda: of_run(stated("job")),
+        "the contract loans says of no input",
+    ),
+    "score-reads-indicators": (
+        lambda: of_run(stated("job")),
+        lambda: of_run(stated("job"), without=("income",)),
+        "nor declared: income",
     ),
     "score-explains-itself": (
         lambda: of_run(model="mlp"),

@@ -151,11 +151,18 @@ def test_remarks_say_what_terms_leave_open(tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
     path.write_text(
         "budgets: [{epsilon: 2.0}]\nminimum_protection: {noise_from: L1}\nsums: [masked]\n"
+        "recognises: {approved_by: [Bank A]}\n"
     )
     assert remarks(read_terms(path)[0]) == []
     path.write_text("sums: [clear]\ninitiators: {roles: []}\n")
     text = " ".join(remarks(read_terms(path)[0]))
-    for part in ("No budget is capped", "No run must add noise", "single vectors", "No run fits"):
+    for part in (
+        "No budget is capped",
+        "Every member is recognised",
+        "No run must add noise",
+        "single vectors",
+        "No run fits",
+    ):
         assert part in text
 
 

@@ -122,7 +122,11 @@ def invite(federated: Federated, config: Path, run: str) -> Invite:
         load_project(config),
         run=run,
         directory=federated.membership.members(),
-        ledger={"origin": place.ledger_origin, "key": place.ledger_key.hex()},
+        ledger={
+            "origin": place.ledger_origin,
+            "key": place.ledger_key.hex(),
+            **federated.membership.told,
+        },
         seed=0,
         fold=None,
         plan=None,

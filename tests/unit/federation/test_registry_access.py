@@ -17,7 +17,7 @@ from federation.registry import access
 from federation.registry.access import MEMBERS, TABLE, Method, Role, Scope, may_see, scope_of
 from federation.registry.address import split_address
 from federation.registry.credentials import Credentials, load_credentials
-from federation.registry.guard import Guard, Streams, _method
+from federation.registry.guard import Guard, _method
 from federation.registry.peer import Peer, peer_of
 from federation.registry.rate import Buckets, Rate
 from federation.registry.registered import registered_witnesses
@@ -246,8 +246,8 @@ def called(
     )
     handler: Any = guard.intercept_service(lambda _: wrap(answer), Details(method))  # type: ignore[arg-type]
     if streams:
-        return list(handler.unary_stream(None, context))
-    return handler.unary_unary(None, context)
+        return list(handler.stream_stream(iter([None]), context))
+    return handler.stream_unary(iter([None]), context)
 
 
 def refused(*given: Any, **how: Any) -> tuple[str, str]:  # noqa: ANN401
@@ -346,7 +346,7 @@ def test_what_goes_wrong_inside_stays_inside(caplog: pytest.LogCaptureFixture) -
 
 
 def test_streams_are_counted_and_given_back() -> None:
-    guard = Guard(Buckets(Rate(), lambda: 0.0), Streams(2))
+    guard = Guard(Buckets(Rate(), lambda: 0.0))
     path = "/tacit.registry.v1.Registry/Entries"
     open_ones = [Context(auth(REGULATOR)) for _ in range(2)]
     for context in open_ones:

@@ -1,0 +1,126 @@
+"""`tacit data indicators` and `tacit data lineage`, as they are typed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.cli import tacit
+from typer.testing import CliRunner
+
+from clients.indicators.registry import INDICATORS
+from federation.cli.data import app
+from federation.scenarios.generate import contract_path, generate
+from privacy.errors import InputError, NotVerifiedError
+
+CONTRACT = str(contract_path("failure"))
+RUNNING = ("--step", "8h", "--input", "running=load_share", "--input", "energy=energy_kwh")
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generate(tmp_path_factory.mktemp("machines"), seed=0, scenario="failure", size=0.12).root
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TACIT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path / "home"
+
+
+def said(*words: str) -> str:
+    result = CliRunner().invoke(app, list(words), catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
+def computed(machines: Path, out: Path, *words: str) -> dict[str, Any]:
+    every = ("compute", CONTRACT, "--data", str(machines), "--out", str(out), *RUNNING, *words)
+    told: dict[str, Any] = json.loads(said("indicators", *every, "--json"))
+    return told
+
+
+def test_the_list_has_them_all_in_two_languages() -> None:
+    whole = json.loads(said("indicators", "list", "--json"))
+    assert len(whole["digest"]) == 64
+    told = whole["indicators"]
+    assert [one["indicator"] for one in told] == list(INDICATORS)
+    assert told[0]["inputs"]["running"]["kind"] == "state"
+    assert INDICATORS["yield@1"].sentence in said("indicators", "list")
+    assert INDICATORS["yield@1"].sentence_zh in said("indicators", "list", "--lang", "zh")
+    with pytest.raises(InputError, match="choose en or zh"):
+        said("indicators", "list", "--lang", "fr")
+
+
+def test_from_readings_to_indicators_and_back(machines: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    told = computed(machines, out, "--window", "30d")
+    found = {one["indicator"]: one["present"] for one in told["indicators"]}
+    assert found["utilisation@1"] == told["devices"]
+    assert told["rows"] == 90 * told["devices"]
+    assert 0 < found["failure_frequency@1"] <= told["devices"]
+    assert Path(told["contract_draft"]).exists()
+    device = out.read_text(encoding="utf-8").splitlines()[1].split(",")[0]
+    again = ("--contract", CONTRACT, "--data", str(machines))
+    walk = json.loads(said("lineage", str(out), device, *again, "--json"))
+    assert walk["computed_again"]
+    assert walk["contract"]["name"] == "machines"
+    assert walk["rows"]["rows"] == 90
+    shown = said("lineage", str(out), "1", "--indicator", "utilisation", *again)
+    assert device in shown
+    assert "running from column load_share" in shown
+    assert "computed again from the rows: the same" in shown
+
+
+def test_other_rows_are_found_out(machines: Path, tmp_path: Path, home: Path) -> None:
+    out = tmp_path / "out.csv"
+    member = "brightmere-pumps"
+    words = ("--choose", "utilisation", "--member", member)
+    computed(machines, out, *words)
+    device = out.read_text(encoding="utf-8").splitlines()[1].split(",")[0]
+    again = ("--contract", CONTRACT, "--member", member)
+    said("lineage", str(out), device, *again, "--data", str(machines))
+    other = generate(tmp_path / "other", seed=1, scenario="failure", size=0.12).root
+    with pytest.raises(NotVerifiedError, match="its rows are others than those"):
+        said("lineage", str(out), device, *again, "--data", str(other))
+    (home / "rows.key").write_bytes(b"o" * 32)
+    with pytest.raises(NotVerifiedError, match=r"or this home .* is not where it was made"):
+        said("lineage", str(out), device, *again, "--data", str(machines))
+
+
+def test_mistakes_end_in_one_sentence_and_nothing_is_written(
+    machines: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    start = ("data", "indicators", "compute", CONTRACT, "--data", str(machines), "--out")
+    for words, sentence in (
+        ((str(out),), "say how long one lasts with --step"),
+        ((str(out), "--step", "8h", "--choose", "yield"), "yield needs output"),
+        ((str(out), "--step", "8h", "--input", "running"), "expected QUANTITY=COLUMN"),
+        ((str(tmp_path / "out.txt"), "--step", "8h"), "end it in .csv or .parquet"),
+    ):
+        result = tacit(*start, *words, home=tmp_path / "home")
+        assert result.returncode == 2, result.stderr
+        assert sentence in result.stderr
+        assert result.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_credit_contract_of_computed_indicators_is_described(
+    machines: Path, tmp_path: Path
+) -> None:
+    told = computed(machines, tmp_path / "out.parquet", "--choose", "utilisation,load_share")
+    text = Path(told["contract_draft"]).read_text(encoding="utf-8")
+    text = text.replace("  # - {name: default", "  - {name: default")
+    text = text.replace("# label: {", "label: {")
+    (tmp_path / "credit.yaml").write_text(text, encoding="utf-8")
+    facts = json.loads(said("describe", str(tmp_path / "credit.yaml"), "--json"))
+    assert facts["accepts"] == "indicators"
+    assert "feature: utilisation@1" in said("describe", str(tmp_path / "credit.yaml"))
+    value = yaml.safe_load(text)
+    del value["columns"][1]["indicator"]
+    (tmp_path / "raw.yaml").write_text(yaml.safe_dump(value), encoding="utf-8")
+    with pytest.raises(InputError, match="utilisation is neither an indicator nor declared"):
+        said("describe", str(tmp_path / "raw.yaml"))
