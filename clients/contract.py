@@ -21,14 +21,22 @@ The file form, key by key (a key without a default must be given):
         header                      how the file calls it; default: `name`
         type                        number | integer | category | text | time
         role: feature               id | time | feature | sensor | setting | label | exposure |
-                                    member | part | group | event | ignore (never loaded)
+                                    member | part | group | event | gate (a number that the
+                                    quality gate alone reads) | ignore (never loaded)
         class                       L1 public | L2 internal | L3 confidential | L4 secret
         unit                        physical unit, for people
         range: [low, high]          numeric features, sensors, settings; also the clip's bounds
+      threshold: [low, high]      optional; numbers of devices over time: within the range, where a
+                                    device normally works. Three readings in a row outside put it
+                                    under review (docs/quality-gate.md)
         levels: [...]               categories; whatever is not listed, or missing, is `other`
         hash_levels: N              instead of `levels`: code = SHA-256(text) mod N
         transform: standard         standard | log1p | signed_log | quantile
         also_feature: false         a member or group column that models may use too
+        indicator: NAME@VERSION     optional; a feature that is this registered indicator
+                                    (docs/indicators.md), in its unit
+        declared: false             an input that people state (an age, an amount), as against one
+                                    that a device measures
         note                        free text
     missing: [...]                  texts that mean missing; default "", NA, NaN, nan, null
     regime: {column, decimals: 0, levels: [...]}
@@ -58,6 +66,22 @@ The file form, key by key (a key without a default must be given):
       place: CN                     where the rows lie, ISO 3166-1, two letters
       cross_border: false           whether rows, or what is made of them, leave that place
       important: false              whether they are important data in the sense of the law
+    accepts: indicators             optional; every input must be an indicator or declared, else the
+                                    contract is refused as it is read
+    gate:                           optional; what is looked at in each device's readings besides
+                                    ranges and thresholds, each key optional too; times are in
+                                    units of the time column
+      interval: 8                   usual time from one reading to the next
+      longest_gap: 24               more time than this between two readings is a gap
+      drift: 0.05                   share by which a device's clock may run fast or slow against
+                                    `interval`
+      received: COLUMN              of role gate: when the reading arrived, by the member's clock
+      clock_off: 1.5                with `received`: how far a device's clock may be from it
+      stuck_after: 12               so many equal readings in a row: the sensor is stuck
+      may_rest: [COLUMN]            sensors that may stand still
+      restarts: COLUMN              of role gate: restarts of the device since its last reading
+      firmware_days: COLUMN         of role gate: age of the device's firmware, in days
+      least_trust: 60               rows of devices with a lower trust score, 0 to 100, are left out
 """
 
 import hashlib
@@ -74,6 +98,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from clients.frozen import Frozen, nearest, read_yaml
+from clients.indicators.registry import INDICATORS
 from clients.spec import Task
 from privacy.canonical import canonical_json
 
@@ -94,6 +119,7 @@ Role = Literal[
     "part",
     "group",
     "event",
+    "gate",
     "ignore",
 ]
 MODEL_INPUTS: Final = frozenset({"feature", "sensor", "setting"})
@@ -180,10 +206,13 @@ class Column(Frozen):
     data_class: DataClass = Field(alias="class")
     unit: str | None = None
     range: Interval | None = None
+    threshold: Interval | None = None
     levels: Annotated[tuple[str, ...] | None, BeforeValidator(_levels)] = None
     hash_levels: Annotated[int, Field(ge=2, le=65536)] | None = None
     transform: Transform = "standard"
     also_feature: bool = False
+    indicator: str | None = None
+    declared: bool = False
     note: str | None = None
 
     @field_validator("name")
@@ -222,8 +251,20 @@ class Column(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _threshold_fits(self) -> Self:
+        if self.threshold is None:
+            return self
+        if not self.is_numeric or self.role in {"time", "ignore"}:
+            raise ValueError("a threshold is for numbers that are read; remove it")
+        if self.range is not None:
+            (low, high), (least, most) = self.threshold, self.range
+            if low < least or high > most:
+                raise ValueError("the threshold must lie within the range; make it narrower")
+        return self
+
+    @model_validator(mode="after")
     def _role_fits(self) -> Self:
-        if self.role in {"sensor", "setting", "exposure", "event"} and not self.is_numeric:
+        if self.role in {"sensor", "setting", "exposure", "event", "gate"} and not self.is_numeric:
             raise ValueError(f"a column of role {self.role} is a number or an integer")
         if self.role != "ignore" and (self.role == "time") != (self.type == "time"):
             raise ValueError("role time and type time belong together")
@@ -237,6 +278,25 @@ class Column(Frozen):
             raise ValueError("also_feature is for columns of role member or group")
         return self
 
+    @model_validator(mode="after")
+    def _indicator_fits(self) -> Self:
+        if self.declared and (not self.is_input or self.role in {"sensor", "setting"}):
+            raise ValueError("declared is for features; a sensor or setting is measured")
+        if self.indicator is None:
+            return self
+        known = INDICATORS.get(self.indicator)
+        if known is None:
+            guess = nearest(self.indicator, INDICATORS)
+            advice = f"did you mean {guess}" if guess else "tacit data indicators list has all"
+            raise ValueError(f"indicator: there is no {self.indicator}; {advice}")
+        if self.declared:
+            raise ValueError("an indicator is computed, not declared; keep one of the two")
+        if self.role != "feature" or not self.is_numeric:
+            raise ValueError(f"indicator: {known.name} is a feature that is a number")
+        if self.unit != known.unit:
+            raise ValueError(f'indicator: {known.name} has the unit "{known.unit}"; say so')
+        return self
+
     @property
     def is_numeric(self) -> bool:
         """Whether values are read as float64."""
@@ -246,6 +306,11 @@ class Column(Frozen):
     def is_input(self) -> bool:
         """Whether a model may use it."""
         return self.role in MODEL_INPUTS or self.also_feature
+
+    @property
+    def is_stated(self) -> bool:
+        """Whether the contract says that it is an indicator, or declared."""
+        return self.indicator is not None or self.declared
 
     @property
     def file_name(self) -> str:
@@ -552,6 +617,46 @@ class Governance(Frozen):
         return date.fromisoformat(self.collected) + timedelta(days=self.retention_days)
 
 
+class GateRules(Frozen):
+    """What is looked at in each device's readings besides ranges and thresholds.
+
+    Attributes:
+        interval: Usual time from one reading to the next.
+        longest_gap: More time than this between two readings is a gap.
+        drift: Share by which a device's median time between readings may differ from `interval`.
+        received: The column that says when a reading arrived.
+        clock_off: How far a device's median clock may be from `received`.
+        stuck_after: So many equal readings in a row of a sensor are too many.
+        may_rest: Sensors that may stand still.
+        restarts: The column of restarts since the device's last reading.
+        firmware_days: The column of the firmware's age.
+        least_trust: Devices with a lower trust score are left out.
+    """
+
+    interval: Annotated[float, Field(gt=0)] | None = None
+    longest_gap: Annotated[float, Field(gt=0)] | None = None
+    drift: Annotated[float, Field(gt=0, lt=1)] | None = None
+    received: Name | None = None
+    clock_off: Annotated[float, Field(gt=0)] | None = None
+    stuck_after: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
+    may_rest: tuple[Name, ...] | None = None
+    restarts: Name | None = None
+    firmware_days: Name | None = None
+    least_trust: Annotated[float, Field(gt=0, le=100)] | None = None
+
+    @model_validator(mode="after")
+    def _hold_together(self) -> Self:
+        if all(value is None for value in self.model_dump().values()):
+            raise ValueError("says nothing; give it a key such as longest_gap, or leave it out")
+        if self.drift is not None and self.interval is None:
+            raise ValueError("drift needs interval; say how often a device reports")
+        if (self.clock_off is None) != (self.received is None):
+            raise ValueError("received and clock_off belong together")
+        if self.may_rest is not None and self.stuck_after is None:
+            raise ValueError("may_rest belongs to stuck_after; remove it")
+        return self
+
+
 class DataContract(Frozen):
     """What rows mean. Equal contracts have equal digests, however their files are laid out."""
 
@@ -568,6 +673,8 @@ class DataContract(Frozen):
     split: Split | None = None
     label: Label
     governance: Governance | None = None
+    gate: GateRules | None = None
+    accepts: Literal["indicators"] | None = None
 
     @model_validator(mode="after")
     def _hold_together(self) -> Self:
@@ -576,6 +683,8 @@ class DataContract(Frozen):
         self._check_label()
         self._check_members()
         self._check_split()
+        self._check_gate()
+        self._check_accepts()
         return self
 
     def _check_columns(self) -> None:
@@ -672,6 +781,34 @@ class DataContract(Frozen):
         if stratified and not isinstance(self.label, Binary):
             raise ValueError(f"split: kind {self.split.kind} needs label kind binary")
 
+    def _check_gate(self) -> None:
+        if not self.is_gated:
+            return
+        if self.time_column is None or not self.unit_columns:
+            what = "gate" if self.gate is not None else "threshold"
+            raise ValueError(f"{what}: needs a column of role id and one of role time")
+        gate = self.gate or GateRules.model_construct()
+        for key in ("received", "restarts", "firmware_days"):
+            name = getattr(gate, key)
+            if name is not None and self._known(name, f"gate.{key}").role != "gate":
+                raise ValueError(f"gate.{key}: give column {name} the role gate")
+        for place, name in enumerate(gate.may_rest or ()):
+            if self._known(name, f"gate.may_rest[{place}]").role != "sensor":
+                raise ValueError(f"gate.may_rest[{place}]: {name} is no sensor")
+
+    def _check_accepts(self) -> None:
+        if self.accepts is None:
+            return
+        if self.is_telemetry:
+            raise ValueError("accepts: readings over time are no indicators; remove it")
+        for place, column in enumerate(self.columns):
+            if column.is_input and not column.is_stated:
+                raise ValueError(
+                    f"columns[{place}]: {column.name} is neither an indicator nor declared, and "
+                    f"the contract accepts no other input; make an indicator of it, or its role "
+                    f"ignore"
+                )
+
     @property
     def _told_part(self) -> bool:
         """Whether a column, or the members' file, says which rows test."""
@@ -718,6 +855,21 @@ class DataContract(Frozen):
         return isinstance(self.label, (RemainingLife, WithinHorizon))
 
     @property
+    def is_gated(self) -> bool:
+        """Whether the quality gate may leave rows out: without, nothing of it is even read."""
+        return self.gate is not None or bool(self.watched)
+
+    @property
+    def watched(self) -> tuple[Column, ...]:
+        """The columns whose readings can put a device under review."""
+        return tuple(column for column in self.columns if column.threshold is not None)
+
+    @property
+    def parts_are_told(self) -> bool:
+        """Whether the data says which rows test, so that one name in both parts is two devices."""
+        return self.split is None
+
+    @property
     def time_column(self) -> Column | None:
         """Order within a unit."""
         return next(iter(self.by_role("time")), None)
@@ -752,13 +904,26 @@ class DataContract(Frozen):
 
     @property
     def digest(self) -> str:
-        """SHA-256, hex, over the contract's canonical JSON; `governance` counts as far as it says.
+        """SHA-256, hex, over the contract's canonical JSON; later keys count as far as they say.
 
-        A contract that says nothing of it has the digest that it had before there was the section.
+        A contract without `governance`, `gate`, `accepts`, thresholds and columns that are
+        indicators or declared has the digest that it had before there were these keys.
         """
-        said = self.model_dump(mode="json", by_alias=True, exclude={"governance"})
-        if self.governance is not None:
-            said["governance"] = self.governance.model_dump(mode="json", exclude_none=True)
+        said = self.model_dump(
+            mode="json", by_alias=True, exclude={"governance", "gate", "accepts"}
+        )
+        for column in said["columns"]:
+            if column["indicator"] is None:
+                del column["indicator"]
+            if not column["declared"]:
+                del column["declared"]
+            if column["threshold"] is None:
+                del column["threshold"]
+        for name, section in (("governance", self.governance), ("gate", self.gate)):
+            if section is not None:
+                said[name] = section.model_dump(mode="json", exclude_none=True)
+        if self.accepts is not None:
+            said["accepts"] = self.accepts
         return hashlib.sha256(b"tacit/contract/v1\0" + canonical_json(said)).hexdigest()
 
 

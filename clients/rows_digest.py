@@ -35,7 +35,7 @@ def rows_digest(rows: MemberRows, *, run: bytes, home: Path, entropy: Entropy) -
     Raises:
         InputError: The key cannot be kept.
     """
-    code = hmac.new(_key(home, entropy), run, digestmod=hashlib.sha256)
+    code = hmac.new(rows_key(home, entropy), run, digestmod=hashlib.sha256)
     for part in (rows.train, rows.test):
         # framed as a whole too: no column can pass from one part to the other
         code.update(framed(framed(*_columns(part))))
@@ -63,7 +63,12 @@ def _word(value: object) -> bytes:
     return b"=" + str(value).encode("utf-8", "surrogatepass")
 
 
-def _key(home: Path, entropy: Entropy) -> bytes:
+def rows_key(home: Path, entropy: Entropy) -> bytes:
+    """Return the node's own key for digests of its rows, 32 bytes, made the first time.
+
+    Raises:
+        InputError: It cannot be kept.
+    """
     path = home / _FILE
     try:
         if not path.exists():

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clients.check import CheckReport
-from clients.contract import DataContract
+from clients.contract import Column, DataContract
 from clients.describe import TableSummary
 
 
@@ -33,7 +33,7 @@ def contract_table(contract: DataContract) -> RenderableType:
         table.add_row(
             column.name,
             column.data_class,
-            column.role,
+            _role(column),
             column.type,
             column.unit or "",
             bounds,
@@ -44,6 +44,11 @@ def contract_table(contract: DataContract) -> RenderableType:
         f"Digest {contract.digest[:16]}..."
     )
     return Group(table, protects)
+
+
+def _role(column: Column) -> str:
+    said = "declared" if column.declared else column.indicator
+    return f"{column.role}: {said}" if said else column.role
 
 
 def summary_facts(summary: TableSummary) -> dict[str, Any]:

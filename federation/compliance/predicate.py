@@ -180,6 +180,24 @@ def _raw_reading(subject: RunSubject, with_: Parameters) -> Iterator[Match]:
         yield Match(subject.facts.name, {"task": subject.facts.task, "columns": named(columns)})
 
 
+def _inputs_unsaid(subject: RunSubject, with_: Parameters) -> Iterator[Match]:
+    if subject.facts.task not in with_["tasks"] or subject.contract.is_telemetry:
+        return
+    if not any(c.is_stated for c in subject.contract.inputs):
+        task, contract = subject.facts.task, subject.contract.name
+        yield Match(subject.facts.name, {"task": task, "contract": contract})
+
+
+def _raw_column(subject: RunSubject, with_: Parameters) -> Iterator[Match]:
+    if subject.facts.task not in with_["tasks"]:
+        return
+    # a contract that says of no input what it is broke no word of its own: `_inputs_unsaid`
+    if any(c.is_stated for c in subject.contract.inputs):
+        columns = [c.name for c in subject.inputs if not c.is_stated]
+        if columns:
+            yield Match(subject.facts.name, {"task": subject.facts.task, "columns": named(columns)})
+
+
 def _unexplained(subject: RunSubject, with_: Parameters) -> Iterator[Match]:
     facts = subject.facts
     if facts.task in with_["tasks"] and facts.model not in with_["explain"]:
@@ -259,6 +277,10 @@ MANIFEST: Final[Mapping[str, Predicate[RunSubject]]] = MappingProxyType(
         "raw_reading": Predicate(
             _raw_reading, {"tasks": _TASKS, "roles": _ROLES}, frozenset({"task", "columns"})
         ),
+        "inputs_unsaid": Predicate(
+            _inputs_unsaid, {"tasks": _TASKS}, frozenset({"task", "contract"})
+        ),
+        "raw_column": Predicate(_raw_column, {"tasks": _TASKS}, frozenset({"task", "columns"})),
         "unexplained": Predicate(
             _unexplained, {"tasks": _TASKS, "explain": _WORDS}, frozenset({"task", "model"})
         ),

@@ -1,0 +1,312 @@
+"""Indicators of a contract's devices, in one pass over the rows.
+
+Rows are streamed chunk by chunk; what is kept is a few figures a device. A window whose end is not
+given takes a pass of its own before, over ids and times alone, to find each device's last reading.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from clients.contract import Column
+from clients.frozen import nearest
+from clients.indicators.indicator import Floats
+from clients.indicators.plan import Plan
+from clients.indicators.quantity import QUANTITIES
+from clients.indicators.readings import Codes, Readings, Sorter, TimeGoesBackError
+from clients.indicators.stream import Stream
+from clients.indicators.units import convert
+from clients.members import tables
+from clients.source import CHUNK_ROWS, read_chunks, unit_names
+from privacy.canonical import canonical_json, framed
+from privacy.errors import DataError, InputError
+
+_TAKES_LARGEST: Final = frozenset({"state", "event"})
+_HASH_DOMAIN: Final = b"tacit/indicator-rows/v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRows:
+    """What a device's values were made of.
+
+    Attributes:
+        rows: Rows within the window, as they lie in the files.
+        digest: HMAC-SHA256, hex, over them (`compute_indicators`).
+        first: Time of the first of them, as in the file.
+        last: Of the last.
+        end: End of the window, in the same unit; None without one.
+    """
+
+    rows: int
+    digest: str
+    first: float
+    last: float
+    end: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndicatorTable:
+    """Devices by indicators.
+
+    Attributes:
+        plan: What was computed.
+        devices: Names, sorted; those with a row in their window.
+        columns: Indicator's key -> one value a device, NaN where it is absent.
+        rows: What each device's values were made of.
+    """
+
+    plan: Plan
+    devices: tuple[str, ...]
+    columns: Mapping[str, Floats]
+    rows: tuple[DeviceRows, ...]
+
+
+def compute_indicators(
+    plan: Plan,
+    data_root: Path,
+    *,
+    key: bytes,
+    member: str | None = None,
+    chunk_rows: int = CHUNK_ROWS,
+) -> IndicatorTable:
+    """Compute a plan over a contract's rows. `docs/indicators.md` has every rule and formula.
+
+    Rows of devices that share a name in several members' folders, or in training and test parts
+    that the contract tells apart, are different devices: the member, or the part, leads the name.
+
+    Args:
+        plan: What to compute.
+        data_root: Where the contract's sources lie.
+        key: The node's, for the digests of rows: they bind, and whoever has no key can test no
+            guess of a row against them. Equal rows have equal digests under one key.
+        member: Read this member's folder alone, where members have folders.
+        chunk_rows: Rows in memory at once.
+
+    Raises:
+        TacitError: As `clients.source.read_chunks`.
+        InputError: There is no such member.
+        DataError: Rows of a device are not in order of time, or no row is in a window.
+    """
+    devices = _Devices()
+    end_h = np.zeros(0)
+    if plan.window_h is not None and plan.as_of is None:
+        for names, chunk in _chunks(plan, data_root, member, chunk_rows, inputs=False):
+            end_h = _latest(plan, devices.codes(names), chunk, end_h, len(devices))
+        end_h += plan.hold_h
+    work = _Work(plan, key, end_h)
+    for names, chunk in _chunks(plan, data_root, member, chunk_rows, inputs=True):
+        codes = devices.codes(names)
+        work.add(codes, chunk, devices)
+    return work.finish(devices)
+
+
+class _Devices:
+    """Names of devices -> codes, in order of first appearance."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def codes(self, names: "pd.Series[str]") -> Codes:
+        local, unique = pd.factorize(names)
+        own = [self.names.setdefault(str(name), len(self.names)) for name in unique]
+        return np.asarray(own, dtype=np.int64)[local]
+
+
+@dataclass(slots=True)
+class _Source:
+    """What is kept of a device's rows."""
+
+    code: hmac.HMAC
+    rows: int = 0
+    first: float = np.nan
+    last: float = np.nan
+
+
+@dataclass(slots=True)
+class _Work:
+    plan: Plan
+    key: bytes
+    end_h: Floats
+    streams: list[Stream] = field(init=False)
+    sorter: Sorter = field(init=False)
+    sources: dict[int, _Source] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        plan = self.plan
+        self.sorter = Sorter([QUANTITIES[name].kind in _TAKES_LARGEST for name in plan.inputs])
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for place, one in enumerate(plan.indicators):
+            groups.setdefault(one.inputs, []).append(place)
+        self.streams = [
+            Stream(inputs, [plan.indicators[place] for place in places], hold_h=plan.hold_h)
+            for inputs, places in groups.items()
+        ]
+
+    def add(self, device: Codes, chunk: pd.DataFrame, devices: _Devices) -> None:
+        plan = self.plan
+        self._grow(len(devices))
+        time = chunk[plan.time.name].to_numpy(dtype=np.float64)
+        time_h = _hours(plan, time)
+        if plan.window_h is not None:
+            end = self.end_h[device]
+            inside = (time_h >= end - plan.window_h) & (time_h < end)
+            if not inside.all():
+                device, time, time_h = device[inside], time[inside], time_h[inside]
+                chunk = chunk[inside]
+        if not device.size:
+            return
+        self._note(device, time, chunk, list(devices.names))
+        values = np.array([_input(name, column, chunk) for name, column in plan.inputs.items()])
+        values = values.reshape(len(plan.inputs), device.size)
+        try:
+            self._pass_on(self.sorter.add(device, time_h, values))
+        except TimeGoesBackError:
+            raise DataError(
+                f"{plan.contract.name}: rows of a device are not in order of time; sort them by "
+                f"{plan.time.name}."
+            ) from None
+
+    def finish(self, devices: _Devices) -> IndicatorTable:
+        self._pass_on(self.sorter.finish())
+        found: dict[str, Floats] = {}
+        for stream in self.streams:
+            found |= stream.finish(end_h=self.end_h, window_h=self._window_h)
+        names = {name: code for name, code in devices.names.items() if code in self.sources}
+        if not names:
+            raise DataError(
+                f"{self.plan.contract.name}: no row is within the window; check --as-of and "
+                f"--window."
+            )
+        order = sorted(names)
+        codes = [names[name] for name in order]
+        return IndicatorTable(
+            plan=self.plan,
+            devices=tuple(order),
+            columns={one.key: found[one.key][codes] for one in self.plan.indicators},
+            rows=tuple(self._rows(code) for code in codes),
+        )
+
+    @property
+    def _window_h(self) -> float:
+        return np.nan if self.plan.window_h is None else self.plan.window_h
+
+    def _grow(self, devices: int) -> None:
+        for stream in self.streams:
+            stream.grow(devices)
+        if self.end_h.size < devices:
+            end = np.inf
+            if self.plan.as_of is not None:
+                end = float(_hours(self.plan, np.array([self.plan.as_of]))[0])
+            self.end_h = np.append(self.end_h, np.full(devices - self.end_h.size, end))
+
+    def _pass_on(self, readings: Readings) -> None:
+        names = list(self.plan.inputs)
+        for stream in self.streams:
+            places = [names.index(name) for name in stream.inputs]
+            stream.add(readings, places, end_h=self.end_h, window_h=self._window_h)
+
+    def _note(self, device: Codes, time: Floats, chunk: pd.DataFrame, names: list[str]) -> None:
+        """Digests of rows, device by device, in the order of the files."""
+        cells = [time, *(chunk[name].to_numpy(dtype=np.float64) for name in self.plan.columns)]
+        table = np.stack(cells, axis=1)
+        table[np.isnan(table)] = np.nan  # one spelling for what is missing
+        order = np.argsort(device, kind="stable")
+        table, device = np.ascontiguousarray(table[order], dtype="<f8"), device[order]
+        starts = np.flatnonzero(np.append(True, np.diff(device) != 0))
+        for start, stop in zip(starts, np.append(starts[1:], device.size), strict=True):
+            code = int(device[start])
+            source = self.sources.get(code)
+            if source is None:
+                source = self.sources[code] = _Source(self._code(names[code]))
+                source.first = source.last = float(table[start, 0])
+            own = table[start:stop]
+            source.code.update(own.tobytes())
+            source.rows += len(own)
+            source.first = min(source.first, float(own[:, 0].min()))
+            source.last = max(source.last, float(own[:, 0].max()))
+
+    def _code(self, device: str) -> hmac.HMAC:
+        plan = self.plan
+        head = {
+            "contract": plan.digest,
+            "device": device,
+            "columns": [plan.time.name, *plan.columns],
+        }
+        return hmac.new(self.key, framed(_HASH_DOMAIN, canonical_json(head)), hashlib.sha256)
+
+    def _rows(self, code: int) -> DeviceRows:
+        source, plan = self.sources[code], self.plan
+        end = None
+        if plan.window_h is not None:
+            end = (float(self.end_h[code]) - plan.zone_h) / plan.step_h
+        return DeviceRows(
+            rows=source.rows,
+            digest=source.code.hexdigest(),
+            first=source.first,
+            last=source.last,
+            end=end if plan.as_of is None else plan.as_of,
+        )
+
+
+def _chunks(
+    plan: Plan, data_root: Path, member: str | None, chunk_rows: int, *, inputs: bool
+) -> Iterator[tuple["pd.Series[str]", pd.DataFrame]]:
+    contract = plan.contract
+    wanted = {plan.time.name, *(column.name for column in contract.unit_columns)}
+    if inputs:
+        wanted |= set(plan.columns)
+    found = tables(contract, data_root)
+    if member is not None:
+        found = tuple(table for table in found if table.member == member)
+        if not found:
+            known = [table.member or "" for table in tables(contract, data_root)]
+            guess = nearest(member, known)
+            advice = f"did you mean {guess}?" if guess else "check the data folder."
+            raise InputError(f"{contract.name} has no member's folder {member}; {advice}")
+    parts = {source.part for source in contract.sources}
+    for table in found:
+        for source in contract.sources:
+            lead = [table.member or ""] if len(found) > 1 else []
+            lead += [source.part] if len(parts) > 1 else []
+            for chunk in read_chunks(
+                contract, table.root, source, columns=frozenset(wanted), chunk_rows=chunk_rows
+            ):
+                yield _led(unit_names(chunk, contract), lead), chunk
+
+
+def _led(names: "pd.Series[str]", lead: Sequence[str]) -> "pd.Series[str]":
+    head = "".join(f"{text}|" for text in lead)
+    return head + names if head else names
+
+
+def _hours(plan: Plan, time: Floats) -> Floats:
+    return time * plan.step_h + plan.zone_h
+
+
+def _latest(plan: Plan, device: Codes, chunk: pd.DataFrame, end_h: Floats, devices: int) -> Floats:
+    end_h = np.append(end_h, np.full(devices - end_h.size, -np.inf))
+    np.maximum.at(end_h, device, _hours(plan, chunk[plan.time.name].to_numpy(dtype=np.float64)))
+    return end_h
+
+
+def _input(name: str, column: Column, chunk: pd.DataFrame) -> Floats:
+    """A quantity's values in its own unit; what lies outside the contract's range is missing."""
+    values = chunk[column.name].to_numpy(dtype=np.float64)
+    if column.range is not None:
+        low, high = column.range
+        outside = (values < low) | (values > high)
+        if outside.any():
+            values = np.where(outside, np.nan, values)
+    unit = QUANTITIES[name].unit
+    if unit is None:
+        return values
+    return convert(values, column.unit, unit, f"Column {column.name}")
