@@ -262,7 +262,7 @@ class WatchedTransport(FusedTransport):
         members = self.inner.members
         return tuple(node for node in self.inner.nodes() if members[node].member not in self.away)
 
-    def exchange(  # type: ignore[override]
+    def exchange(
         self,
         requests: Mapping[int, tuple[Request, bytes]],
         **how: Any,  # noqa: ANN401 - as it comes
@@ -378,7 +378,7 @@ def test_whoever_answers_in_anothers_name_is_not_heard(tmp_path: Path) -> None:
         def names(self) -> Mapping[int, str]:
             return {place: name for name, place in nodes.items()}
 
-        def exchange(  # type: ignore[override]
+        def exchange(
             self,
             requests: Mapping[int, tuple[Request, bytes]],
             **how: Any,  # noqa: ANN401 - as it comes

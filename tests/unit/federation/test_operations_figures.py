@@ -187,6 +187,10 @@ def test_a_node_says_whether_the_coordinator_answers(
 
 
 class _Carrier:
+    @property
+    def names(self) -> dict[int, str]:
+        return {1: "mill"}
+
     def nodes(self) -> tuple[int, ...]:
         return 1, 2, 3
 
