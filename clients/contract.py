@@ -81,7 +81,10 @@ The file form, key by key (a key without a default must be given):
       may_rest: [COLUMN]            sensors that may stand still
       restarts: COLUMN              of role gate: restarts of the device since its last reading
       firmware_days: COLUMN         of role gate: age of the device's firmware, in days
-      least_trust: 60               rows of devices with a lower trust score, 0 to 100, are left out
+      least_trust: 60               rows of devices with a lower trust score, 0 to 100, are left
+                                    out; needs `interval`
+      weigh_by_trust: true          rows count in training by their device's trust score; needs
+                                    `interval`
 """
 
 import hashlib
@@ -631,6 +634,7 @@ class GateRules(Frozen):
         restarts: The column of restarts since the device's last reading.
         firmware_days: The column of the firmware's age.
         least_trust: Devices with a lower trust score are left out.
+        weigh_by_trust: Whether rows count in training by their device's trust score.
     """
 
     interval: Annotated[float, Field(gt=0)] | None = None
@@ -643,6 +647,7 @@ class GateRules(Frozen):
     restarts: Name | None = None
     firmware_days: Name | None = None
     least_trust: Annotated[float, Field(gt=0, le=100)] | None = None
+    weigh_by_trust: Literal[True] | None = None
 
     @model_validator(mode="after")
     def _hold_together(self) -> Self:
@@ -650,6 +655,10 @@ class GateRules(Frozen):
             raise ValueError("says nothing; give it a key such as longest_gap, or leave it out")
         if self.drift is not None and self.interval is None:
             raise ValueError("drift needs interval; say how often a device reports")
+        for name in ("least_trust", "weigh_by_trust"):
+            if getattr(self, name) is not None and self.interval is None:
+                # a pace taken from other devices would tie one device's rows to another's
+                raise ValueError(f"{name} needs interval; say how often a device reports")
         if (self.clock_off is None) != (self.received is None):
             raise ValueError("received and clock_off belong together")
         if self.may_rest is not None and self.stuck_after is None:

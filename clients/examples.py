@@ -19,6 +19,7 @@ class Examples:
         exposure: float64 (n,). 1 where the task has none.
         group: int64 (n,). Index into the groups that are reported singly, -1 for none.
         unit: int64 (n,). Index of the protected unit, local to this member.
+        trust: float64 (n,), in (0, 1]. How much each counts in training; None: all alike.
     """
 
     numeric: NDArray[np.float32]
@@ -29,13 +30,17 @@ class Examples:
     exposure: NDArray[np.float64]
     group: NDArray[np.int64]
     unit: NDArray[np.int64]
+    trust: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return int(self.target.size)
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "Examples":
         """The chosen examples."""
-        return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(
+            self, **{name: array[rows] for name, array in arrays.items() if array is not None}
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

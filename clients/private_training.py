@@ -18,7 +18,14 @@ from torch import Tensor, nn
 from clients.examples import Examples
 from clients.model import Network, tensors
 from clients.spec import TrainingSpec
-from clients.train import Target, labels, learning_rate, optimiser_of, row_losses
+from clients.train import (
+    Target,
+    labels,
+    learning_rate,
+    optimiser_of,
+    row_losses,
+    trust_weights,
+)
 from clients.unit_gradient import UnitGradient, unit_gradient
 from privacy.noise import gaussian
 from privacy.plan import ORGANISATION, PrivacyPlan
@@ -39,6 +46,7 @@ class PrivateRows:
         inputs: What the network takes, on its device.
         label: Scaled labels, shape (n,).
         exposure: Shape (n,).
+        trust: How much each row counts, at most 1, shape (n,); None: all alike.
         order: Shape (n,). Rows sorted by unit.
         starts: Shape (units,). Where each unit's rows begin in `order`.
         counts: Shape (units,). How many it has, at least one.
@@ -49,6 +57,7 @@ class PrivateRows:
     inputs: tuple[Tensor, Tensor, Tensor]
     label: Tensor
     exposure: Tensor
+    trust: Tensor | None = None
     order: NDArray[np.int64]
     starts: NDArray[np.int64]
     counts: NDArray[np.int64]
@@ -70,6 +79,7 @@ def private_rows(
         inputs=tensors(network, examples, device),
         label=label,
         exposure=exposure,
+        trust=trust_weights(examples, device),
         order=order.astype(np.int64),
         starts=starts.astype(np.int64),
         counts=counts.astype(np.int64),
@@ -103,10 +113,12 @@ def clipped_gradients(
     index = torch.from_numpy(rows.order[places].reshape(-1)).to(device)
     label, exposure = rows.label[index].double(), rows.exposure[index].double()
     dense, codes, series = (part.index_select(0, index) for part in rows.inputs)
+    trust = 1.0 if rows.trust is None else rows.trust[index].double()
     rows.exact.train()
     found = rows.gradient.clipped_sum(
         (dense.double(), codes, series.double()),
-        lambda out: row_losses(out, label, exposure, target),
+        # less trust, a smaller gradient, before it is clipped: no unit's part is ever more
+        lambda out: row_losses(out, label, exposure, target) * trust,
         torch.from_numpy(weights).to(device),
         clip=plan.clip,
     )

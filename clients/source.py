@@ -40,6 +40,7 @@ CHUNK_ROWS: Final = 50_000
 LIFE: Final = "__life_at_end"
 UNIT: Final = "__unit"
 ROW: Final = "__row"
+TRUST: Final = "__trust"
 _BLOCK_BYTES: Final = 2**20  # Arrow reads some thirty blocks ahead
 _REQUIRED: Final = frozenset({"id", "time", "label", "event"})
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")

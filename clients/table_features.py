@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from clients.contract import Column, Count, DataContract, RemainingLife
 from clients.examples import Examples, InputShape
+from clients.source import TRUST
 from clients.spec import NodeSpec
 from clients.statistics import (
     BINS,
@@ -180,6 +181,7 @@ class TableFeatures:
             exposure=_floats(rows, "__exposure"),
             group=group_codes(rows, self.contract),
             unit=units(rows),
+            trust=trust_of(rows),
         )
 
     def _private_inputs(self, rows: pd.DataFrame, released: Sequence[Floats]) -> list[Floats]:
@@ -295,6 +297,11 @@ def units(rows: pd.DataFrame) -> NDArray[np.int64]:
         return np.arange(len(rows), dtype=np.int64)
     # rows without an id are one unit together, not row -1
     return np.asarray(pd.factorize(rows["__unit"], use_na_sentinel=False)[0], dtype=np.int64)
+
+
+def trust_of(rows: pd.DataFrame) -> Floats | None:
+    """How much each row counts in training; None where the contract weighs nothing."""
+    return _floats(rows, TRUST) if TRUST in rows else None
 
 
 def group_codes(rows: pd.DataFrame, contract: DataContract) -> NDArray[np.int64]:

@@ -189,6 +189,7 @@ def _passes(
     device = next(network.parameters()).device
     inputs = tensors(network, examples, device)
     label, exposure = labels(examples, target, device)
+    trust = trust_weights(examples, device)
     count = len(examples)
     wanted = max(1, round(count * plan.share))
     shuffle = torch.Generator().manual_seed(seed)
@@ -208,7 +209,10 @@ def _passes(
                     numbers += plan.noise * torch.randn_like(numbers)
                     series = series + plan.noise * torch.randn_like(series)
                 out = network(dense, codes, series)
-                loss = row_losses(out, label[rows], exposure[rows], target).mean()
+                losses = row_losses(out, label[rows], exposure[rows], target)
+                loss = losses.mean()
+                if trust is not None:
+                    loss = (losses * trust[rows]).sum() / trust[rows].sum()
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call] # torch has no types here
                 if plan.proximal:
@@ -226,6 +230,13 @@ def labels(examples: Examples, target: Target, device: torch.device) -> tuple[Te
     label = torch.from_numpy(scaled.astype(np.float32)).to(device)
     exposure = torch.from_numpy(examples.exposure.astype(np.float32)).to(device)
     return label, exposure
+
+
+def trust_weights(examples: Examples, device: torch.device) -> Tensor | None:
+    """How much each example counts, shape (n,); None: all alike."""
+    if examples.trust is None:
+        return None
+    return torch.from_numpy(examples.trust.astype(np.float32)).to(device)
 
 
 def row_losses(out: Tensor, label: Tensor, exposure: Tensor, target: Target) -> Tensor:

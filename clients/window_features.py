@@ -36,7 +36,7 @@ from clients.statistics import (
     tally_overview,
     to_unit_interval,
 )
-from clients.table_features import group_codes, units
+from clients.table_features import group_codes, trust_of, units
 from privacy.errors import InputError, ProtocolError
 from privacy.private_tally import unit_shares
 
@@ -225,6 +225,7 @@ class WindowFeatures:
             exposure=np.ones(count),
             group=group_codes(ends, self.contract),
             unit=units(rows)[windows.last],
+            trust=trust_of(ends),
         )
 
     @property

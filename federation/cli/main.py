@@ -21,7 +21,7 @@ app.add_typer(run.app, name="run", help="Plan, launch, watch and end training ru
 app.add_typer(federation_cli.app, name="federation", help="Begin one, and say who is in it.")
 app.add_typer(coordinator.app, name="coordinator", help="Carry a federation's runs.")
 app.add_typer(node.app, name="node", help="Join a federation, and take part in its runs.")
-app.add_typer(data.app, name="data", help="Describe and check a member's data.")
+app.add_typer(data.app, name="data", help="Describe, check and gate a member's data.")
 app.add_typer(budget.app, name="budget", help="See what privacy was spent.")
 app.add_typer(audit.app, name="audit", help="Verify what was recorded.")
 app.add_typer(registry.app, name="registry", help="Serve ledgers and proofs to members.")

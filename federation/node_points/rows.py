@@ -8,6 +8,7 @@ from typing import Final
 from clients.contract import DataContract
 from federation.node_data import DataPlace, NodeData
 from federation.node_points.point import Point, sentence_of, why_of
+from federation.node_points.reviews import review_points
 from privacy.errors import TacitError
 
 DATA_BYTES_MAX: Final = 64 << 20
@@ -34,6 +35,8 @@ def remembered_points(folder: Path, member: str, *, rows: bool) -> Iterator[Poin
         return
     for name, contract in contracts.items():
         yield from data_points(contract, kept.places[name], member, rows=rows)
+        if contract.is_gated:
+            yield from review_points(contract, folder)
 
 
 def data_points(

@@ -1,0 +1,383 @@
+"""Reviews of a node's devices: what holds is in its ledger, what only it may know in its folder.
+
+    <node>/review/<data set>/<device>.json     a device's name, and its readings as last looked at
+    <node>/review/<data set>/<readings>.json   the readings that a release is about
+
+Both are named by keyed digests (HMAC-SHA256 under a key that stays in the node's folder), and so is
+everything in the ledger: who reads that can test no guess of a device or a reading. A file that is
+missing, or is not what its digest says, releases nothing: its device is held again.
+"""
+
+import hmac
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from clients.gate import Device, Watched
+from clients.review import CLEAR, HELD, REJECTED, RELEASED, Standing, State, standings
+from clients.rows_digest import rows_key
+from privacy.canonical import framed
+from privacy.errors import InputError, RefusedError
+from privacy.ledger.entry import parse_leaf
+from privacy.ledger.store import LedgerStore, Turn
+from privacy.randomness import Entropy
+
+FOLDER: Final = "review"
+BY_READINGS: Final = "three readings in a row or more lie outside their threshold"
+AGAIN: Final = "a person looked at it again"
+TEXT_MAX: Final = 300
+FORMAT: Final = 1
+Decision: TypeAlias = Literal["release", "reject"]
+_DECISIONS: Final[Mapping[Decision, tuple[str, State]]] = {
+    "release": (RELEASED, State.RELEASED),
+    "reject": (REJECTED, State.REJECTED),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What a look at a member's devices came to.
+
+    Attributes:
+        standings: Where each device with any act stands, those without readings left aside.
+        new: Devices that this look put under review.
+    """
+
+    standings: Mapping[Device, Standing]
+    new: tuple[Device, ...]
+
+    def state(self, device: Device) -> State:
+        """Where a device stands."""
+        return self.standings.get(device, CLEAR).state
+
+    @property
+    def left_out(self) -> frozenset[Device]:
+        """Devices whose rows are used by nobody."""
+        return frozenset(one for one, standing in self.standings.items() if standing.is_left_out)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """A device that was under review, without a look at its rows.
+
+    Attributes:
+        digest: Its name in the ledger, 64 hexadecimal digits.
+        device: Which; None where its file is gone.
+        standing: Where it stands.
+        out: Its readings outside a threshold at the last look.
+        first: The time of the first of them, in units of its rows; None for none.
+        last: The time of the last of them.
+    """
+
+    digest: str
+    device: Device | None
+    standing: Standing
+    out: int
+    first: float | None
+    last: float | None
+
+    @property
+    def name(self) -> str:
+        """What people call it here; the beginning of its digest where nobody knows."""
+        return self.digest[:16] if self.device is None else self.device.name
+
+
+class Reviews:
+    """The reviews of one node and one contract. Any number of processes may have them open."""
+
+    def __init__(
+        self,
+        *,
+        home: Path,
+        ledger: LedgerStore,
+        dataset: str,
+        entropy: Entropy,
+        now_ms: Callable[[], int],
+    ) -> None:
+        """Open them; nothing is written before something happens.
+
+        Args:
+            home: The node's folder.
+            ledger: The node's own, which was begun.
+            dataset: The contract's name.
+            entropy: Makes the node's key, the first time.
+            now_ms: Milliseconds since 1970 UTC.
+        """
+        self._home = home
+        self._ledger = ledger
+        self._dataset = dataset
+        self._entropy = entropy
+        self._now_ms = now_ms
+        self._key: bytes | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self._home / FOLDER / self._dataset
+
+    def device(self, device: Device) -> str:
+        """The name of a device in the ledger, 64 hexadecimal digits."""
+        part = b"test" if device.test else b""
+        return self._digest(b"device", self._dataset.encode(), part, device.unit.encode())
+
+    def look(self, seen: Mapping[Device, Watched], *, record: bool = True) -> Looked:
+        """Say where devices stand, and put those under review whose readings do.
+
+        Args:
+            seen: Each device's watched readings, all that there are.
+            record: Whether that is put in the ledger and remembered; otherwise nothing is written,
+                and devices that should be under review are only told.
+
+        Raises:
+            InputError: The folder or the ledger cannot be read or written.
+            NotVerifiedError: The ledger is none, or its acts do not follow from each other.
+        """
+        now = self._standings()
+        facts = [
+            self._facts(device, one)
+            for device, one in seen.items()
+            if one.words or self.device(device) in now
+        ]
+        due = [one for one in facts if self._reasons(one, now.get(one.digest, CLEAR))]
+        new = [one.device for one in due]
+        if record:
+            for one in facts:
+                # before the ledger says so: who reads there must find the readings here
+                if one in due or one.digest in now:
+                    self._remember(one)
+            if due:
+                now, new = self._hold(due)
+        return Looked(
+            standings={one.device: now[one.digest] for one in facts if one.digest in now},
+            new=tuple(sorted(new)),
+        )
+
+    def remembered(self) -> tuple[Remembered, ...]:
+        """All devices that ever were under review, by name.
+
+        Raises:
+            InputError: The folder or the ledger cannot be read.
+            NotVerifiedError: As `look`.
+        """
+        found = []
+        for device, standing in self._standings().items():
+            kept = self._read(device)
+            times = [] if kept is None else [time for time, _ in kept.readings]
+            found.append(
+                Remembered(
+                    digest=device,
+                    device=None if kept is None else kept.device,
+                    standing=standing,
+                    out=len(times),
+                    first=min(times, default=None),
+                    last=max(times, default=None),
+                )
+            )
+        return tuple(sorted(found, key=lambda one: (one.name, one.digest)))
+
+    def decide(
+        self, device: str, word: Decision, *, reason: str, by: str, seen: str = ""
+    ) -> Standing:
+        """Put a person's decision on record.
+
+        A release is about all readings outside a threshold that the last look saw. A device that
+        was rejected may still be released, and the other way round: that is a new review.
+
+        Args:
+            device: Its digest, 64 hexadecimal digits.
+            word: What is decided.
+            reason: For whoever reads the ledger.
+            by: Who decided.
+            seen: The beginning of the digest of the readings that the person saw; empty: whichever
+                the last look saw.
+
+        Raises:
+            InputError: A text cannot be kept, the device was never looked at, or the folder or
+                the ledger cannot be written.
+            RefusedError: It was never under review, stands so already, or other readings came in.
+        """
+        said = {"reason": _text(reason, "--reason"), "by": _text(by, "--by")}
+        kept = self._read(device)
+        if kept is None:
+            raise InputError(
+                "what was read of this device is not remembered here any more; run tacit data "
+                "gate, and decide then"
+            )
+        readings = sorted(word for _, word in kept.readings)
+        digest = self._list_digest(device, readings)
+        if not digest.startswith(seen):
+            raise RefusedError(
+                "other readings of this device came in since; look at it again with tacit data "
+                "review show, and decide then"
+            )
+        kind, state = _DECISIONS[word]
+        if kind == RELEASED:
+            # before the ledger says so: a release without its readings would release nothing
+            self._write(digest, {"format": FORMAT, "device": device, "readings": readings})
+        with self._ledger.turn() as turn:
+            standing = self._standing_in(turn, device)
+            if standing.state is State.CLEAR:
+                raise RefusedError("this device was never under review; see tacit data review list")
+            if standing.state is state:
+                raise RefusedError(f"this device is {state.value} already")
+            act = _Body(self._dataset, device, standing.review, digest)
+            if standing.state is not State.WAITING:
+                act = replace(act, review=standing.review + 1)
+                turn.append(HELD, act.with_words(reason=AGAIN), time_ms=self._now_ms())
+            turn.append(kind, act.with_words(**said), time_ms=self._now_ms())
+            return self._standing_in(turn, device)
+
+    def shown(self, device: str) -> str:
+        """Return the digest of a device's readings at the last look; empty where none is known."""
+        kept = self._read(device)
+        if kept is None:
+            return ""
+        return self._list_digest(device, sorted(word for _, word in kept.readings))
+
+    def _hold(self, due: Sequence["_Facts"]) -> tuple[Mapping[str, Standing], list[Device]]:
+        new: list[Device] = []
+        with self._ledger.turn() as turn:
+            # another process may have looked, or a person decided, since
+            now = standings(map(parse_leaf, turn.leaves(0)), self._dataset)
+            for one in sorted(due, key=lambda one: one.device):
+                standing = now.get(one.digest, CLEAR)
+                reasons = self._reasons(one, standing)
+                if not reasons:
+                    continue
+                readings = self._list_digest(one.digest, sorted(reasons))
+                act = _Body(self._dataset, one.digest, standing.review + 1, readings)
+                turn.append(HELD, act.with_words(reason=BY_READINGS), time_ms=self._now_ms())
+                new.append(one.device)
+            return standings(map(parse_leaf, turn.leaves(0)), self._dataset), new
+
+    def _reasons(self, facts: "_Facts", standing: Standing) -> list[str]:
+        """Digests of the readings that put a device under review now; none where it is already."""
+        if standing.is_left_out:
+            return []
+        released = self._released(facts.digest, standing)
+        settled = [place for place, word in enumerate(facts.words) if word in released]
+        return [facts.words[place] for place in facts.seen.puts_under_review(settled)]
+
+    def _released(self, device: str, standing: Standing) -> frozenset[str]:
+        """Readings that a person released; a list that is not what the ledger says is none."""
+        found: set[str] = set()
+        for digest in standing.releases:
+            value = self._load(digest)
+            readings = _texts(value.get("readings"))
+            if hmac.compare_digest(self._list_digest(device, readings), digest):
+                found.update(readings)
+        return frozenset(found)
+
+    def _standings(self) -> Mapping[str, Standing]:
+        return standings(map(parse_leaf, self._ledger.leaves()), self._dataset)
+
+    def _standing_in(self, turn: Turn, device: str) -> Standing:
+        return standings(map(parse_leaf, turn.leaves(0)), self._dataset).get(device, CLEAR)
+
+    def _facts(self, device: Device, seen: Watched) -> "_Facts":
+        digest = self.device(device)
+        words = [self._digest(b"reading", digest.encode(), word) for word in seen.words]
+        return _Facts(device, digest, seen, tuple(words))
+
+    def _list_digest(self, device: str, readings: Sequence[str]) -> str:
+        return self._digest(b"readings", device.encode(), *(one.encode() for one in readings))
+
+    def _digest(self, *parts: bytes) -> str:
+        if self._key is None:
+            # of its own, so that nothing here is ever a digest of rows for a run
+            key = rows_key(self._home, self._entropy)
+            self._key = hmac.digest(key, b"tacit/review/v1", "sha256")
+        own = framed(self._dataset.encode(), *parts)
+        return hmac.digest(self._key, own, "sha256").hex()
+
+    # files
+
+    def _remember(self, facts: "_Facts") -> None:
+        times = facts.seen.times[facts.seen.out].tolist()
+        value = {
+            "format": FORMAT,
+            "unit": facts.device.unit,
+            "test": facts.device.test,
+            "readings": [[time, word] for time, word in zip(times, facts.words, strict=True)],
+        }
+        if value != self._load(facts.digest):
+            self._write(facts.digest, value)
+
+    def _read(self, device: str) -> "_Kept | None":
+        value = self._load(device)
+        try:
+            kept = _Kept(
+                Device(value["unit"], value["test"]),
+                tuple((float(time), str(word)) for time, word in value["readings"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+        # a file under another device's name says nothing of this one
+        return kept if self.device(kept.device) == device else None
+
+    def _load(self, name: str) -> dict[str, Any]:
+        """A file as it is; empty where there is none that can be read."""
+        try:
+            value = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def _write(self, name: str, value: Mapping[str, Any]) -> None:
+        path = self.folder / f"{name}.json"
+        part = path.with_name(f".{name}.{os.getpid()}.part")
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with part.open("w", encoding="utf-8") as file:
+                json.dump(value, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except OSError as failure:
+            part.unlink(missing_ok=True)
+            raise InputError(
+                f"{path}: cannot be written ({failure.strerror}); free some space."
+            ) from None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Facts:
+    """A device's watched readings, and the digests of those that are out, in order of time."""
+
+    device: Device
+    digest: str
+    seen: Watched
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    device: Device
+    readings: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    dataset: str
+    device: str
+    review: int
+    readings: str
+
+    def with_words(self, **words: str) -> dict[str, object]:
+        return {**asdict(self), **words}
+
+
+def _texts(value: object) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list) else []
+
+
+def _text(text: str, option: str) -> str:
+    plain = " ".join(text.split())
+    if not plain or len(plain) > TEXT_MAX or not plain.isprintable():
+        raise InputError(
+            f"{option}: is printable text of 1 to {TEXT_MAX} characters; write another one."
+        )
+    return plain

@@ -1,0 +1,151 @@
+"""A member's rows as they may be used: without devices that wait for a person, or were rejected.
+
+All that a node makes of rows, training, statistics and evaluation, begins here, so it is about the
+same rows. A contract without thresholds and without a gate leaves everything as it was read.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from clients.contract import DataContract, GateRules
+from clients.device_trust import MOST, device_facts, trust_score
+from clients.gate import Device, devices, watch
+from clients.members import MemberRows
+from clients.node_settings import NodeSettings
+from clients.review_store import Looked, Reviews
+from clients.source import TRUST, UNIT
+from privacy.errors import DataError
+from privacy.ledger.store import LedgerStore
+from privacy.randomness import Entropy
+
+LEAST_WEIGHT: Final = 0.01
+"""A member all of whose devices score 0 still trains on them, rather than on nothing at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsableRows:
+    """Rows that may be used, and what was left out. The counts are for the member's own people.
+
+    Attributes:
+        rows: What may be used.
+        looked: Where the devices stand.
+        distrusted: Devices that are left out for their trust score alone.
+        left_out: Rows that are left out.
+    """
+
+    rows: MemberRows
+    looked: Looked
+    distrusted: frozenset[Device]
+    left_out: int
+
+
+def usable(rows: MemberRows, contract: DataContract, reviews: Reviews) -> UsableRows:
+    """Look at all devices, put on record what their readings ask for, and leave out what waits.
+
+    Raises:
+        InputError: The node's folder or ledger cannot be used.
+        NotVerifiedError: The ledger is none.
+    """
+    by_device = devices(rows, contract)
+    looked = reviews.look({device: watch(frame, contract) for device, frame in by_device.items()})
+    out = looked.left_out
+    rules = contract.gate or GateRules.model_construct()
+    distrusted: frozenset[Device] = frozenset()
+    scores: dict[Device, float] = {}
+    if rules.least_trust is not None or rules.weigh_by_trust:
+        facts = device_facts(by_device, contract, looked.standings)
+        scores = {one: trust_score(known).score for one, known in facts.items()}
+    if rules.least_trust is not None:
+        least = rules.least_trust
+        distrusted = frozenset(one for one, score in scores.items() if score < least) - out
+    kept = _without(rows, contract, out | distrusted)
+    if rules.weigh_by_trust:
+        kept = _weighed(kept, contract, scores)
+    count = len(rows.train) + len(rows.test) - len(kept.train) - len(kept.test)
+    return UsableRows(rows=kept, looked=looked, distrusted=distrusted, left_out=count)
+
+
+def read_usable(
+    settings: NodeSettings, ledger: LedgerStore, fold: int | None, entropy: Entropy
+) -> MemberRows:
+    """Read a node's rows as they may be used.
+
+    Args:
+        settings: The node's.
+        ledger: Its own, which was begun.
+        fold: Which fold is kept for testing.
+        entropy: Makes the node's key of digests, the first time.
+
+    Raises:
+        InputError: As `usable`.
+        DataError: The rows do not keep their contract, or no training rows are left.
+    """
+    rows, contract = settings.rows(fold), settings.contract
+    if not contract.is_gated:
+        return rows
+    found = usable(rows, contract, open_reviews(settings.home, ledger, contract, entropy))
+    if found.left_out:
+        logging.getLogger(f"tacit.node.{settings.member}").info(
+            "%d of %d rows of %s are left out: of %d devices under review or rejected, %d of too "
+            "little trust",
+            found.left_out,
+            len(rows.train) + len(rows.test),
+            contract.name,
+            len(found.looked.left_out),
+            len(found.distrusted),
+        )
+    if found.rows.train.empty:
+        raise DataError(
+            f"No training rows of {contract.name} are left: all of its devices wait for a review, "
+            "were rejected, or are not trusted; see tacit data review list."
+        )
+    return found.rows
+
+
+def open_reviews(
+    home: Path,
+    ledger: LedgerStore,
+    contract: DataContract,
+    entropy: Entropy,
+    *,
+    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+) -> Reviews:
+    """Open a node's reviews of one contract."""
+    return Reviews(home=home, ledger=ledger, dataset=contract.name, entropy=entropy, now_ms=now_ms)
+
+
+def _without(rows: MemberRows, contract: DataContract, out: frozenset[Device]) -> MemberRows:
+    if not out:
+        return rows
+    return MemberRows(
+        rows.member,
+        _part(rows.train, {one.unit for one in out if not one.test}),
+        # where a split is drawn, a device's rows of both parts are the same device's
+        _part(rows.test, {one.unit for one in out if one.test is contract.parts_are_told}),
+    )
+
+
+def _weighed(
+    rows: MemberRows, contract: DataContract, scores: Mapping[Device, float]
+) -> MemberRows:
+    """Each row with its device's score as a share, `LEAST_WEIGHT` at least."""
+
+    def part(frame: pd.DataFrame, *, test: bool) -> pd.DataFrame:
+        told = test and contract.parts_are_told
+        weights = [
+            max(LEAST_WEIGHT, scores[Device(str(unit), told)] / MOST) for unit in frame[UNIT]
+        ]
+        return frame.assign(**{TRUST: np.array(weights, dtype=np.float64)})
+
+    return MemberRows(rows.member, part(rows.train, test=False), part(rows.test, test=True))
+
+
+def _part(frame: pd.DataFrame, units: set[str]) -> pd.DataFrame:
+    return frame[~frame[UNIT].isin(units)].reset_index(drop=True)
