@@ -1,10 +1,12 @@
 """A connection to the coordinator's services, and what its failures are called."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import grpc
+from google.protobuf.message import Message
 
 from federation.registry.address import split_address
 from federation.registry.credentials import Credentials
@@ -13,6 +15,8 @@ from privacy.errors import InputError, RefusedError, TacitError
 
 DEADLINE_S: Final = 30.0
 REPLY_BYTES_MAX: Final = 2 << 20
+AGAIN_S: Final = (1.0, 2.0)
+"""How long to wait before whoever did not answer is asked again."""
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", REPLY_BYTES_MAX),
     ("grpc.compression_enabled_algorithms_bitset", 1),
@@ -20,6 +24,8 @@ _OPTIONS: Final = (
     ("grpc.enable_retries", 0),
     # what lies on two ports of one host, or under two certificates, shares no connection
     ("grpc.use_local_subchannel_pool", 1),
+    # whoever asks again has a new connection made for it
+    ("grpc.initial_reconnect_backoff_ms", 500),
 )
 
 
@@ -51,6 +57,34 @@ def open_channel(address: str, credentials: Credentials | bytes) -> grpc.Channel
             certificate_chain=credentials.certificate,
         )
     return grpc.secure_channel(address, ends, options=_OPTIONS)
+
+
+def patiently(
+    call: Callable[..., Any],
+    request: Message,
+    *,
+    where: str,
+    deadline_s: float,
+    pause: Callable[[float], None] = time.sleep,
+) -> Any:  # noqa: ANN401 - the reply of a generated stub
+    """Return what a call answers; where nobody answers at once, it is made three times in all.
+
+    A machine that is busy, or that begins at this moment, takes longer over a connection than it
+    has time for. Only for what changes nothing the second time.
+
+    Raises:
+        TacitError: As in `sentences`.
+    """
+    for wait_s in AGAIN_S:
+        try:
+            return call(request, timeout=deadline_s)
+        except grpc.RpcError as error:
+            found, code = failure(error, where), cast("grpc.Call", error).code()
+            if code is not grpc.StatusCode.UNAVAILABLE or not isinstance(found, UnreachedError):
+                raise found from None
+        pause(wait_s)
+    with sentences(where):
+        return call(request, timeout=deadline_s)
 
 
 @contextmanager

@@ -42,6 +42,7 @@ def deal(root: Path, shared: Path, folders: dict[str, Path], *, rounds: int | No
     config["title"] = "Remaining useful life of turbofan engines, 6 operators on their own machines"
     if rounds is not None:
         config["training"]["rounds"] = rounds
+        config["average_last"] = min(config["average_last"], max(1, rounds // 4))
     names = [column["name"] for column in contract["columns"]]
     for operator, folder in folders.items():
         subset, modulo, remainder = SHARES[operator]

@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from federation.channel import DEADLINE_S, open_channel, sentences
+from federation.channel import DEADLINE_S, open_channel, patiently
 from federation.door.proof import sign_fetch
 from federation.proto import door_pb2 as wire
 from federation.proto.door_pb2_grpc import DoorStub
@@ -47,8 +47,9 @@ class DoorClient:
             csr=request,
             signature=signature,
         )
-        with sentences(self._where):
-            reply: wire.AskReply = self._stub.Ask(asked, timeout=self._deadline_s)
+        reply: wire.AskReply = patiently(
+            self._stub.Ask, asked, where=self._where, deadline_s=self._deadline_s
+        )
         return reply.standing
 
     def fetch(
@@ -61,8 +62,9 @@ class DoorClient:
             time_ms=time_ms,
             signature=sign_fetch(identity, federation, name, time_ms),
         )
-        with sentences(self._where):
-            reply: wire.FetchReply = self._stub.Fetch(asked, timeout=self._deadline_s)
+        reply: wire.FetchReply = patiently(
+            self._stub.Fetch, asked, where=self._where, deadline_s=self._deadline_s
+        )
         return reply.standing
 
     @property

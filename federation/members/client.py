@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Self
 
-from federation.channel import DEADLINE_S, open_channel, sentences
+from federation.channel import DEADLINE_S, open_channel, patiently
 from federation.proto import members_pb2 as wire
 from federation.proto.members_pb2_grpc import MembersStub
 from federation.registry.credentials import Credentials
@@ -48,18 +48,21 @@ class MembersClient:
 
     def me(self) -> wire.MeReply:
         """Return how the coordinator knows this end, and how it is connected."""
-        with sentences(self._where):
-            reply: wire.MeReply = self._stub.Me(wire.MeRequest(), timeout=self._deadline_s)
+        reply: wire.MeReply = patiently(
+            self._stub.Me, wire.MeRequest(), where=self._where, deadline_s=self._deadline_s
+        )
         return reply
 
     def acts(self, skip: int = 0) -> Iterator[bytes]:
         """Yield the leaves of the acts after the first `skip`."""
         count = skip
         while True:
-            with sentences(self._where):
-                reply: wire.MembershipReply = self._stub.Membership(
-                    wire.MembershipRequest(skip=count), timeout=self._deadline_s
-                )
+            reply: wire.MembershipReply = patiently(
+                self._stub.Membership,
+                wire.MembershipRequest(skip=count),
+                where=self._where,
+                deadline_s=self._deadline_s,
+            )
             yield from reply.leaves
             count += len(reply.leaves)
             if not reply.more:
@@ -72,15 +75,17 @@ class MembersClient:
     def act(self, kind: str, body: Mapping[str, object]) -> wire.ActReply:
         """Put a signed act on record; see `Enrolment.act`."""
         asked = wire.ActRequest(kind=kind, body=canonical_json(dict(body)))
-        with sentences(self._where):
-            reply: wire.ActReply = self._stub.Act(asked, timeout=self._deadline_s)
+        reply: wire.ActReply = patiently(
+            self._stub.Act, asked, where=self._where, deadline_s=self._deadline_s
+        )
         return reply
 
     def renew(self, body: Mapping[str, object], request: bytes) -> bytes:
         """Replace keys; return the new certificate in PEM. See `Enrolment.renew`."""
         asked = wire.RenewRequest(body=canonical_json(dict(body)), csr=request)
-        with sentences(self._where):
-            reply: wire.RenewReply = self._stub.Renew(asked, timeout=self._deadline_s)
+        reply: wire.RenewReply = patiently(
+            self._stub.Renew, asked, where=self._where, deadline_s=self._deadline_s
+        )
         return reply.certificate
 
     @property

@@ -14,6 +14,7 @@ from support.echo_node import echo_app
 from aggregator.app import record_of
 from aggregator.ports import Answer
 from federation.engine.fleet import Fleet
+from federation.engine.fleet_filter import ANSWER_BYTES_MAX
 from federation.engine.fleet_transport import FleetTransport
 from federation.engine.superlink import SuperLink, serving
 from federation.engine.thin_node import serve
@@ -56,11 +57,19 @@ def node(authority: Authority, name: str, *, days: float = 1) -> NodeThread:
 
 @contextmanager
 def federation(
-    *names: str, authority: Authority | None = None, hold_s: float = 10.0
+    *names: str,
+    authority: Authority | None = None,
+    hold_s: float = 10.0,
+    answer_bytes_max: int = ANSWER_BYTES_MAX,
 ) -> Iterator[tuple[SuperLink, Authority]]:
     """An engine, and one echoing node for each name."""
     authority = authority or Authority.create()
-    with serving(listen="127.0.0.1:0", credentials=authority.server(), hold_s=hold_s) as link:
+    with serving(
+        listen="127.0.0.1:0",
+        credentials=authority.server(),
+        hold_s=hold_s,
+        answer_bytes_max=answer_bytes_max,
+    ) as link:
         nodes = [node(authority, name) for name in names]
         try:
             for each in nodes:
