@@ -30,10 +30,13 @@ bench: $(VENV)/.dev
 	$(BIN)/python experiments/secure_sum/dropouts.py
 	$(BIN)/python experiments/secure_sum/whole_run.py
 	$(BIN)/python experiments/private_step/run.py
+	$(BIN)/python experiments/deployment/engine.py
+	$(BIN)/python experiments/deployment/run.py
 
-# The long forms of what `make test` does shortly: a thousand kills in mid-round, every bit of a bundle.
+# The long forms of what `make test` does shortly: a thousand kills in mid-round, a coordinator that is gone at
+# every moment, every bit of a bundle, six members in network namespaces (as root).
 soak: $(VENV)/.dev
-	TACIT_KILLS=1000 TACIT_LONG=1 $(BIN)/python -m pytest -x tests/faults tests/contract/test_verifiers.py
+	TACIT_KILLS=1000 TACIT_LONG=1 $(BIN)/python -m pytest -x tests/faults tests/contract/test_verifiers.py tests/deployed
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

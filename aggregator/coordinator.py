@@ -30,6 +30,7 @@ from privacy.ledger.entry import ROWS, STATISTICS, UPDATE
 from privacy.ledger.head import HEAD_DOMAIN, LedgerHead, head_message
 from privacy.manifest import Manifest
 from privacy.messages import (
+    SEALED_BEFORE,
     Accepted,
     Cosigned,
     EvaluateRequest,
@@ -921,6 +922,13 @@ def _give_up(work: _Run, context: SumContext, fault: ProtocolError) -> None:
         ProtocolError: There is one sum alone.
     """
     if context.step != UPDATE or len(work.groups) == 1:
+        lost = [name for name, one in work.members.items() if SEALED_BEFORE in one.reason]
+        left = len(work.members) - len(lost)
+        if left < max(work.everyone.smallest, threshold(len(work.members))):
+            raise ProtocolError(
+                f"{', '.join(lost)} lost the vector of this sum when it was restarted, and too few "
+                "are left without it; launch a new run, with more members."
+            ) from None
         raise type(fault)(f"{fault}. {_reasons(work)}".strip()) from None
     work.observer.note(f"a group of round {context.round} was given up: {fault}")
 
@@ -1306,6 +1314,7 @@ def _ask(
             member.reason = str(fault)
             work.observer.note(f"{name} is left out of this step: {fault}")
             continue
+        member.reason = ""
         replies[name] = (reply, answers[node][1])
     return replies
 

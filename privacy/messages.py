@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from privacy.errors import ProtocolError
 
 MAX_MESSAGE_BYTES: Final = 4 * 2**20
+SEALED_BEFORE: Final = "This sum was already sealed; it is not made again."
+"""What a node says that lost its vector of a sum: no waiting brings it back."""
 Natural = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]

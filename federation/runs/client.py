@@ -18,7 +18,8 @@ from federation.runs.event import Told, parse_event
 from federation.runs.facts import RunFacts
 from privacy.errors import InputError, NotVerifiedError
 
-STREAM_DEADLINE_S: Final = 300.0
+STREAM_DEADLINE_S: Final = 45.0
+"""A stream is open for 20 s at most; where the line is dead, this is when it is noticed."""
 _ROOM_BYTES: Final = 16 << 10
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", REPLY_BYTES_MAX),

@@ -21,16 +21,18 @@ from clients.policy import NodePolicy
 from federation.declaration import declaration
 from federation.ledger_recorder import LedgerRecorder
 from federation.notebook import FolderNotebook
-from privacy.errors import CohortError, NotVerifiedError, RefusedError
+from privacy.errors import CohortError, NotVerifiedError, ProtocolError, RefusedError
 from privacy.ledger.store import entries_of
 from privacy.manifest import PROTECTIONS, SIGNING_DOMAIN
 from privacy.messages import (
+    SEALED_BEFORE,
     FinishNotice,
     Invite,
     Refused,
     Request,
     RevealRequest,
     SurvivorsNotice,
+    TrainRequest,
 )
 
 ANY = NodePolicy(sums=PROTECTIONS)
@@ -399,3 +401,36 @@ def test_whoever_answers_in_anothers_name_is_not_heard(tmp_path: Path) -> None:
             observer=direct.notes,
         )
     assert "run.declined" not in [kind for kind, _ in direct.notes.entries]
+
+
+def test_a_sum_whose_vectors_are_lost_for_good_ends_the_run_and_says_so(tmp_path: Path) -> None:
+    """No resuming helps: a node makes no second vector for a sum."""
+    direct = federation(tmp_path)
+    lost = {place for place, node in direct.nodes.items() if node.member in {"ash", "elm"}}
+
+    @dataclass
+    class Lossy(WatchedTransport):
+        def exchange(
+            self,
+            requests: Mapping[int, tuple[Request, bytes]],
+            **how: Any,  # noqa: ANN401 - as it comes
+        ) -> Mapping[int, Answer]:
+            answers = dict(super().exchange(requests, **how))
+            for node, (request, _) in requests.items():
+                if node in lost and isinstance(request, TrainRequest) and request.round == 2:
+                    name = direct.nodes[node].member
+                    answers[node] = (Refused(member=name, reason=SEALED_BEFORE), b"")
+            return answers
+
+    with pytest.raises(ProtocolError, match="ash, elm lost the vector of this sum") as failure:
+        coordinator.run(
+            direct.manifest,
+            direct.launcher.sign(SIGNING_DOMAIN, direct.manifest.to_bytes()),
+            launcher=direct.launcher.public,
+            data=declaration(direct.project.contract),
+            transport=Lossy(direct.transport, Fuse(0)),
+            ledger=direct.notes.recorder,
+            observer=direct.notes,
+            notebook=FolderNotebook(tmp_path / "progress"),
+        )
+    assert not isinstance(failure.value, CohortError)  # which a desk would wait for
