@@ -9,25 +9,30 @@ from typing import Final
 import grpc
 
 from federation.authority import Addresses
+from federation.door.guard import DoorGuard
 from federation.door.service import DoorService
 from federation.enrolment import Enrolment
 from federation.proto.door_pb2_grpc import add_DoorServicer_to_server
 from federation.registry.address import split_address
 from federation.registry.credentials import Credentials
 from federation.registry.rate import Buckets, Rate
-from federation.registry.server import OPTIONS, Listening
+from federation.registry.server import OPTIONS, Listening, connections_option
 from privacy.errors import InputError
 
 MESSAGE_BYTES_MAX: Final = 16 << 10
-THREADS: Final = 8
+THREADS: Final = 32
+CONNECTIONS_MAX: Final = 1024
+CONNECTIONS_PART: Final = 8
+"""At once: that many, and no more than the eighth part of the files that the process may open."""
 RATE: Final = Rate(per_second=5.0, burst=100.0)
 """Of each address: twenty askers at once, and as many who wait for approval."""
 _SMALLER: Final = {
     "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
     "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
     "grpc.max_concurrent_streams": 8,
-    "grpc.max_connection_idle_ms": 60_000,
-    "grpc.max_connection_age_ms": 600_000,
+    # whoever has no certificate makes a call at once, or goes
+    "grpc.max_connection_idle_ms": 10_000,
+    "grpc.max_connection_age_ms": 60_000,
     "grpc.max_connection_age_grace_ms": 60_000,
 }
 
@@ -56,10 +61,14 @@ def door_open(
         InputError: the address is none, or is taken.
     """
     host, port = split_address(address)
-    service = DoorService(enrolment, addresses, Buckets(rate, time.monotonic), now_ms=now_ms)
+    service = DoorService(enrolment, addresses, now_ms=now_ms)
     server = grpc.server(
         ThreadPoolExecutor(THREADS, thread_name_prefix="door"),
-        options=tuple((name, _SMALLER.get(name, value)) for name, value in OPTIONS),
+        interceptors=[DoorGuard(Buckets(rate, time.monotonic))],
+        options=(
+            *((name, _SMALLER.get(name, value)) for name, value in OPTIONS),
+            connections_option(CONNECTIONS_MAX, CONNECTIONS_PART),
+        ),
         maximum_concurrent_rpcs=2 * THREADS,
     )
     add_DoorServicer_to_server(service, server)

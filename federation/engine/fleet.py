@@ -56,6 +56,7 @@ class Seat:
         here: Whether it was heard of, and did not say that it ended.
         since: When that was last so, or when the seat was made (monotonic).
         open_calls: Calls of it that are held open now.
+        answers: Answers of it that are on their way in now.
         process: What the process calls itself that is its node now.
         generation: Grows when its node starts or leaves; a call held since before ends.
         wake: Set when there may be a message for it.
@@ -67,9 +68,23 @@ class Seat:
     here: bool = False
     since: float = field(default_factory=time.monotonic)
     open_calls: int = 0
+    answers: int = 0
     process: bytes = b""
     generation: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True)
+class Begun:
+    """An answer that has begun to come in.
+
+    Attributes:
+        reply: Its id. Another answer to the same message is none.
+        size: Bytes of its objects that are kept.
+    """
+
+    reply: str
+    size: int = 0
 
 
 class Asking(Protocol):
@@ -104,7 +119,7 @@ class Fleet:
         self.condition = threading.Condition(threading.RLock())
         # of messages that are asked now: what was handed out, and which answers have begun
         self.handed: set[str] = set()
-        self.begun: dict[str, str] = {}
+        self.begun: dict[str, Begun] = {}
         self.closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._seats: dict[str, Seat] = {}

@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ from starlette.requests import Request
 from federation.engine.fleet import Fleet, Seat
 from federation.engine.fleet_reply import IncomingReply, Unanswered, same_node
 from federation.engine.frames import ANSWER, FRAME_BYTES_MAX, PROCESS, TAKE, Frames, framed
+from federation.registry.rate import Buckets, Rate
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -62,9 +64,17 @@ PEER: Final = "tacit.peer"
 PROCESS_HEADER: Final = PROCESS.encode("ascii")
 HOLD_S: Final = 10.0
 STUCK_S: Final = 60.0
-SHORT_BYTES_MAX: Final = 1 << 20
+SHORT_BYTES_MAX: Final = 64 << 10
+"""Of a call that carries no answer: a heartbeat, and the names of what the node has in hand."""
+HEAD_BYTES_MAX: Final = 1 << 20
+"""Of an answer's first part, which names its objects."""
 SEND_BYTES: Final = 1 << 20
-ANSWER_BYTES_MAX: Final = 2 << 30
+ANSWER_BYTES_MAX: Final = 256 << 20
+ANSWERS_MAX: Final = 8
+"""Of one member, on their way in at once; a node of ours sends no more."""
+RATE: Final = Rate(per_second=200.0, burst=1_000.0)
+"""Of each member, in calls."""
+START_COST: Final = 10.0
 
 
 class Call(Enum):
@@ -111,10 +121,20 @@ class Caller:
 class FleetFilter:
     """The ASGI app that stands in front of Flower's."""
 
-    def __init__(self, app: FastAPI, fleet: Fleet, *, hold_s: float = HOLD_S) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        fleet: Fleet,
+        *,
+        hold_s: float = HOLD_S,
+        answer_bytes_max: int = ANSWER_BYTES_MAX,
+        rate: Rate = RATE,
+    ) -> None:
         self._app = app
         self._fleet = fleet
         self._hold_s = hold_s
+        self._answer_bytes_max = answer_bytes_max
+        self._buckets = Buckets(rate, time.monotonic)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection, as ASGI has it."""
@@ -152,11 +172,19 @@ class FleetFilter:
         if self._fleet.closed:
             raise Unanswered(503, "the coordinator is ending")
         seat = self._seat(scope)
+        if not self._buckets.take(seat.name, START_COST if call is Call.START else 1.0):
+            raise Unanswered(429, "too many calls; wait a few seconds")
         if call is Call.TAKE:
             await self._take(seat, scope, receive, send)
         elif call is Call.ANSWER:
-            with self._fleet.held(seat):
-                await self._answer(seat, scope, receive, send)
+            if seat.answers >= ANSWERS_MAX:
+                raise Unanswered(429, "too many answers at once; wait for one to be taken")
+            seat.answers += 1
+            try:
+                with self._fleet.held(seat):
+                    await self._answer(seat, scope, receive, send)
+            finally:
+                seat.answers -= 1
         else:
             body = await _short(receive)
             await self._told(call, seat, scope, body)
@@ -253,13 +281,13 @@ class FleetFilter:
         reply: IncomingReply | None = None
         async for piece in _body(receive):
             size += len(piece)
-            if size > ANSWER_BYTES_MAX:
+            if size > self._answer_bytes_max:
                 raise Unanswered(413, "an answer is too long")
+            if self._fleet.seat_of(seat.key) is not seat:
+                raise Unanswered(401, "this is no member's key")
             for frame in frames.feed(piece):
                 if reply is None:
-                    push = PushMessagesRequest.FromString(frame)
-                    await self._authentic(scope, push)
-                    reply = await asyncio.to_thread(IncomingReply.begun, self._fleet, seat, push)
+                    reply = await self._begun(seat, scope, frame)
                 else:
                     await asyncio.to_thread(reply.put, PushObjectRequest.FromString(frame))
         frames.close()
@@ -270,6 +298,15 @@ class FleetFilter:
         await asyncio.to_thread(reply.end)
         await send(_START)
         await send({"type": "http.response.body", "body": framed(reply.response)})
+
+    async def _begun(self, seat: Seat, scope: Scope, head: bytes) -> IncomingReply:
+        if len(head) > HEAD_BYTES_MAX:
+            raise Unanswered(413, "an answer has too many objects")
+        push = PushMessagesRequest.FromString(head)
+        await self._authentic(scope, push)
+        return await asyncio.to_thread(
+            IncomingReply.begun, self._fleet, seat, push, bytes_max=self._answer_bytes_max
+        )
 
     async def _authentic(self, scope: Scope, message: Any) -> None:  # noqa: ANN401 - Flower's request
         request = Request({**scope, "app": self._app, "state": {"protobuf_request": message}})

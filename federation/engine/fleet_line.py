@@ -45,6 +45,8 @@ from privacy.randomness import system_bytes
 
 CALL_S: Final = 30.0
 CONNECT_S: Final = 10.0
+MESSAGE_BYTES_MAX: Final = 257 << 20
+"""Of a message that a coordinator sends: a step's vector, and a little."""
 
 
 class FleetLine:
@@ -155,8 +157,11 @@ class FleetLine:
             if response.is_error:
                 response.read()
             response.raise_for_status()
-            frames = Frames()
+            frames, size = Frames(), 0
             for piece in response.iter_raw():
+                size += len(piece)
+                if size > MESSAGE_BYTES_MAX:
+                    raise ValueError("a message is longer than any is")
                 yield from frames.feed(piece)
             frames.close()
         finally:

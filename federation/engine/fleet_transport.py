@@ -251,7 +251,7 @@ class Questions:
         self._fleet.handed.discard(message)
         begun = self._fleet.begun.pop(message, None)
         if begun is not None:  # what came of an answer that is late
-            store.delete(begun)
+            store.delete(begun.reply)
         state.delete_messages({message})
         store.delete(message)
 

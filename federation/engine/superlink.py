@@ -27,10 +27,11 @@ from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME
 from flwr.superlink.auth_plugin import ControlAuthnPlugin
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
 from flwr.superlink.main import create_app
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from federation.engine.fleet import Fleet, Traffic
-from federation.engine.fleet_filter import HOLD_S, PEER, Caller, FleetFilter
+from federation.engine.fleet_filter import ANSWER_BYTES_MAX, HOLD_S, FleetFilter
+from federation.engine.fleet_gate import Gate, Listener, Room
+from federation.engine.fleet_protocol import Loop, protocol
 from federation.engine.fleet_transport import FleetTransport
 from federation.engine.quiet import quiet_flower
 from federation.engine.tls import server_context
@@ -101,6 +102,7 @@ def serving(
     credentials: Credentials,
     database: Path | None = None,
     hold_s: float = HOLD_S,
+    answer_bytes_max: int = ANSWER_BYTES_MAX,
 ) -> Iterator[SuperLink]:
     """Answer members' nodes at an address until the context is left.
 
@@ -109,17 +111,20 @@ def serving(
         credentials: The server's; its root is the only one whose clients are answered.
         database: A file for Flower's state; without one it is in memory.
         hold_s: How long a node's call for messages is held open while there is none.
+        answer_bytes_max: What an answer of a node may have: a step's vector, and a little.
 
     Raises:
         InputError: The address cannot be listened on, or the credentials cannot be used.
     """
     context = server_context(credentials)
     listener, address = _listen(listen)
-    with listener, _own_folder():
+    gate = Gate(Room.of_process())
+    with Listener.through(gate, listener) as gated, _own_folder():
         app = flower_app(database)
         fleet = Fleet(app.state.linkstate_factory.state())
-        server = _Server(FleetFilter(app, fleet, hold_s=hold_s), context, fleet)
-        with server.running(listener):
+        asked = FleetFilter(app, fleet, hold_s=hold_s, answer_bytes_max=answer_bytes_max)
+        server = _Server(asked, context, fleet, gate)
+        with server.running(gated):
             yield SuperLink(address, fleet)
 
 
@@ -197,20 +202,6 @@ class _Lifespan:
         """Nothing."""
 
 
-class _Protocol(HttpToolsProtocol):
-    """HTTP that knows the certificate of its other end."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        secured = transport.get_extra_info("ssl_object")
-        certificate = secured.getpeercert(binary_form=True) if secured is not None else None
-        caller = Caller.of(certificate) if certificate else None
-        self.app_state = {**self.app_state, PEER: caller}
-        # an answer of several small writes would wait 40 ms for the other end's acknowledgement
-        connected = transport.get_extra_info("socket")
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
 class _Uvicorn(uvicorn.Server):
     """Says when it listens."""
 
@@ -227,12 +218,12 @@ class _Uvicorn(uvicorn.Server):
 class _Server:
     """One uvicorn in a thread of its own."""
 
-    def __init__(self, app: FleetFilter, context: ssl.SSLContext, fleet: Fleet) -> None:
+    def __init__(self, app: FleetFilter, context: ssl.SSLContext, fleet: Fleet, gate: Gate) -> None:
         self._fleet = fleet
         self._server = _Uvicorn(
             uvicorn.Config(
                 app,
-                http=_Protocol,
+                http=protocol(fleet, gate),
                 loop="asyncio",
                 ws="none",
                 lifespan="on",
@@ -262,7 +253,8 @@ class _Server:
             thread.join(START_S)
 
     def _run(self, listener: socket.socket) -> None:
-        asyncio.run(self._serve(listener))
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(self._serve(listener))
 
     async def _serve(self, listener: socket.socket) -> None:
         self._fleet.attach(asyncio.get_running_loop())

@@ -24,8 +24,12 @@ from federation.registry.credentials import Credentials
 FIRST_WAIT_S: Final = 0.2
 LONGEST_WAIT_S: Final = 15.0
 SIDE_BY_SIDE: Final = 8
+RUNS_MAX: Final = 32
+IN_HAND_MAX: Final = 64
+"""Runs, each with a thread, and messages in all; more are not taken until there is room."""
 LEAVE_S: Final = 2.0
 FINISH_S: Final = 60.0
+LOOK_S: Final = 1.0
 UNAUTHORIZED: Final = 401
 # of an answer: nothing that is done again would change these
 FINAL: Final = frozenset({403, 404, 410, 413})
@@ -124,6 +128,8 @@ class _ThinNode:
         self._line.close()
 
     def _take_one(self) -> None:
+        if not self._has_room():
+            return
         if not self._node:
             self._node = self._line.activate()
             self._say(f"connected to the coordinator at {self._fleet}")
@@ -134,6 +140,15 @@ class _ThinNode:
         self._say(f"connected to the coordinator at {self._fleet}")
         if message is not None and not self._stop.is_set():
             self._accept(message)
+
+    def _has_room(self) -> bool:
+        """Wait a moment for it; a coordinator that asks more than a node can do has to wait."""
+
+        def has_room() -> bool:
+            return len(self._queues) < RUNS_MAX and len(self._in_hand) < IN_HAND_MAX
+
+        with self._lock:
+            return self._lock.wait_for(has_room, LOOK_S)
 
     def _accept(self, message: Message) -> None:
         run = message.metadata.group_id or str(message.metadata.run_id)
@@ -164,6 +179,7 @@ class _ThinNode:
             finally:
                 with self._lock:
                     self._in_hand.discard(message.metadata.message_id)
+                    self._lock.notify_all()
 
     def _reply(self, message: Message) -> Message:
         about = message.metadata

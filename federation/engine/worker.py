@@ -7,7 +7,6 @@ members' rows lie in one file, the file is read once and each node is given its 
 
 import logging
 import os
-import resource
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -17,6 +16,8 @@ from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from federation.open_files import allow_files
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
@@ -90,21 +91,10 @@ def hold(nodes: dict[int, LocalNode], threads: int) -> None:
     from privacy.signature import remember
 
     torch.set_num_threads(threads)
-    _allow_files(_FILES_EACH * len(nodes) + _FILES_BESIDE)
+    allow_files(_FILES_EACH * len(nodes) + _FILES_BESIDE)
     # every node verifies what all members signed, and here the same ones for many nodes
     remember(_SIGNATURES_EACH * max((len(node.known) for node in nodes.values()), default=0))
     _HELD.update(nodes)
-
-
-def _allow_files(needed: int) -> None:
-    """Let this process open so many files, as far as it may raise its own limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if resource.RLIM_INFINITY in {soft, hard}:
-        needed = needed if soft != resource.RLIM_INFINITY else 0
-    else:
-        needed = min(needed, hard)
-    if needed > soft >= 0:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _end_with(coordinator: Connection) -> None:

@@ -13,6 +13,7 @@ from cryptography import x509
 
 from federation.certificates import certificate_digest, expires_ms
 from federation.enrolment import Enrolment
+from federation.members.newest_note import NewestNote
 from federation.proto import members_pb2 as wire
 from federation.proto.members_pb2_grpc import MembersServicer, add_MembersServicer_to_server
 from federation.registry.guard import auth_of
@@ -42,6 +43,7 @@ class MembersService(MembersServicer):
         self._enrolment = enrolment
         self._fleet = fleet
         self._now_ms = now_ms
+        self._newest = NewestNote(enrolment.store)
 
     def add_to(self, server: grpc.Server) -> None:
         """Add the service to a server; `listening(.., beside=[service.add_to])`."""
@@ -86,11 +88,10 @@ class MembersService(MembersServicer):
                 break
             leaves.append(leaf)
             size += len(leaf)
-        kept = self._enrolment.store.checkpoints()
         return wire.MembershipReply(
             leaves=leaves,
             more=request.skip + len(leaves) < len(acts),
-            note=kept[-1][1] if kept else b"",
+            note=self._newest.note(),
         )
 
     def Act(  # noqa: N802

@@ -198,7 +198,8 @@ class Guard(grpc.ServerInterceptor):
         if self._revoked(peer, certificate_of(auth)):
             raise CallRefusedError(
                 grpc.StatusCode.UNAUTHENTICATED,
-                f"{peer.name} is no member of this federation any more; ask its operator",
+                f"{peer.name} is no member of this federation any more, or has another certificate "
+                "by now; use the newest, or ask its operator",
             )
 
     def _begin_stream(self, method: Method, peer: Peer, context: _Context) -> None:

@@ -60,7 +60,7 @@ from flwr.superlink.servicer.fleet import fleet_handlers
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from uvicorn import Server
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from federation.engine.superlink import DATABASE_BUSY_MS, flower_app
 
@@ -366,3 +366,12 @@ def test_the_server_in_front_of_it() -> None:
     assert parameters(Server.startup) == ["sockets"]
     assert "app_state" in parameters(HttpToolsProtocol.__init__)
     assert parameters(HttpToolsProtocol.connection_made) == ["transport"]
+    assert parameters(HttpToolsProtocol.connection_lost) == ["exc"]
+    assert parameters(HttpToolsProtocol.data_received) == ["data"]
+    assert parameters(HttpToolsProtocol.on_header) == ["name", "value"]
+    assert parameters(HttpToolsProtocol.on_body) == ["body"]
+    for told in (HttpToolsProtocol.on_headers_complete, HttpToolsProtocol.on_message_complete):
+        assert parameters(told) == []
+    assert {"keep_alive", "response_complete"} <= set(
+        RequestResponseCycle.__init__.__code__.co_names
+    )

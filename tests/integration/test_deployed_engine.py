@@ -292,7 +292,7 @@ def test_what_came_of_an_answer_that_is_late_is_not_kept() -> None:
             )
             seat = link._fleet.seat("one")
             assert seat is not None
-            begun = IncomingReply.begun(link._fleet, seat, push)
+            begun = IncomingReply.begun(link._fleet, seat, push, bytes_max=MIB)
             (first, *_), objects = sorted(begun.missing or ()), get_all_nested_objects(reply)
             put = PushObjectRequest(
                 node=Node(node_id=own),

@@ -289,7 +289,8 @@ def test_a_new_identity_approves_and_the_old_one_does_not(tmp_path: Path) -> Non
         desk = remote(serving, "a")
         candidate = desk.candidate("b")
         body: dict[str, object] = {"name": "b", "key": candidate.key.hex(), "by": "a"}
-        forged = old.sign(MEMBERSHIP_DOMAIN, statement("member.approved", NAME, body)).hex()
+        told = statement("member.approved", NAME, place.root_fingerprint, body)
+        forged = old.sign(MEMBERSHIP_DOMAIN, told).hex()
         with serving.client("a") as client, pytest.raises(RefusedError, match="does not hold"):
             client.act("member.approved", {**body, "signature": forged})
         assert desk.approve(candidate).admitted
@@ -479,8 +480,9 @@ def test_approvals_from_several_threads_are_each_counted(serving: Serving) -> No
 
 def _approval(serving: Serving, name: str, key: bytes) -> tuple[str, dict[str, Any]]:
     body = {"name": "late", "key": key.hex(), "by": name}
+    place = serving.federated.place(name)
     return "member.approved", sign_act(
-        serving.federated.identity(name), "member.approved", NAME, body
+        place.identity(), "member.approved", NAME, place.root_fingerprint, body
     )
 
 

@@ -29,6 +29,7 @@ from federation.certificates import (
     read_request,
     require_issued,
     spki,
+    tls_digest,
 )
 from federation.desk import open_desk
 from federation.enrolment import Enrolment, open_enrolment
@@ -38,8 +39,9 @@ from federation.joining import make_keys
 from federation.ledger_recorder import now_ms
 from federation.listing import listing, listing_facts, listing_table
 from federation.participant import load_participant, settle
-from federation.registry.access import Role
+from federation.registry.access import Method, Role
 from federation.registry.peer import Peer
+from federation.registry.rate import COSTS
 from federation.renewal import is_due, renew, renew_if_due, time_left
 from federation.roster import cached_membership
 from privacy.errors import InputError, NotVerifiedError, RefusedError
@@ -48,7 +50,7 @@ from privacy.ledger.beginning import begin_ledger
 from privacy.ledger.grammar import rotated
 from privacy.ledger.sqlite import SqliteLedger
 from privacy.ledger.store import append, entries_of
-from privacy.membership import fold, sign_act
+from privacy.membership import PERIOD_MS, RENEWALS_MAX, fold, sign_act
 from privacy.randomness import system_bytes
 
 DAY_MS = 86_400_000
@@ -564,3 +566,44 @@ def test_nothing_is_cached_before_it_was_read(tmp_path: Path) -> None:
     (place.folder / "membership.json").write_bytes(b"x")
     with pytest.raises(InputError, match="delete it"):
         cached_membership(place)
+
+
+def test_one_participant_makes_nobodys_fold_long(tmp_path: Path) -> None:
+    clock = [now_ms()]
+    one = Federated(tmp_path, now_ms=lambda: clock[0])
+    place = one.add("reg", "regulator")
+    identity = place.identity()
+
+    def replaced() -> bytes:
+        key = new_key()
+        body: dict[str, Any] = {
+            "name": "reg",
+            "key": identity.public.hex(),
+            "new": identity.public.hex(),
+            "tls": tls_digest(key.public_key()),
+        }
+        for field in ("signature", "proof"):
+            body = sign_act(
+                identity, "member.renewed", NAME, place.root_fingerprint, body, field=field
+            )
+        return one.enrolment.renew(body, make_request(key, place.peer), by="reg")
+
+    for _ in range(RENEWALS_MAX):
+        replaced()
+    kept = len(one.enrolment.acts()), len(list((one.home.authority / "certificates").iterdir()))
+    for _ in range(3):
+        with pytest.raises(RefusedError, match="8 times within 30 days"):
+            replaced()
+    after = len(one.enrolment.acts()), len(list((one.home.authority / "certificates").iterdir()))
+    assert after == kept
+    clock[0] += PERIOD_MS
+    assert replaced()
+    assert COSTS[Method.RENEW] == 50
+
+
+def test_a_name_that_no_run_has_room_for_is_not_invited(tmp_path: Path) -> None:
+    one = Federated(tmp_path)
+    with pytest.raises(InputError, match="a name has 1 to 64 printable characters"):
+        one.invite("n" * 65)
+    one.add("n" * 64)
+    assert "n" * 64 in one.membership.members()

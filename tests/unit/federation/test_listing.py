@@ -69,3 +69,12 @@ def test_programs_get_whole_keys(acts: Acts) -> None:
     founder = next(one for one in facts["members"] if one["name"] == FOUNDER)
     assert founder["key"] == membership.founder_key.hex()
     assert founder["fingerprint"] == fingerprint(membership.founder_key)
+
+
+def test_two_machines_compare_one_line(acts: Acts) -> None:
+    membership = acts.membership
+    facts = listing_facts(membership, listing(membership, acts.entries, now_ms=acts.now_ms))
+    assert (str(facts["acts"]), facts["digest"]) == tuple(membership.told.values())
+    assert shown(acts)[-1] == f"{facts['acts']} acts of membership, {facts['digest'][:32]}"
+    other = acts.copy().revoke(next(iter(membership.members())))
+    assert shown(other)[-1] != shown(acts)[-1]

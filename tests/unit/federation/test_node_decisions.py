@@ -2,12 +2,14 @@
 
 import io
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import pytest
 from rich.console import Console
 from support.asked import PLAN, asked
+from support.membership import Acts
 
 from clients.consent import Decided
 from federation.decisions import (
@@ -19,7 +21,7 @@ from federation.decisions import (
     forget_stale,
     waiting,
 )
-from federation.node_status import pending_table
+from federation.node_status import let_in, pending_table
 from privacy.budget import read_ledger
 from privacy.errors import InputError, RefusedError
 from privacy.identity import Identity
@@ -233,3 +235,22 @@ def test_nobody_fills_a_disk_by_asking(house: House, monkeypatch: pytest.MonkeyP
         house.wait(asked(run="c"))
     house.wait(asked(run="b"))
     assert [one.run for one in waiting(house.folder)] == ["a", "b"]
+
+
+def test_it_says_who_let_each_member_in_and_since_when(house: House) -> None:
+    acts = Acts().settled().revoke("cedar")
+    house.wait(asked(directory=dict.fromkeys(("delta", "cedar", "nobody"), "00" * 32)))
+    (one,) = waiting(house.folder)
+    lines = let_in(one.members, acts.membership)
+    since = acts.membership.participants["delta"].since_ms
+    day = f"{datetime.fromtimestamp(since / 1000, UTC):%Y-%m-%d}"
+    assert lines[0] == "cedar: takes no part in the federation"
+    assert lines[1].startswith(f"delta: since {day}")
+    assert lines[1].endswith("approved by amber, birch")
+    assert lines[2] == "nobody: takes no part in the federation"
+    console = Console(width=300, record=True, file=io.StringIO())
+    console.print(pending_table((one,), acts.membership))
+    console.print(pending_table((one,)))
+    shown = console.export_text()
+    assert "approved by amber, birch" in shown
+    assert "unknown, as this node has not read the membership yet" in shown

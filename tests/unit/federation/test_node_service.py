@@ -16,15 +16,28 @@ from support import tables
 from support.federations import Federated
 
 from aggregator.app import answer_in, record_of
+from clients.ledger_watch import LedgerWatch
 from federation.config import load_project
-from federation.home import read_json
+from federation.home import read_json, write_json
+from federation.leaving import UnderWay, ask_to_leave
 from federation.node_data import NodeData
-from federation.node_service import NodeService, Outside, alone, is_running, make_service
+from federation.node_service import (
+    NodeService,
+    Outside,
+    alone,
+    follow_own,
+    is_running,
+    make_service,
+    open_ledger,
+)
 from federation.participant import Place
 from federation.registry.credentials import Credentials
 from federation.run_manifest import make_manifest
 from privacy.errors import InputError, RefusedError
-from privacy.manifest import COUNTERSIGN_DOMAIN, SIGNING_DOMAIN
+from privacy.identity import Identity
+from privacy.ledger.entry import parse_leaf
+from privacy.ledger.keys import log_key, log_origin
+from privacy.manifest import COUNTERSIGN_DOMAIN, SIGNING_DOMAIN, Manifest
 from privacy.messages import (
     Invite,
     Ready,
@@ -34,6 +47,7 @@ from privacy.messages import (
     TrainRequest,
     pack,
 )
+from privacy.randomness import system_bytes
 
 NODE, LAUNCHER, OTHER = "north", "south", "west"
 MONDAY = datetime(2026, 3, 2, 10, tzinfo=UTC)
@@ -131,6 +145,11 @@ def invite(federated: Federated, config: Path, run: str) -> Invite:
         fold=None,
         plan=None,
     )
+    return signed(federated, manifest)
+
+
+def signed(federated: Federated, manifest: Manifest) -> Invite:
+    """The run, as a bank launched it and an insurer countersigned it."""
     launcher, other = (federated.identity(name) for name in (LAUNCHER, OTHER))
     return Invite(
         manifest=manifest.to_bytes(),
@@ -200,13 +219,25 @@ class QuietDesk:
     tells_data_errors: bool = False
     contracts: tuple[str, ...] = ()
     runs: Mapping[str, str] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    before_ms: int = 0
 
     def handle(self, request: Request, payload: bytes = b"") -> tuple[Reply, bytes]:
         del request, payload
         return Ready(member=self.member), b""
 
     def restore(self) -> tuple[str, ...]:
+        self.asked.append("restore")
         return ("an-old-run",)
+
+    def leave(self, run: bytes, why: str) -> str:
+        self.asked.append(f"leave {run.hex()[:4]}: {why}")
+        return "a-run"
+
+    def forget(self, before_ms: int) -> tuple[str, ...]:
+        self.asked.append("forget")
+        self.before_ms = before_ms
+        return ("a-silent-run",)
 
 
 @pytest.mark.parametrize("ends", [False, True])
@@ -255,6 +286,33 @@ def test_outside_of_hours_a_new_step_waits_and_what_was_begun_ends(
         assert "a-run: round 3" in world.said
 
 
+def test_runs_are_left_before_the_others_are_gone_on_with_and_while_the_node_works(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("federation.node_service.TICK_S", 0.02)
+    folder, desk, stop = world.federated.homes[NODE].own_node, QuietDesk(), threading.Event()
+    (folder / "policy.yaml").write_text("forget_days: 3\n")
+    service = replace(world.make(), desk=cast("Any", desk))
+    ask_to_leave(folder, UnderWay(b"\xab" * 32, "a-run"), "the contract ended")
+
+    def work(_: ClientApp) -> None:
+        asked = ask_to_leave(folder, UnderWay(b"\xcd" * 32, "a-run"), "by hand")
+        until_s = time.monotonic() + 5
+        while asked.exists() and time.monotonic() < until_s:
+            time.sleep(0.01)
+        stop.set()
+
+    world.work = work
+    before_ms = time.time_ns() // 1_000_000 - 3 * 86_400_000
+    service.run(stop)
+    assert desk.asked[:3] == ["leave abab: the contract ended", "forget", "restore"]
+    assert "leave cdcd: by hand" in desk.asked[3:]
+    # once a day from then on, and what the watch did at once
+    assert desk.asked.count("forget") == 2
+    assert before_ms <= desk.before_ms < before_ms + 60_000
+    assert "left a-silent-run: nothing was heard of it for 3 days" in world.said
+
+
 def test_one_process_a_folder(tmp_path: Path) -> None:
     assert not is_running(tmp_path)
     with alone(tmp_path):
@@ -298,3 +356,114 @@ def test_health_is_told_where_it_is_asked_for(world: World) -> None:
         urlopen(f"http://{address}/health") as answer,
     ):
         assert answer.status == 200
+
+
+def test_a_node_follows_the_ledger_of_its_invitation_before_any_run_names_one(
+    world: World, tmp_path: Path
+) -> None:
+    service = world.make()
+    place = service.place
+    told = {"origin": place.ledger_origin, "key": place.ledger_key.hex()}
+
+    def followed() -> list[dict[str, object]]:
+        entries = (parse_leaf(leaf) for leaf in service.ledger.leaves())
+        return [dict(one.body) for one in entries if one.kind == "ledger.followed"]
+
+    assert followed() == [told]
+    # a launcher that keeps a ledger of its own is refused, and remembered nowhere
+    stop, answers = threading.Event(), list[Reply]()
+    false = Identity.create(system_bytes)
+
+    def work(app: ClientApp) -> None:
+        request = invite(world.federated, tmp_path / "rows" / "config.yaml", "a-run")
+        manifest = Manifest.from_bytes(request.manifest)
+        for changed in (
+            {"origin": log_origin("coordinator", false.public), "key": false.public.hex()},
+            {"key": false.public.hex()},
+        ):
+            other = replace(manifest, ledger={**manifest.ledger, **changed})
+            answers.append(ask(app, signed(world.federated, other)))
+        stop.set()
+
+    world.work = work
+    service.run(stop)
+    reasons = [getattr(one, "reason", "") for one in answers]
+    assert "This node follows the ledger" in reasons[0]
+    assert "has another key than the one that this node follows" in reasons[1]
+    assert followed() == [told]
+    # starting again changes nothing, and so does a key that the first one led to
+    world.make()
+    assert followed() == [told]
+
+
+def test_a_node_that_follows_another_ledger_than_its_invitation_named_does_not_start(
+    federated: Federated, world: World
+) -> None:
+    place, false = federated.place(NODE), Identity.create(system_bytes)
+    ledger = open_ledger(federated.homes[NODE].own_node, place.identity(), owner=NODE)
+    watch = LedgerWatch(ledger, member=NODE, identity=place.identity(), now_ms=lambda: 1)
+    watch.trust(log_key(place.ledger_origin, false.public), allowed=())
+    with pytest.raises(RefusedError, match="under another key than the invitation named"):
+        world.make()
+
+
+def test_a_key_that_the_first_one_led_to_is_the_ledgers(
+    federated: Federated, tmp_path: Path
+) -> None:
+    place, second = federated.place(NODE), Identity.create(system_bytes)
+    ledger = open_ledger(tmp_path / "node", place.identity(), owner=NODE)
+    watch = LedgerWatch(ledger, member=NODE, identity=place.identity(), now_ms=lambda: 1)
+    watch.trust(log_key(place.ledger_origin, second.public), allowed=())
+    with pytest.raises(RefusedError, match="under another key"):
+        follow_own(ledger, place, place.identity(), allowed=())
+    keys = [
+        {"since": 0, "key": place.ledger_key.hex()},
+        {"since": 9, "key": second.public.hex()},
+    ]
+    pinned = {"origin": place.ledger_origin, "keys": keys, "size": 9, "root": "00" * 32}
+    write_json(place.folder / "ledger.json", pinned)
+    follow_own(ledger, place, place.identity(), allowed=())
+
+
+def test_a_node_joins_no_run_whose_launcher_saw_another_membership(
+    world: World, tmp_path: Path
+) -> None:
+    stop, answers = threading.Event(), list[Reply]()
+
+    def work(app: ClientApp) -> None:
+        request = invite(world.federated, tmp_path / "rows" / "config.yaml", "a-run")
+        manifest = Manifest.from_bytes(request.manifest)
+        for changed in ({"membership": "00" * 32}, {"acts": str(manifest.acts + 1)}):
+            other = replace(manifest, ledger={**manifest.ledger, **changed})
+            answers.append(ask(app, signed(world.federated, other)))
+        bare = replace(manifest, ledger=dict(manifest.log_facts))
+        answers.append(ask(app, signed(world.federated, bare)))
+        stop.set()
+
+    world.work = work
+    world.make().run(stop)
+    reasons = [getattr(one, "reason", "") for one in answers]
+    assert all("compare tacit federation members on both" in one for one in reasons[:2])
+    assert "does not say which acts of membership" in reasons[2]
+
+
+def test_members_that_the_operator_made_up_are_no_company(world: World, tmp_path: Path) -> None:
+    """Approvals are counted over whoever is active, so the operator's own members approve more."""
+    federated = world.federated
+    for name in ("P1", "P2"):
+        federated.add(name, "manufacturer")
+    policy = federated.homes[NODE].own_node / "policy.yaml"
+    policy.write_text(f"recognises: {{names: [{LAUNCHER}]}}\n")
+    stop, answers = threading.Event(), list[Reply]()
+
+    def work(app: ClientApp) -> None:
+        request = invite(federated, tmp_path / "rows" / "config.yaml", "a-run")
+        answers.append(ask(app, request))
+        policy.write_text(f"recognises: {{names: [{LAUNCHER}, {OTHER}]}}\n")
+        answers.append(ask(app, request))
+        stop.set()
+
+    world.work = work
+    world.make().run(stop)
+    assert f"countersigned by {OTHER}, whom this node's policy" in getattr(answers[0], "reason", "")
+    assert type(answers[1]).__name__ == "Joined"

@@ -63,7 +63,7 @@ class World:
         service = RunsService(
             self.desk,
             membership=membership,
-            ledger=dict(manifest().ledger),
+            ledger=dict(manifest().log_facts),
             now_ms=lambda: NOW_MS,
         )
         registry = RegistryService(
