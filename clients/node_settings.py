@@ -1,6 +1,6 @@
 """What one installation knows of itself, and whom it knows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -36,6 +36,9 @@ class NodeSettings:
             included, or what says so as it is now. A run with anybody else in it is refused:
             members that a launcher made up would add vectors that it knows, and the rest of the
             sum would be one member's.
+        recognised: Of those, whom its terms recognise now; None, or where it says None: everybody.
+        seen: Digest of the first so many acts of membership, as this node sees them; empty: they
+            are not so many. None: its runs are of no federation.
         contract: The contract that its rows keep.
         rows: Reads its rows; the argument is the fold that is kept for testing.
         policy: Its terms, or what says them as they are now.
@@ -54,6 +57,8 @@ class NodeSettings:
     launcher: bytes = b""
     launchers: Callable[[], Mapping[str, bytes]] | None = None
     known: Mapping[str, bytes] | Callable[[], Mapping[str, bytes]]
+    recognised: Callable[[], Collection[str] | None] | None = None
+    seen: Callable[[int], str] | None = None
     contract: DataContract
     rows: Callable[[int | None], MemberRows]
     policy: NodePolicy | Callable[[], NodePolicy]
@@ -71,6 +76,13 @@ class NodeSettings:
     def members(self) -> Mapping[str, bytes]:
         """Member -> public key of everybody whom this node knows now."""
         return self.known() if callable(self.known) else self.known
+
+    def strangers(self, names: Collection[str]) -> frozenset[str]:
+        """Who of `names` is not recognised here; this node itself always is."""
+        recognised = None if self.recognised is None else self.recognised()
+        if recognised is None:
+            return frozenset()
+        return frozenset(names) - frozenset(recognised) - {self.member}
 
     def initiator(self, key: bytes) -> tuple[str, bytes]:
         """Name and public key of who signed a run, if it may start runs here.

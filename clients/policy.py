@@ -4,7 +4,7 @@ Every key has a default, and the defaults are what a careful node would choose t
 configs still fit: docs/node-policy.md tells each of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -76,6 +76,40 @@ class Initiators(Frozen):
 
     roles: tuple[Launching, ...] = ("bank", "insurer")
     names: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+
+
+class Recognises(Frozen):
+    """Whom this node counts on to be somebody else than the operator.
+
+    An operator alone can let in members that it made up, and whoever knows all other vectors of a
+    sum can subtract them.
+
+    Attributes:
+        names: These members.
+        approved_by: Members whom one of these approved before they were let in.
+    """
+
+    names: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    approved_by: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+
+    @property
+    def everybody(self) -> bool:
+        """Whether nothing is said, so that every member is recognised."""
+        return not self.names and not self.approved_by
+
+    def of(self, approved: Mapping[str, Collection[str]]) -> frozenset[str]:
+        """Which members are recognised.
+
+        Args:
+            approved: Member -> who approved it.
+        """
+        if self.everybody:
+            return frozenset(approved)
+        return frozenset(
+            name
+            for name, by in approved.items()
+            if name in self.names or not set(by).isdisjoint(self.approved_by)
+        )
 
 
 class MinimumProtection(Frozen):
@@ -166,11 +200,17 @@ class NodePolicy(Frozen):
         colluders: How many other nodes are assumed to work with the coordinator.
         ledgers: Origins of ledgers that a run may name besides the one that this node follows.
         initiators: Who may start runs here.
+        recognises: Of whom there must be `minimum_cohort` in each sum, this node itself counted,
+            and one must sign a run besides its launcher; left out: every member.
+        membership_hours: For how long what is remembered of the membership will do for a new run,
+            while the coordinator cannot be asked.
         minimum_protection: The least that sums must hide, by class of data; above what `sums` says.
         hours: When runs may start.
         resources: What runs may take of this machine.
         decide: Who says yes: the node, or a person (`tacit node approve`).
         countersigns: Whether this node signs, with the launcher, runs that fit its terms.
+        forget_days: Runs that nobody asked anything of for so long are left, and their keys
+            deleted.
     """
 
     minimum_cohort: Annotated[int, Field(ge=2)] = HIGHEST_FLOOR
@@ -180,11 +220,14 @@ class NodePolicy(Frozen):
     colluders: Annotated[int, Field(ge=0)] = 2
     ledgers: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     initiators: Initiators = Initiators()
+    recognises: Recognises = Recognises()
+    membership_hours: Annotated[float, Field(gt=0, le=8784)] = 24.0
     minimum_protection: MinimumProtection = MinimumProtection()
     hours: Hours = Hours()
     resources: Resources = Resources()
     decide: Annotated[Decide, BeforeValidator(_decide)] = Decide()
     countersigns: bool = True
+    forget_days: Annotated[float, Field(gt=0, le=3660)] = 7.0
 
 
 def budget_terms(policy: NodePolicy, *, member: str, dataset: str, unit: str) -> BudgetTerms:

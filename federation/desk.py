@@ -181,7 +181,8 @@ class Desk:
         return found
 
     def _act(self, kind: str, body: Mapping[str, object]) -> Acted:
-        signed = sign_act(self.place.identity(), kind, self.place.federation, body)
+        place = self.place
+        signed = sign_act(place.identity(), kind, place.federation, place.root_fingerprint, body)
         if kind != "member.invited":
             # said here in our own words, before anybody else is asked
             check_next(self.membership(), kind, signed, self.now_ms())

@@ -24,11 +24,11 @@ from federation.ledger_place import open_store
 from federation.ledger_recorder import COORDINATOR
 from federation.participant import FEDERATION, IDENTITY, ROOT, TLS, TLS_KEY, Place
 from federation.registry.access import Role
-from federation.registry.peer import NAME_CHARACTERS_MAX, Peer
+from federation.registry.peer import Peer
 from privacy.errors import InputError, ProtocolError
 from privacy.identity import Identity
 from privacy.ledger.beginning import begin_ledger
-from privacy.membership import sign_act
+from privacy.membership import NAME_CHARACTERS_MAX, sign_act
 from privacy.randomness import Entropy
 
 _FEDERATION_CHARACTERS_MAX = 64  # of a certificate's common name
@@ -74,12 +74,13 @@ def require_name(name: str) -> None:
     Raises:
         InputError: it cannot.
     """
+    wrong = f"a name has 1 to {NAME_CHARACTERS_MAX} printable characters; choose another"
+    if len(name) > NAME_CHARACTERS_MAX:
+        raise InputError(wrong)
     try:
         Peer.from_uri(Peer(Role.BANK, name).uri)
     except ProtocolError:
-        raise InputError(
-            f"a name has 1 to {NAME_CHARACTERS_MAX} printable characters; choose another"
-        ) from None
+        raise InputError(wrong) from None
     if name != name.strip():
         raise InputError("a name neither begins nor ends with a space; choose another")
 
@@ -111,7 +112,7 @@ def found(
         raise InputError("at least one must approve whoever asks; give --approvals 1 or more")
     if (home.participant / FEDERATION).exists():
         raise InputError(f"{home.root} takes part in a federation already; use another home")
-    home.root.mkdir(parents=True, exist_ok=True)
+    home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (home.authority / FEDERATION).exists():
         Authority.create(home.authority, name, plan.hosts, plan.addresses, now)
     authority = Authority.load(home.authority)
@@ -130,6 +131,7 @@ def found(
         identity,
         "federation.begun",
         name,
+        authority.fingerprint,
         {
             "federation": name,
             "root": authority.fingerprint,

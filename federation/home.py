@@ -2,7 +2,7 @@
 
     <home>/ledger.db                        every act of every run, in a signed tree
     <home>/launcher.pem                     who starts runs from here
-    <home>/coordinator.pem                  who signs the ledger
+    <home>/coordinator.pem                  who signs the ledger; coordinator.next.pem: who will
     <home>/nodes/<contract>/<member>/       an embedded node's own folder: identity, ledger, log
     <home>/runs/<run>/                      manifest, rounds, result, model, curve of one run
     <home>/participant/                     this machine's place in a federation: keys, certificate
@@ -126,7 +126,7 @@ class Home:
             InputError: The folder cannot be written.
         """
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             # a second, because `tacit run list` holds it for a moment to see whether it is free
             lock = FileLock(self.root / "lock", timeout=1)
             lock.acquire()

@@ -144,6 +144,7 @@ def _ask(door: DoorClient, token: Token, identity: Identity, folder: Path) -> wi
         identity,
         "member.requested",
         token.federation,
+        token.fingerprint,
         {
             "token": token.digest,
             "name": token.name,

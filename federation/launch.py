@@ -35,6 +35,7 @@ from federation.compliance import (
     warned,
 )
 from federation.config import Project
+from federation.coordinator_key import Settled, settle_key
 from federation.declaration import declaration
 from federation.engine.worker import LocalNode
 from federation.home import Home, read_json, write_json
@@ -191,6 +192,9 @@ def launch_local(
         for sentence in warnings(project.config.privacy, members=len(members)):
             show.note(sentence)
         _refuse_earlier(home)
+        settled = settle_key(home)
+        if settled is not Settled.NOTHING:
+            show.note(settled.value)
         launcher = _identity(home.launcher)
         known = {member: _enrol(home, project, member) for member in members}
         nodes = [

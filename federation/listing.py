@@ -107,6 +107,8 @@ def listing_facts(membership: Membership, lines: Sequence[Line]) -> dict[str, An
         "root": membership.root,
         "approvals": membership.approvals,
         "founder": membership.founder,
+        "acts": len(membership.digests),
+        "digest": membership.told["membership"],
         "members": [
             {
                 "name": one.name,
@@ -157,6 +159,10 @@ def listing_table(membership: Membership, lines: Sequence[Line]) -> "RenderableT
         said = "; ".join(_more(one))
         if said:
             parts.append(Text(f"  {said}", style="dim"))
+    told = membership.told
+    if told["membership"]:
+        # whoever was shown the same federation has the same line
+        parts += [Text(), Text(f"{told['acts']} acts of membership, {told['membership'][:32]}")]
     return Group(*parts)
 
 

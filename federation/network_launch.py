@@ -299,6 +299,7 @@ def complete_later(
         rules=kept["rules"],
         address=reach.place.registry,
         countersigned=False,
+        seen={},
     )
     return work.complete(reach, [watched], display, seconds=watched.end.seconds)
 
@@ -336,6 +337,7 @@ def _prepared(
         },
         address=reach.place.registry,
         countersigned=_second_signs(membership, members, reach),
+        seen=membership.told,
     )
     work.keep()
     return work
@@ -372,6 +374,7 @@ class _Launch:
     rules: Mapping[str, Any]
     address: str
     countersigned: bool
+    seen: Mapping[str, str]
 
     def keep(self) -> None:
         """Make the launch's folder."""
@@ -401,7 +404,12 @@ class _Launch:
             project,
             run=run,
             directory=self.members,
-            ledger={"origin": place.ledger_origin, "key": place.ledger_key.hex()},
+            ledger={
+                "origin": place.ledger_origin,
+                "key": reach.ledger_key().hex(),
+                # what the members are chosen from: a node that sees another federation refuses
+                **self.seen,
+            },
             seed=self.seed,
             fold=fold,
             plan=project.privacy_plan(),

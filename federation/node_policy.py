@@ -197,6 +197,11 @@ def remarks(policy: NodePolicy) -> list[str]:
     found: list[str] = []
     if all(one.epsilon is None and one.solo_epsilon is None for one in policy.budgets):
         found.append("No budget is capped: releases are counted, and none is refused for its cost.")
+    if policy.recognises.everybody:
+        found.append(
+            "Every member is recognised: an operator alone can let in members that it made up, and "
+            "be all others of a sum. Say whom you know under recognises."
+        )
     if policy.minimum_protection.noise_from is None:
         found.append("No run must add noise: without it, nothing bounds what a model tells.")
     if set(policy.sums) & {"clear", "ckks"}:

@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from clients.consent import Consents
 from clients.ledger_files import LEDGER
 from federation.decisions import NodeDecisions, Waiting, forget_stale
 from federation.home import Home, write_json
+from federation.leaving import take_leaves
 from federation.machine import free_mib, memory_mib, too_little
 from federation.node_data import NodeData, reader
 from federation.node_policy import FILE, WatchedPolicy, record_policy
@@ -34,7 +35,9 @@ from federation.run_activity import RunActivity
 from privacy.errors import InputError, RefusedError, TacitError
 from privacy.identity import Identity
 from privacy.ledger.beginning import begin_ledger
+from privacy.ledger.entry import parse_leaf
 from privacy.ledger.sqlite import SqliteLedger
+from privacy.ledger.store import LedgerStore
 from privacy.membership import Membership
 
 if TYPE_CHECKING:
@@ -50,6 +53,8 @@ KEPT_S: Final = 10.0
 SEEN_S: Final = 20.0
 RENEWED_S: Final = 6 * 3600.0
 STALE_MS: Final = 7 * 86_400_000
+FORGOTTEN_S: Final = 86_400.0
+_DAY_MS: Final = 86_400_000
 HELD_S: Final = 2.0
 _LOG: Final = logging.getLogger("tacit.node.service")
 
@@ -78,6 +83,7 @@ class Outside:
         engine: Carries messages; None: the thin Flower node.
         read: Reads the membership from the coordinator.
         cached: The membership as it was read last.
+        read_ms: When that was, milliseconds since 1970 UTC; None: not known.
         renew: Renews the certificate where it is time, and says whether it did.
         now: The time, with a time zone.
     """
@@ -85,6 +91,7 @@ class Outside:
     read: Callable[[Place], Membership]
     cached: Callable[[Place], Membership | None]
     renew: Callable[[Place], bool]
+    read_ms: Callable[[Place], int | None] = lambda _: None
     engine: Engine | None = None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -133,6 +140,9 @@ class NodeService:
         """
         serve = self.outside.engine or _thin_node()
         app = self._app(stop)
+        # what is to go is not gone on with first
+        take_leaves(self.folder, self.desk.leave)
+        self._forget()
         restored = self.desk.restore()
         for run in restored:
             self.say(f"going on with {run}, which was under way")
@@ -193,10 +203,14 @@ class NodeService:
     def _watch(self, stop: threading.Event) -> None:
         """Look after what changes by itself, until the node ends."""
         seen, kept, fresh = (_Every(every_s) for every_s in (SEEN_S, KEPT_S, RENEWED_S))
+        old = _Every(FORGOTTEN_S)
         while not stop.is_set():
             try:
                 self._take_terms()
                 self._show_runs()
+                take_leaves(self.folder, self.desk.leave)
+                if old.due():
+                    self._forget()
                 if seen.due():
                     self.roster.membership()
                 if fresh.due() and self.outside.renew(self.place):
@@ -216,6 +230,12 @@ class NodeService:
         if threads != self._threads:
             self._threads = threads
             _limit_threads(threads)
+
+    def _forget(self) -> None:
+        """Leave runs that nothing was heard of; their coordinator will not come back to them."""
+        days = self.policy().forget_days
+        for run in self.desk.forget(_now_ms() - round(days * _DAY_MS)):
+            self.say(f"left {run}: nothing was heard of it for {days:g} days")
 
     def _show_runs(self) -> None:
         with self._showing:
@@ -357,7 +377,13 @@ def make_service(home: Home, outside: Outside, *, say: Callable[[str], None]) ->
         applied=lambda sha256: record_policy(ledger, sha256, now_ms=_now_ms()),
         told=say,
     )
-    roster = NodeRoster(lambda: outside.read(place), lambda: outside.cached(place))
+    follow_own(ledger, place, identity, allowed=policy().ledgers)
+    roster = NodeRoster(
+        lambda: outside.read(place),
+        lambda: outside.cached(place),
+        read_ms=lambda: outside.read_ms(place),
+        good_h=lambda: policy().membership_hours,
+    )
     forget_stale(folder, before_ms=_now_ms() - STALE_MS)
 
     def asked(one: Waiting) -> None:
@@ -394,6 +420,8 @@ def make_service(home: Home, outside: Outside, *, say: Callable[[str], None]) ->
                     identity=identity,
                     launchers=roster.launchers,
                     known=roster.known,
+                    recognised=lambda: roster.recognised(policy().recognises),
+                    seen=roster.seen,
                     contract=contract,
                     rows=reader(contract, data.places[name].data, place.name),
                     policy=policy,
@@ -483,16 +511,54 @@ def open_ledger(folder: Path, identity: Identity, *, owner: str) -> SqliteLedger
     return ledger
 
 
+def follow_own(
+    ledger: LedgerStore, place: Place, identity: Identity, *, allowed: Collection[str]
+) -> None:
+    """Follow the ledger that the invitation named, before any run names one.
+
+    Args:
+        ledger: The node's own.
+        place: Its place in the federation.
+        identity: The node's.
+        allowed: Origins of other ledgers that runs may name.
+
+    Raises:
+        RefusedError: It follows another one, or this under a key that is none of it.
+        InputError: Its own ledger, or what it knows of the coordinator's, cannot be read.
+    """
+    from clients.ledger_watch import LedgerWatch
+    from federation.ledger_pin import read_pin
+
+    known = None
+    for leaf in ledger.leaves():
+        entry = parse_leaf(leaf)
+        if entry.kind == "ledger.followed" and entry.body["origin"] == place.ledger_origin:
+            known = bytes.fromhex(str(entry.body["key"]))
+    if known is None:
+        watch = LedgerWatch(ledger, member=place.name, identity=identity, now_ms=_now_ms)
+        watch.trust(place.log_key, allowed=allowed)
+    elif known not in {key for _, key in read_pin(place).keys}:
+        raise RefusedError(
+            f"This node follows the ledger {place.ledger_origin} under another key than the "
+            "invitation named; ask the operator which is right, and move this node's ledger away "
+            "if it is the invitation's."
+        )
+
+
 def real_outside() -> Outside:
     """The coordinator over the network."""
     from federation.members.client import MembersClient
-    from federation.roster import cached_membership, read_membership
+    from federation.roster import SeenActs, cached_membership, read_ms
+
+    seen: dict[Path, SeenActs] = {}
 
     def read(place: Place) -> Membership:
+        # what was read is kept folded, so that new acts alone are checked
+        acts = seen.setdefault(place.folder, SeenActs(place))
         with MembersClient(place.registry, place.credentials(), deadline_s=10.0) as client:
-            return read_membership(place, client)
+            return acts.read(client)
 
-    return Outside(read=read, cached=cached_membership, renew=_renew)
+    return Outside(read=read, cached=cached_membership, read_ms=read_ms, renew=_renew)
 
 
 def _renew(place: Place) -> bool:

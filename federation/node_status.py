@@ -1,7 +1,7 @@
 """`tacit node status`: who this node is, whether it works, what it gave, what waits."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +24,7 @@ from federation.participant import TLS, Place, load_participant
 from privacy.budget import read_statements
 from privacy.errors import TacitError
 from privacy.ledger.sqlite import SqliteLedger
+from privacy.membership import Membership
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +116,15 @@ def status_page(status: NodeStatus) -> RenderableType:
     return Group(*parts)
 
 
-def pending_table(pending: tuple[Waiting, ...]) -> RenderableType:
-    """For people: what waits, and what a person needs to know before deciding."""
+def pending_table(
+    pending: tuple[Waiting, ...], membership: Membership | None = None
+) -> RenderableType:
+    """For people: what waits, and what a person needs to know before deciding.
+
+    Args:
+        pending: What waits.
+        membership: As it was read last, which says who let each member in; None: not known.
+    """
     if not pending:
         return Text("Nothing waits.")
     parts: list[RenderableType] = []
@@ -132,6 +140,7 @@ def pending_table(pending: tuple[Waiting, ...]) -> RenderableType:
             "from": f"{one.launcher} ({one.role})" if one.role else one.launcher,
             "task": f"{one.task} ({one.name}), {one.rounds or 'unknown'} rounds",
             "members": f"{len(one.members)}: {', '.join(one.members)}",
+            "let in": "\n".join(let_in(one.members, membership)),
             "sums": f"{one.protection}, of {one.minimum_cohort} members or more",
             "noise": noise,
             "waits": one.why,
@@ -145,6 +154,21 @@ def pending_table(pending: tuple[Waiting, ...]) -> RenderableType:
         parts += [block, Text()]
     hint = "Decide with tacit node approve RUN, or tacit node refuse RUN --reason TEXT."
     return Group(*parts, Text(hint))
+
+
+def let_in(members: Sequence[str], membership: Membership | None) -> list[str]:
+    """Since when each member takes part, and who approved it: one line each."""
+    if membership is None:
+        return ["unknown, as this node has not read the membership yet"]
+    lines: list[str] = []
+    for name in members:
+        one = membership.active().get(name)
+        if one is None:
+            lines.append(f"{name}: takes no part in the federation")
+        else:
+            by = ", ".join(one.approved_by) or "nobody"
+            lines.append(f"{name}: since {_time(one.since_ms)}, approved by {by}")
+    return lines
 
 
 def _state(home: Home) -> dict[str, Any]:

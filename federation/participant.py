@@ -5,6 +5,7 @@
                        root.pem                whom it believes
                        federation.json         the rest; written last, so what has it is whole
                        membership.json         the acts of membership as they were read last
+                       ledger.json             the coordinator's ledger as it was shown last
 
 Keys are made here and never leave. New keys wait beside the old ones, as `next.*`, until they are
 certified; `settle` finishes what was cut short in between.

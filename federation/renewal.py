@@ -126,7 +126,14 @@ def _renew(place: Place, identity: Entropy | None, now_ms: Callable[[], int]) ->
         "tls": tls_digest(key.public_key()),
     }
     for signer, field in ((old, "signature"), (new, "proof")):
-        body = sign_act(signer, "member.renewed", place.federation, body, field=field)
+        body = sign_act(
+            signer,
+            "member.renewed",
+            place.federation,
+            place.root_fingerprint,
+            body,
+            field=field,
+        )
     certificate = _certified(place, body, make_request(key, place.peer), new, now_ms)
     require_issued(
         read_certificate(certificate, "what the coordinator sent"),

@@ -24,7 +24,8 @@ def make_manifest(
         project: The config and its contract.
         run: The run's name.
         directory: Member -> its public key, pinned.
-        ledger: `origin` and `key` of the coordinator's ledger, the key in hexadecimal.
+        ledger: `origin` and `key` of the coordinator's ledger, the key in hexadecimal; and, in a
+            federation, what the launcher saw of its membership (`Membership.told`).
         seed: Of the initial model and of shuffling.
         fold: Which fold tests; None without folds.
         plan: The run's noise; None without.

@@ -25,6 +25,8 @@ def contract_table(contract: DataContract) -> RenderableType:
     for column in contract.columns:
         if column.range is not None:
             bounds = f"{column.range[0]:g} to {column.range[1]:g}"
+            if column.threshold is not None:
+                bounds += f", normally {column.threshold[0]:g} to {column.threshold[1]:g}"
         elif column.hash_levels is not None:
             bounds = f"{column.hash_levels} hashed levels"
         else:

@@ -7,6 +7,7 @@ own, the coordinator its own.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, get_args
@@ -24,6 +25,9 @@ Protection = Literal["masked", "sealed", "ckks", "clear"]
 PROTECTIONS: Final[tuple[Protection, ...]] = get_args(Protection)
 SIGNING_DOMAIN: Final = "manifest"
 COUNTERSIGN_DOMAIN: Final = "countersign"
+_LOG: Final = frozenset({"origin", "key"})
+_SEEN: Final = frozenset({"acts", "membership"})
+_COUNT: Final = re.compile("[1-9][0-9]{0,14}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +47,10 @@ class Manifest:
             their median; 0 for one sum over all.
         privacy: The noise that covers its sums; None for a run without.
         ledger: `origin` and `key` (64 hexadecimal digits) of the coordinator's ledger, which holds
-            every release of the run before it is opened.
+            every release of the run before it is opened. Where the ledger is a federation's, also
+            `acts` (decimal digits: how many acts of membership the launcher saw) and `membership`
+            (64 hexadecimal digits: `privacy.membership.acts_digest` over these), so that nobody
+            takes part who sees another federation than the launcher.
         node_settings: Parsed by the node.
         coordinator_settings: Parsed by the coordinator.
     """
@@ -140,6 +147,21 @@ class Manifest:
         """The key that signs the checkpoints of the coordinator's ledger."""
         return log_key(self.ledger["origin"], bytes.fromhex(self.ledger["key"]))
 
+    @property
+    def log_facts(self) -> Mapping[str, str]:
+        """Origin and key of the ledger."""
+        return {name: self.ledger[name] for name in _LOG}
+
+    @property
+    def acts(self) -> int:
+        """How many acts of membership the launcher saw; 0 where the manifest does not say."""
+        return int(self.ledger.get("acts", "0"))
+
+    @property
+    def membership(self) -> str:
+        """The digest over these acts, hexadecimal; empty where the manifest does not say."""
+        return self.ledger.get("membership", "")
+
     def directory_keys(self) -> dict[str, bytes]:
         """Member -> raw public key.
 
@@ -158,8 +180,15 @@ class Manifest:
         return keys
 
 
+def _is_count(value: object) -> bool:
+    """Whether it is a number from 1 on, in the one way to write it."""
+    return isinstance(value, str) and _COUNT.fullmatch(value) is not None
+
+
 def _is_log(value: Mapping[str, object]) -> bool:
-    if value.keys() != {"origin", "key"} or not is_hex64(value["key"]):
+    if value.keys() not in (_LOG, _LOG | _SEEN) or not is_hex64(value["key"]):
+        return False
+    if "acts" in value and not (_is_count(value["acts"]) and is_hex64(value["membership"])):
         return False
     origin, key = value["origin"], str(value["key"])
     try:

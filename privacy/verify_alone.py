@@ -945,6 +945,17 @@ def _require_signed(log: _Log, signed: _Signatures) -> None:
 
 # ---------------------------------------------------------------- manifests and receipts
 
+
+def _has_seen(ledger: Json) -> bool:
+    """Whether a manifest says, besides its ledger, which acts of membership its launcher saw."""
+    return (
+        set(ledger) == {"origin", "key", "acts", "membership"}
+        and isinstance(ledger["acts"], str)
+        and re.fullmatch("[1-9][0-9]{0,14}", ledger["acts"]) is not None
+        and _hex(64)(ledger["membership"])
+    )
+
+
 _MANIFEST: Final[Mapping[str, Callable[[object], bool]]] = {
     "format": lambda value: type(value) is int and value == 4,  # noqa: PLR2004 - the format
     **dict.fromkeys(
@@ -961,7 +972,7 @@ _MANIFEST: Final[Mapping[str, Callable[[object], bool]]] = {
     "group_size": lambda value: type(value) is int and value >= 0,
     "ledger": lambda value: (
         isinstance(value, dict)
-        and set(value) == {"origin", "key"}
+        and (set(value) == {"origin", "key"} or _has_seen(value))
         and _hex(64)(value["key"])
         and isinstance(value["origin"], str)
         and bool(_key_name(value["origin"]))
@@ -1395,6 +1406,12 @@ class _Run:
         self.count += len(signatures)
 
 
+_NAME_MAX: Final = 64
+_RENEWALS_MAX: Final = 8  # of one name, within a period
+_INVITATIONS_MAX: Final = 256  # of one operator, unused, and good still or not a period old
+_PERIOD_MS: Final = 30 * 86_400_000
+
+
 class _Federation:
     """Who takes part, act by act. That no act comes twice was seen in step 3."""
 
@@ -1403,6 +1420,9 @@ class _Federation:
         self.name: str | None = None
         self.founder = ""
         self.approvals = 0
+        self.root = ""
+        self.acts: list[str] = []  # after each act, the digest over it and all before
+        self.renewals: dict[str, list[int]] = {}
         self.people: dict[str, Json] = {}
         self.asking: dict[str, Json] = {}
         self.open: dict[str, Json] = {}
@@ -1411,6 +1431,8 @@ class _Federation:
     def take(self, entry: _Entry) -> None:
         body = entry.body
         if entry.kind == "federation.begun":
+            self._require_short(body["founder"])
+            self.root = body["root"]
             self._signed_by(body["key"], entry.kind, body, body["federation"])
             self.name, self.founder = body["federation"], body["key"]
             self.approvals = body["approvals"]
@@ -1430,6 +1452,11 @@ class _Federation:
         }
         acts[entry.kind](entry)
 
+    def note(self, leaf: bytes) -> None:
+        """Put an act, by its leaf's hash, into the digest over all of them."""
+        before = bytes.fromhex(self.acts[-1]) if self.acts else _sha(b"tacit/acts/v1\0")
+        self.acts.append(_sha(before + leaf).hex())
+
     def active(self, *roles: str) -> dict[str, str]:
         """Name -> key of those who take part now in one of these roles."""
         return {
@@ -1447,9 +1474,18 @@ class _Federation:
         return next((name for name, held in able.items() if held == key), None)
 
     def _invited(self, entry: _Entry) -> None:
+        body, now = entry.body, entry.time_ms
+        self._require_short(body["name"])
         self._by(entry, "operator")
-        self._require_free(entry.body["name"])
-        self.open[entry.body["token"]] = entry.body
+        self._require_free(body["name"])
+        waiting = [
+            one
+            for one in self.open.values()
+            if one["by"] == body["by"]
+            and (now <= one["expires_ms"] or now - one["invited_ms"] < _PERIOD_MS)
+        ]
+        _need(len(waiting) < _INVITATIONS_MAX, f"{body['by']} has too many open invitations")
+        self.open[body["token"]] = {**body, "invited_ms": now}
 
     def _requested(self, entry: _Entry) -> None:
         body = entry.body
@@ -1495,6 +1531,9 @@ class _Federation:
         body = entry.body
         one = self._holder(body["name"])
         self._require_key(one, body)
+        times = self.renewals.setdefault(body["name"], [])
+        lately = [then for then in times if entry.time_ms - then < _PERIOD_MS]
+        _need(len(lately) < _RENEWALS_MAX, f"{body['name']} renews its keys too often")
         if body["new"] != body["key"]:
             self._name_key("key", body["new"])
         if body["tls"] != one["tls"]:
@@ -1502,6 +1541,7 @@ class _Federation:
         self._signed_by(body["key"], entry.kind, body, self.name)
         self._signed_by(body["new"], entry.kind, body, self.name, "proof")
         one["key"], one["tls"] = body["new"], body["tls"]
+        self.renewals[body["name"]] = [*lately, entry.time_ms]
 
     def _revoked(self, entry: _Entry) -> None:
         body = entry.body
@@ -1538,11 +1578,15 @@ class _Federation:
         self, key: str, kind: str, body: Json, federation: str | None, field: str = "signature"
     ) -> None:
         said = {name: value for name, value in body.items() if name not in ("signature", "proof")}
-        message = _written({**said, "act": kind, "federation": federation})
+        message = _written({**said, "act": kind, "federation": federation, "root": self.root})
         _need(
             self.signed.said(key, "membership", message, body[field]),
             f"the {field} of {kind} does not hold",
         )
+
+    @staticmethod
+    def _require_short(name: str) -> None:
+        _need(len(name) <= _NAME_MAX, f"a name has more than {_NAME_MAX} characters")
 
     def _require_free(self, name: str) -> None:
         one = self.people.get(name)
@@ -1584,6 +1628,8 @@ class _Coordinator:
         self._epoch = entry.epoch
         if kind.startswith(("federation.", "member.")):
             self.federation.take(entry)
+            if self.log is not None:
+                self.federation.note(self.log.hashes[entry.index])
         if "run" not in entry.body:
             return
         name = entry.body["run"]
@@ -1623,7 +1669,8 @@ class _Coordinator:
         if self.log is not None:
             now = [key for since, key in self.log.keys if since <= entry.index][-1]
             here = {"origin": self.log.origin, "key": now}
-            _need(manifest["ledger"] == here, "the run's manifest names another ledger than this")
+            named = {name: manifest["ledger"][name] for name in here}
+            _need(named == here, "the run's manifest names another ledger than this")
         _need(
             self.signed.said(body["launcher"], "manifest", document, body["signature"]),
             "the launcher did not sign the run's manifest",
@@ -1635,6 +1682,12 @@ class _Coordinator:
                 "the run has members that take no part in the federation with these keys",
             )
             _need(run.launched_by is not None, "who launched it was no bank, insurer or operator")
+        if "acts" in manifest["ledger"]:
+            place, acts = int(manifest["ledger"]["acts"]) - 1, self.federation.acts
+            _need(
+                place < len(acts) and acts[place] == manifest["ledger"]["membership"],
+                "the launcher saw other acts of membership than are here",
+            )
         return run
 
 

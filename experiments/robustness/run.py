@@ -187,6 +187,10 @@ class Calls:
 
     members: Mapping[int, Node]
 
+    @property
+    def names(self) -> Mapping[int, str]:
+        return {}
+
     def nodes(self) -> tuple[int, ...]:
         return tuple(self.members)
 

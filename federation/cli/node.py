@@ -29,6 +29,8 @@ app.add_typer(policy_app, name="policy", help="What this node agrees to.")
 
 _FAILED = 1
 _DEADLINE_S = 10.0
+_LEFT_S = 15.0
+_LOOKED_S = 0.2
 Run = Annotated[str, typer.Argument(help="A run that waits: its id, a unique part, or its digest.")]
 PolicyPath = Annotated[Path, typer.Argument(metavar="FILE", help="A policy (YAML).")]
 
@@ -171,6 +173,40 @@ def refuse(
 ) -> None:
     """Let this node not take part in a run that waits for a person. It stands on record."""
     _decide(run, approved=False, reason=reason, as_json=as_json)
+
+
+@app.command()
+def leave(
+    run: Annotated[str, typer.Argument(help="A run under way: its id, a unique part, its digest.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; its coordinator reads it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Leave a run for good: its keys are deleted here, and what it did not spend is free again."""
+    from clients.session_file import leave_run
+    from federation.home import open_home
+    from federation.leaving import ask_to_leave, checked_reason, find_under_way, take_leaves
+    from federation.node_service import alone, is_running, open_ledger
+    from federation.participant import load_participant
+
+    home = open_home()
+    place, folder = load_participant(home), home.own_node
+    why = checked_reason(reason)
+    ledger = open_ledger(folder, place.identity(), owner=place.name)
+    found = find_under_way(ledger, run)
+    asked = ask_to_leave(folder, found, why)
+    if not is_running(folder):
+        with alone(folder):
+            take_leaves(folder, lambda digest, said: leave_run(folder, ledger, digest, said))
+    until_s = time.monotonic() + _LEFT_S
+    while asked.exists() and time.monotonic() < until_s:
+        time.sleep(_LOOKED_S)
+    left = not asked.exists()
+    if as_json:
+        print_json({"run": found.run, "manifest": found.digest.hex(), "left": left})
+    elif left:
+        typer.echo(f"{found.run or found.digest.hex()} is left; its keys are deleted here.")
+    else:
+        typer.echo("The node is busy, and leaves it as soon as it looks; see tacit node status.")
 
 
 @policy_app.command("show")

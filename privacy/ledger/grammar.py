@@ -24,7 +24,7 @@ from privacy.identity import verify_signature
 from privacy.ledger.entry import EVALUATIONS, KINDS, ROWS, STATISTICS, UPDATE, Entry
 from privacy.ledger.head import HEAD_DOMAIN, LedgerHead, head_message
 from privacy.manifest import COUNTERSIGN_DOMAIN, SIGNING_DOMAIN, Manifest
-from privacy.membership import Membership, after, is_act
+from privacy.membership import Membership, Roll, is_act
 from privacy.plan import update_values, vector_length
 from privacy.receipt import Receipt
 from privacy.sum_context import (
@@ -181,7 +181,7 @@ class Reading:
         origin: Its name in checkpoints.
         keys: Its keys, each with the number of entries from which on it signs.
         epoch: The writer's turn.
-        membership: Who takes part in the federation; None before one was begun.
+        roll: Who takes part in the federation, act by act.
         runs: In the order of their start.
         told: A member's public key -> its own ledger's heads, in order, with all that it sent.
         set_back: Members whose own ledgers ended at one size with two releases: each release is an
@@ -191,11 +191,16 @@ class Reading:
     origin: str = ""
     keys: list[tuple[int, bytes]] = field(default_factory=list)
     epoch: int = 1
-    membership: Membership | None = None
+    roll: Roll = field(default_factory=Roll)
     runs: dict[str, Run] = field(default_factory=dict)
     told: dict[bytes, list[Anchor]] = field(default_factory=dict)
     set_back: set[str] = field(default_factory=set)
     sizes: set[tuple[bytes, int]] = field(default_factory=set)
+
+    @property
+    def membership(self) -> Membership | None:
+        """Who takes part in the federation; None before one was begun."""
+        return self.roll.membership
 
 
 def follow(reading: Reading, entry: Entry) -> None:
@@ -259,7 +264,7 @@ def _administer(reading: Reading, entry: Entry, body: Mapping[str, Any]) -> None
     elif entry.kind == "key.rotated":
         reading.keys.append(rotated(entry, reading.keys[-1][1]))
     elif is_act(entry.kind):
-        reading.membership = after(reading.membership, entry)
+        reading.roll.take(entry)
 
 
 def rotated(entry: Entry, before: bytes) -> tuple[int, bytes]:
@@ -283,7 +288,7 @@ def _start(reading: Reading, entry: Entry, body: Mapping[str, Any]) -> None:
     _require(len(set(keys.values())) == len(keys), "two members have one key")
     manifest = _require_manifest(body)
     _require(
-        manifest.ledger == {"origin": reading.origin, "key": reading.keys[-1][1].hex()},
+        manifest.log_facts == {"origin": reading.origin, "key": reading.keys[-1][1].hex()},
         "the run's manifest names another ledger than this",
     )
     try:
@@ -296,8 +301,14 @@ def _start(reading: Reading, entry: Entry, body: Mapping[str, Any]) -> None:
     except ProtocolError:
         raise NotVerifiedError("the launcher did not sign the run's manifest") from None
     launched_by = ""
-    if reading.membership is not None:
-        launched_by = _require_participants(reading.membership, keys, body["launcher"])
+    membership = reading.membership
+    if membership is not None:
+        launched_by = _require_participants(membership, keys, body["launcher"])
+    seen = "" if membership is None else membership.digest_at(manifest.acts)
+    _require(
+        manifest.membership in {"", seen},
+        "the launcher saw other acts of membership than were in this ledger when the run started",
+    )
     reading.runs[name] = Run(
         manifest=str(body["manifest"]),
         keys=keys,

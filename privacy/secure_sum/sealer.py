@@ -233,9 +233,25 @@ class Sealer:
             ProtocolError: another sum is under way, this member or the order is missing, the
                 survivors grew, or shares were revealed.
         """
+        self.require_vote(context, survivors)
         pending = self._under_way(context)
         if pending.vote is not None and survivors == pending.survivors:
             return pending.vote
+        message = survivors_message(context, survivors)
+        pending.survivors = survivors
+        pending.vote = Vote(self.member, self._identity.sign(SURVIVORS_DOMAIN, message))
+        return pending.vote
+
+    def require_vote(self, context: bytes, survivors: tuple[str, ...]) -> None:
+        """Return if `vote` would sign that; nothing is signed.
+
+        Raises:
+            CohortError: see `vote`.
+            ProtocolError: the same.
+        """
+        pending = self._under_way(context)
+        if pending.vote is not None and survivors == pending.survivors:
+            return
         pending.cohort.require_survivors(survivors)
         if self.member not in survivors:
             raise ProtocolError(
@@ -245,10 +261,6 @@ class Sealer:
             raise ProtocolError("this sum's survivors are settled; they cannot be changed now")
         if pending.survivors is not None and not set(survivors) < set(pending.survivors):
             raise ProtocolError("survivors of a sum can only become fewer; start the next sum")
-        message = survivors_message(context, survivors)
-        pending.survivors = survivors
-        pending.vote = Vote(self.member, self._identity.sign(SURVIVORS_DOMAIN, message))
-        return pending.vote
 
     def release(self, context: bytes, survivors: tuple[str, ...], votes: Iterable[Vote]) -> Release:
         """Give the keys of this sum's masks with the neighbours who are no survivors.

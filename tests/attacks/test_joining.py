@@ -26,6 +26,7 @@ from federation.certificates import (
 )
 from federation.channel import UnknownCallerError, open_channel
 from federation.door.client import DoorClient
+from federation.door.guard import DoorGuard
 from federation.door.proof import sign_fetch
 from federation.door.server import MESSAGE_BYTES_MAX
 from federation.door.service import DoorService
@@ -69,6 +70,10 @@ class World:
         self.count += 1
         return self.one.invite(name or f"n{self.count}", role, days=days, door=self.serving.door)
 
+    @property
+    def root(self) -> str:
+        return self.one.authority.fingerprint
+
     def kinds(self) -> list[str]:
         return [entry.kind for entry in self.one.enrolment.acts()]
 
@@ -100,7 +105,9 @@ class Machine:
             "key": self.identity.public.hex(),
             "tls": tls_digest(self.tls.public_key()),
         }
-        signed = sign_act(self.identity, "member.requested", token.federation, body)
+        signed = sign_act(
+            self.identity, "member.requested", token.federation, token.fingerprint, body
+        )
         return {
             "secret": token.secret,
             "peer": token.peer,
@@ -348,19 +355,22 @@ class Context:
         raise Ended(f"{code.name} {details}")
 
 
+class Details:
+    method = "/tacit.door.v1.Door/Ask"
+    invocation_metadata = ()
+
+
 def test_older_tls_gets_nothing_at_the_door(world: World) -> None:
-    service = DoorService(
-        world.one.enrolment,
-        world.one.authority.addresses,
-        Buckets(Rate(), lambda: 0.0),
-        now_ms=now_ms,
-    )
+    service = DoorService(world.one.enrolment, world.one.authority.addresses, now_ms=now_ms)
+    wrap: Any = grpc.unary_unary_rpc_method_handler(service.Ask)
+    guard, details = DoorGuard(Buckets(Rate(), lambda: 0.0)), Details()
+    handler: Any = guard.intercept_service(lambda _: wrap, details)  # type: ignore[arg-type]
     context: Any = Context()
     with pytest.raises(Ended, match=r"TLS 1\.3 is needed"):
-        service.Ask(door_pb2.AskRequest(), context)
+        handler.stream_unary(iter([door_pb2.AskRequest()]), context)
     context.tls = b"TLSv1.3"
     with pytest.raises(Ended, match="INVALID_ARGUMENT"):
-        service.Ask(door_pb2.AskRequest(), context)
+        handler.stream_unary(iter([door_pb2.AskRequest()]), context)
 
 
 def test_what_goes_wrong_inside_stays_inside(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -435,7 +445,7 @@ def test_a_role_is_refused_what_it_may_not(world: World, role: Role, method: str
 def approval(world: World, by: str, signer: str, name: str) -> dict[str, Any]:
     key = world.one.membership.candidates[name].key
     body = {"name": name, "key": key.hex(), "by": by}
-    return sign_act(world.one.identity(signer), "member.approved", NAME, body)
+    return sign_act(world.one.identity(signer), "member.approved", NAME, world.root, body)
 
 
 def test_nobody_acts_for_another(world: World) -> None:
@@ -460,6 +470,7 @@ def test_the_candidate_does_not_approve_itself(world: World) -> None:
         machine.identity,
         "member.approved",
         NAME,
+        world.root,
         {"name": "bank2", "key": machine.identity.public.hex(), "by": "bank2"},
     )
     refused(
@@ -487,7 +498,7 @@ def test_a_member_invites_and_revokes_nobody(world: World) -> None:
     }
     with world.serving.client("bank") as client:
         for kind, body in (("member.revoked", revocation), ("member.invited", invitation)):
-            signed = sign_act(identity, kind, NAME, body)
+            signed = sign_act(identity, kind, NAME, world.root, body)
             refused(world, lambda k=kind, b=signed: client.act(k, b), "let an operator")  # type: ignore[misc]
 
 
@@ -496,9 +507,11 @@ def test_an_act_of_another_federation_is_not_taken(world: World) -> None:
     machine.ask()
     key = machine.identity.public.hex()
     body = {"name": machine.token.name, "key": key, "by": "bank"}
-    signed = sign_act(world.one.identity("bank"), "member.approved", "other", body)
-    with world.serving.client("bank") as client:
-        refused(world, lambda: client.act("member.approved", signed), "does not hold")
+    # of another name, and of one that was begun anew under the same
+    for name, root in (("other", world.root), (NAME, "00" * 32)):
+        signed = sign_act(world.one.identity("bank"), "member.approved", name, root, body)
+        with world.serving.client("bank") as client:
+            refused(world, lambda s=signed: client.act("member.approved", s), "does not hold")  # type: ignore[misc]
 
 
 def test_only_the_coordinator_certifies(world: World) -> None:
@@ -521,8 +534,8 @@ def test_nobody_renews_anothers_keys(world: World) -> None:
             "new": new.public.hex(),
             "tls": tls_digest(key.public_key()),
         }
-        body = sign_act(thief, "member.renewed", NAME, body)
-        body = sign_act(new, "member.renewed", NAME, body, field="proof")
+        body = sign_act(thief, "member.renewed", NAME, world.root, body)
+        body = sign_act(new, "member.renewed", NAME, world.root, body, field="proof")
         with world.serving.client("bank") as client:
             request = make_request(key, peer)
             refused(world, lambda b=body, r=request: client.renew(b, r), "belong|another signing")  # type: ignore[misc]
@@ -538,7 +551,7 @@ def test_a_renewal_is_for_the_key_that_asks_for_it(world: World) -> None:
         "tls": tls_digest(key.public_key()),
     }
     for field in ("signature", "proof"):
-        body = sign_act(identity, "member.renewed", NAME, body, field=field)
+        body = sign_act(identity, "member.renewed", NAME, world.root, body, field=field)
     with world.serving.client("bank") as client:
         other = make_request(new_key(), Peer(Role.BANK, "bank"))
         refused(world, lambda: client.renew(body, other), "another TLS key")

@@ -25,7 +25,7 @@ from privacy.identity import Identity
 from privacy.ledger.sqlite import SqliteLedger
 from privacy.ledger.store import entries_of
 from privacy.manifest import COUNTERSIGN_DOMAIN, SIGNING_DOMAIN, Manifest
-from privacy.messages import CountersignRequest, Invite, Reply, Request
+from privacy.messages import CountersignRequest, Invite, Reply, Request, StopNotice
 
 NODE, LAUNCHER, OTHER = "north", "south", "west"
 
@@ -83,7 +83,11 @@ class Scene:
             project,
             run=run,
             directory=self.federated.membership.members(),
-            ledger={"origin": place.ledger_origin, "key": place.ledger_key.hex()},
+            ledger={
+                "origin": place.ledger_origin,
+                "key": place.ledger_key.hex(),
+                **self.federated.membership.told,
+            },
             seed=0,
             fold=None,
             plan=None,
@@ -136,6 +140,41 @@ def scene(root: Path) -> Iterator[Scene]:
             if made.process is not None and made.process.poll() is None:
                 made.process.kill()
                 made.process.wait(10)
+
+
+def test_a_run_is_left_while_the_node_works_and_while_it_does_not(tmp_path: Path) -> None:
+    with scene(tmp_path) as here:
+        here.start(*here.data())
+        here.wait("connected to the coordinator")
+        for run in ("first-run", "second-run"):
+            assert type(here.invite(run)).__name__ == "Joined"
+        sessions = here.home.own_node / "sessions"
+        keys = {
+            run: sessions / here.manifest(run).digest().hex() for run in ("first-run", "second-run")
+        }
+        assert all(path.is_dir() for path in keys.values())
+
+        wrong = tacit("node", "leave", "run", "--reason", "why", home=here.home.root)
+        assert "run names any of 2 runs here" in assert_one_sentence(wrong, 2)
+        said = tacit("node", "leave", "first", "--reason", "it ended", home=here.home.root)
+        assert (said.returncode, said.stdout) == (
+            0,
+            "first-run is left; its keys are deleted here.\n",
+        )
+        here.wait("first-run is over here")
+        assert [run for run, path in keys.items() if path.exists()] == ["second-run"]
+        notice = StopNotice(run=here.manifest("first-run").digest())
+        assert type(here.ask("first-run", notice)).__name__ == "Ready"
+
+        assert here.end() == 0
+        words = ("node", "leave", "second-run", "--reason", "it ended", "--json")
+        told = json.loads(tacit(*words, home=here.home.root).stdout)
+        assert told == {
+            "run": "second-run",
+            "manifest": keys["second-run"].name,
+            "left": True,
+        }
+        assert not any(path.exists() for path in keys.values())
 
 
 def test_a_node_from_its_first_start_to_its_end(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from privacy.ledger.head import HEAD_DOMAIN, LedgerHead, head_message
 from privacy.ledger.keys import cosigner_key, log_key, log_origin
 from privacy.ledger.merkle import Frontier, consistency_proof, leaf_hash, new_nodes
 from privacy.manifest import COUNTERSIGN_DOMAIN, SIGNING_DOMAIN, Manifest
-from privacy.membership import MEMBERSHIP_DOMAIN, is_act, statement
+from privacy.membership import MEMBERSHIP_DOMAIN, acts_digest, is_act, statement
 from privacy.plan import PrivacyPlan, update_values, vector_length
 from privacy.release import ABORT_DOMAIN, abort_message
 from privacy.sum_context import (
@@ -46,6 +46,8 @@ BEGUN_MS = 1_790_000_000_000
 WEIGHTS = 70
 DATASET = "leases"
 NO_MODEL = "00" * 32
+BY = "by "
+"""In the place of a second signature under a manifest: whose key signs it, when all is settled."""
 SIGNED_BY: Mapping[str, Mapping[str, str]] = {
     "federation.begun": {"signature": "key"},
     "member.invited": {"signature": "by"},
@@ -231,6 +233,11 @@ class World:
         return self.coordinator
 
     @property
+    def acts(self) -> int:
+        """How many acts of membership there are."""
+        return sum(is_act(line.kind) for line in self.main.lines)
+
+    @property
     def books(self) -> list[Book]:
         first = [] if self.coordinator is None else [self.coordinator]
         return [*first, *self.nodes.values()]
@@ -334,13 +341,16 @@ class World:
         declining: Sequence[str] = (),
         countersigned: str = "",
         dataset: str = DATASET,
+        seen: int | None = None,
         **changes: Any,  # noqa: ANN401 - any field
     ) -> "World":
-        """The start of a run up to its keys."""
+        """The start of a run up to its keys; `seen`: how many acts its launcher saw."""
         self.datasets[run] = dataset
         self.rosters[run] = tuple(sorted(name for name in members if name not in declining))
         directory = {name: public(self.nodes[name].keys[-1]) for name in members}
         ledger = {"origin": self.main.origin, "key": public(self.main.keys[-1])}
+        if seen is not None:
+            ledger |= {"acts": str(seen), "membership": ""}
         values: dict[str, Any] = {
             "run": run,
             "name": "default of leases",
@@ -537,6 +547,8 @@ class World:
 
     def settle(self) -> "World":
         """Work out all that is None."""
+        if self.coordinator is not None:
+            self._settle_manifests()
         weights = {
             line.body["run"]: line.body["values"]
             for line in (self.main.lines if self.coordinator else [])
@@ -596,6 +608,23 @@ class World:
             ):
                 break
         return {"leaves": tree.size, "root": tree.root().hex(), "signature": None}
+
+    def _settle_manifests(self) -> None:
+        """Let each manifest say which acts its launcher saw, where it says how many."""
+        people: dict[str, str] = {}
+        leaves: list[bytes] = []
+        for place, line in enumerate(self.main.lines):
+            if is_act(line.kind):
+                self._settle_act(line, people)
+                leaves.append(line.bytes_at(place))
+            manifest = self.manifests.get(line.body.get("run", ""))
+            if line.kind != "run.started" or manifest is None:
+                continue
+            if manifest.ledger.get("membership") == "":
+                digest_of = acts_digest(leaves[: int(manifest.ledger["acts"])])
+                self.manifests[line.body["run"]] = replace(
+                    manifest, ledger={**manifest.ledger, "membership": digest_of}
+                )
 
     def _settle_coordinator(self, weights: Mapping[str, int]) -> list[Frontier]:
         runs: dict[str, _Progress] = {}
@@ -713,6 +742,9 @@ class _Progress:
         if body["signature"] is None:
             told = self.manifest.digest()
             body["signature"] = self._sign(body["member"], COUNTERSIGN_DOMAIN, told)
+        elif body["signature"].startswith(BY):
+            signer = identity(body["signature"].removeprefix(BY))
+            body["signature"] = signer.sign(COUNTERSIGN_DOMAIN, self.manifest.digest()).hex()
 
     def _keys_agreed(self, body: dict[str, Any]) -> None:
         self.roster = bytes.fromhex(body["roster"])

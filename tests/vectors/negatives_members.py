@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from vectors.builder import (
+    BY,
     DATASET,
     FOUNDER,
     LAUNCHER,
@@ -17,7 +18,13 @@ from vectors.builder import (
 from vectors.forging import HOSTILE, A, B, C, D, flipped, forgery
 
 from privacy.manifest import COUNTERSIGN_DOMAIN
-from privacy.membership import MEMBERSHIP_DOMAIN, statement
+from privacy.membership import (
+    INVITATIONS_MAX,
+    MEMBERSHIP_DOMAIN,
+    acts_digest,
+    is_act,
+    statement,
+)
 
 E = "echo-rental"
 
@@ -457,6 +464,86 @@ def accepted_in_a_run_that_it_declined(world: World) -> None:
     book.after(reserved, "budget.committed", about)
 
 
+# -- which acts the launcher saw --
+
+
+def _seen(world: World, run: str = "run-2", **changes: str | None) -> None:
+    manifest = world.manifests[run]
+    told = {**manifest.ledger, **changes}
+    ledger = {name: value for name, value in told.items() if value is not None}
+    world.manifests[run] = replace(manifest, ledger=ledger)
+
+
+def _acts(world: World) -> list[bytes]:
+    """All acts as they stand in the ledger."""
+    main = world.copy().settle().main
+    return [line.bytes_at(place) for place, line in enumerate(main.lines) if is_act(line.kind)]
+
+
+@forgery(6, "federated", "script")
+def launcher_saw_other_acts(world: World) -> None:
+    """A launcher was shown another membership than stands in the ledger."""
+    _seen(world, acts="3", membership=digest("another membership"))
+
+
+@forgery(6, "federated", "script")
+def launcher_saw_more_acts(world: World) -> None:
+    """A launcher was shown one act more than the ledger had when its run started."""
+    leaves = [*_acts(world), b"{}"]
+    _seen(world, acts=str(len(leaves)), membership=acts_digest(leaves))
+
+
+@forgery(6, "federated", "script")
+def launcher_saw_fewer_acts_than_it_says(world: World) -> None:
+    """The number of acts that a launcher saw is not that of their digest."""
+    leaves = _acts(world)
+    _seen(world, acts=str(len(leaves) - 1), membership=acts_digest(leaves))
+
+
+@forgery(6, "federated", "script")
+def acts_without_their_digest(world: World) -> None:
+    """A manifest says how many acts its launcher saw, and not which."""
+    _seen(world, acts="3", membership=None)
+
+
+@forgery(6, "federated", "script")
+def acts_in_another_spelling(world: World) -> None:
+    """A manifest writes the number of acts with a zero in front."""
+    _seen(world, acts="03", membership=digest("membership"))
+
+
+@forgery(6, "plain", "script")
+def acts_without_a_federation(world: World) -> None:
+    """A manifest names acts of membership in a ledger that has none."""
+    _seen(world, "run-1", acts="1", membership=digest("membership"))
+
+
+# -- what has no end --
+
+
+@forgery(6, "federated", "script")
+def renewed_nine_times(world: World) -> None:
+    """A participant renews its keys a ninth time within thirty days."""
+    for number in range(9):
+        told = {"name": A, "key": public(A), "new": public(A), "tls": digest("tls", A, number)}
+        world.act("member.renewed", **told)
+    world.end()
+
+
+@forgery(6, "federated", "script")
+def invited_without_end(world: World) -> None:
+    """An operator makes one invitation more than it may have that nobody used."""
+    for number in range(INVITATIONS_MAX + 1):
+        world.invite(f"n{number}", "bank", attributes={})
+    world.end()
+
+
+@forgery(6, "federated", "script")
+def name_of_65_characters(world: World) -> None:
+    """Somebody is invited by a name that no sum has room for."""
+    world.invite("n" * 65, "bank").end()
+
+
 # -- the second signature --
 
 
@@ -494,9 +581,7 @@ def second_signature_by_the_launchers_next_key(world: World) -> None:
     world.act("member.renewed", name=LAUNCHER, **keys, tls=digest("tls", LAUNCHER))
     line = world.main.find("run.countersigned")
     _moved(world, before, world.main.place(line))
-    told = world.manifests["run-1"].digest()
-    signature = identity("launcher 2").sign(COUNTERSIGN_DOMAIN, told).hex()
-    line.body.update(member=LAUNCHER, signature=signature)
+    line.body.update(member=LAUNCHER, signature=BY + "launcher 2")
 
 
 @forgery(6, "federated", "script")

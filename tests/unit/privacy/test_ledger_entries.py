@@ -41,6 +41,12 @@ RECEIPT = Receipt(
 ).to_json()
 REPEATED = ("budget.terms", "policy.applied", "writer.began")
 A_SUM: Mapping[str, object] = {"run": "r", "step": "update", "round": 1}
+A_REVIEW: Mapping[str, object] = {
+    "dataset": "pumps",
+    "device": HASH,
+    "review": 1,
+    "readings": HASH,
+}
 BODIES: Mapping[str, Mapping[str, object]] = {
     "ledger.begun": {"origin": "tacit/a", "key": HASH, "owner": "a", "role": "node"},
     "key.rotated": {"key": HASH, "signature": SIGNATURE},
@@ -119,6 +125,9 @@ BODIES: Mapping[str, Mapping[str, object]] = {
     "run.countersigned": {"run": "r", "member": "a", "signature": SIGNATURE},
     "run.decided": {"manifest": HASH, "decision": "approved", "reason": "as planned"},
     "policy.applied": {"policy": HASH},
+    "device.held": {**A_REVIEW, "reason": "too hot"},
+    "device.released": {**A_REVIEW, "reason": "a test run", "by": "ann"},
+    "device.rejected": {**A_REVIEW, "reason": "a broken sensor", "by": "ann"},
     "run.consented": {"run": "r", "member": "a", "signature": SIGNATURE},
     "run.declined": {"run": "r", "member": "a", "reason": "no budget left"},
     "keys.agreed": {"run": "r", "roster": HASH, "fingerprint": HASH, "public_bytes": 0},
@@ -155,6 +164,7 @@ BODIES: Mapping[str, Mapping[str, object]] = {
     "model.registered": {"run": "r", "model": HASH, "file": HASH, "card": HASH},
     "ledger.followed": {"origin": "tacit/coordinator/1", "key": HASH},
     "ledger.cosigned": {"origin": "tacit/coordinator/1", "leaves": 7, "root": HASH},
+    "ledger.rekeyed": {"origin": "tacit/coordinator/1", "key": HASH, "leaves": 7},
     "run.joined": {"run": "r", "manifest": HASH, "origin": "tacit/coordinator/1"},
     "run.refused": {"manifest": HASH, "reason": "another task"},
     "budget.terms": {
@@ -208,6 +218,9 @@ def test_the_families_and_owners_of_kinds_are_the_recorded_ones() -> None:
         "run.countersigned": ("modelling", "coordinator"),
         "run.decided": ("modelling", "node"),
         "policy.applied": ("administration", "node"),
+        "device.held": ("collection", "node"),
+        "device.released": ("collection", "node"),
+        "device.rejected": ("collection", "node"),
         "run.consented": ("modelling", "coordinator"),
         "run.declined": ("modelling", "coordinator"),
         "keys.agreed": ("modelling", "coordinator"),
@@ -221,6 +234,7 @@ def test_the_families_and_owners_of_kinds_are_the_recorded_ones() -> None:
         "model.registered": ("output", "coordinator"),
         "ledger.followed": ("administration", "node"),
         "ledger.cosigned": ("administration", "node"),
+        "ledger.rekeyed": ("administration", "node"),
         "run.joined": ("modelling", "node"),
         "run.refused": ("modelling", "node"),
         "budget.terms": ("administration", "node"),
@@ -353,6 +367,7 @@ def _wrong_values() -> dict[str, tuple[object, ...]]:
         "signature": NOT_SIGNATURES,
         "proof": NOT_SIGNATURES,
         "approvals": (0, *NOT_NATURAL),
+        "review": (0, *NOT_NATURAL),
         "attributes": ([], None, "x", {"": "x"}, {"x": ""}, {"x": 1}, {"x": "a\nb"}),
         "decision": ("", "pending", None, True, []),
         "signatures": (
@@ -380,7 +395,7 @@ def _wrong_values() -> dict[str, tuple[object, ...]]:
                 *("manifest", "roster", "fingerprint", "architecture", "model", "schema"),
                 *("context", "aggregate", "model_before", "model_after", "key", "rules"),
                 *("contract", "rows", "launcher", "file", "card", "root"),
-                *("token", "tls", "certificate", "new", "policy"),
+                *("token", "tls", "certificate", "new", "policy", "device", "readings"),
             ),
             NOT_HASHES,
         ),
@@ -555,6 +570,7 @@ def test_the_fields_that_name_an_act_are_the_recorded_ones() -> None:
         "model.registered": ("run",),
         "ledger.followed": ("origin",),
         "ledger.cosigned": ("origin", "leaves"),
+        "ledger.rekeyed": ("origin", "leaves"),
         "run.joined": ("manifest",),
         "run.refused": ("manifest",),
         "budget.terms": ("no key",),
@@ -568,6 +584,9 @@ def test_the_fields_that_name_an_act_are_the_recorded_ones() -> None:
         "run.countersigned": ("run",),
         "run.decided": ("manifest",),
         "policy.applied": ("no key",),
+        "device.held": ("dataset", "device", "review"),
+        "device.released": ("dataset", "device", "review"),
+        "device.rejected": ("dataset", "device", "review"),
         "budget.reserved": ("run", "step", "round"),
         "budget.committed": ("run", "step", "round"),
         "budget.aborted": ("run", "step", "round"),
@@ -589,8 +608,10 @@ def test_two_acts_have_one_key_where_the_fields_that_name_them_agree(kind: str) 
         return
     assert entry.key == key_of(kind, body) == parse_leaf(entry.leaf()).key
     others: Mapping[str, object] = {
-        **dict.fromkeys(("run", "member", "origin", "by", "name"), "other"),
+        **dict.fromkeys(("run", "member", "origin", "by", "name", "dataset"), "other"),
         **dict.fromkeys(("context", "manifest", "key", "token", "certificate", "tls"), "c" * 64),
+        "device": "c" * 64,
+        "review": 2,
         "step": "statistics",
         "round": 2,
         "leaves": 8,

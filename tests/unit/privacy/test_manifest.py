@@ -28,6 +28,7 @@ MANIFEST = Manifest(
     coordinator_settings={"rounds": 5, "watch": True},
 )
 DATA = MANIFEST.to_bytes()
+SEEN = {"origin": "log", "key": "0f" * 32, "acts": "12", "membership": "0e" * 32}
 PLAN = PrivacyPlan(
     noise="distributed",
     mechanism="gaussian",
@@ -61,6 +62,16 @@ def test_a_manifest_comes_back_as_it_was() -> None:
     assert again.to_bytes() == DATA
     assert again.digest() == MANIFEST.digest()
     assert MANIFEST.members == ("bank", "mill", "Île")
+
+
+def test_it_may_say_which_acts_of_membership_its_launcher_saw() -> None:
+    assert (MANIFEST.acts, MANIFEST.membership) == (0, "")
+    assert b"membership" not in DATA
+    seen = replace(MANIFEST, ledger=SEEN)
+    again = Manifest.from_bytes(seen.to_bytes())
+    assert (again.acts, again.membership) == (12, "0e" * 32)
+    assert again.log_facts == {"origin": "log", "key": "0f" * 32}
+    assert again.log == replace(MANIFEST, ledger=dict(again.log_facts)).log
 
 
 def test_the_order_in_which_it_was_written_does_not_matter() -> None:
@@ -163,6 +174,14 @@ def test_a_value_of_another_type_is_refused(name: str, wrong: object) -> None:
         {"ledger": {"origin": "log"}},
         {"ledger": {"key": "0f" * 32}},
         {"ledger": {"origin": "log", "key": "0f" * 32, "more": "1"}},
+        {"ledger": {**SEEN, "more": "1"}},
+        {"ledger": {name: SEEN[name] for name in ("origin", "key", "acts")}},
+        {"ledger": {name: SEEN[name] for name in ("origin", "key", "membership")}},
+        *({"ledger": {**SEEN, "acts": acts}} for acts in ("0", "", "01", "+1", "1.0", "x", 1, "²")),
+        {"ledger": {**SEEN, "acts": "1" * 16}},
+        {"ledger": {**SEEN, "membership": "0E" * 32}},
+        {"ledger": {**SEEN, "membership": "0e" * 31}},
+        {"ledger": {**SEEN, "membership": None}},
         {"ledger": {"origin": "", "key": "0f" * 32}},
         {"ledger": {"origin": "two words", "key": "0f" * 32}},
         {"ledger": {"origin": "a+b", "key": "0f" * 32}},

@@ -20,7 +20,19 @@ from support.membership import (
 from privacy.canonical import canonical_json
 from privacy.errors import NotVerifiedError, RefusedError
 from privacy.ledger.entry import make_entry
-from privacy.membership import Membership, after, check_next, fold, is_act, statement
+from privacy.membership import (
+    NAME_CHARACTERS_MAX,
+    PERIOD_MS,
+    RENEWALS_MAX,
+    Membership,
+    acts_digest,
+    after,
+    check_next,
+    fold,
+    is_act,
+    statement,
+)
+from privacy.secure_sum import MEMBER_CHARACTERS_MAX
 
 Body = Mapping[str, Any]
 OPERATORS_ONLY = "let an operator sign this"
@@ -242,11 +254,10 @@ def test_a_time_that_goes_back_is_refused() -> None:
         fold(acts.entries)
 
 
-def test_what_is_signed_names_the_act_and_the_federation() -> None:
+def test_what_is_signed_names_the_act_the_federation_and_its_root() -> None:
     body = {"name": "a", "key": "k", "by": "b", "signature": "s", "proof": "p"}
-    assert statement("member.approved", "north", body) == canonical_json(
-        {"name": "a", "key": "k", "by": "b", "act": "member.approved", "federation": "north"}
-    )
+    said = {"name": "a", "key": "k", "by": "b", "act": "member.approved", "federation": "north"}
+    assert statement("member.approved", "north", "r", body) == canonical_json({**said, "root": "r"})
 
 
 # -- what does not hold --
@@ -629,3 +640,118 @@ def test_an_entry_of_another_kind_is_no_step() -> None:
     entry = make_entry(index=0, time_ms=0, epoch=1, kind="writer.began", body={"writer": "a"})
     with pytest.raises(KeyError):
         after(settled().membership, entry)
+
+
+# -- nobody makes everybody's fold long --
+
+
+def renewing(acts: Acts, times: int) -> Acts:
+    for number in range(times):
+        acts.renew("amber", f"amber {len(acts.entries)} {number}")
+    return acts
+
+
+def test_one_name_renews_its_keys_eight_times_in_thirty_days() -> None:
+    acts = settled()
+    first_ms = acts.now_ms + 1000
+    renewing(acts, RENEWALS_MAX)
+    again = acts.renewed("amber", "amber again")
+    refused(acts, "member.renewed", again, "renewed its keys 8 times within 30 days")
+    # others may, and it may once the first of them is 30 days ago: not a millisecond before
+    acts.copy().renew("birch", "birch 2")
+    acts.now_ms = first_ms + PERIOD_MS - 1001
+    refused(acts, "member.renewed", again, "8 times within 30 days")
+    acts.now_ms += 1
+    acts.act("member.renewed", again)
+    acts.keys["amber"] = "amber again"
+    # now the second one counts
+    acts.now_ms -= 999
+    refused(acts, "member.renewed", acts.renewed("amber", "once more"), "8 times within 30 days")
+
+
+def test_a_name_that_was_let_in_again_has_renewed_as_often() -> None:
+    acts = renewing(settled(), RENEWALS_MAX).revoke("amber")
+    acts.admit("amber", "bank", by=[FOUNDER, "birch"], key="amber anew")
+    refused(acts, "member.renewed", acts.renewed("amber", "another"), "8 times within 30 days")
+
+
+def test_one_operator_has_so_many_invitations_that_nobody_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("privacy.membership.INVITATIONS_MAX", 3)
+    acts = settled()
+    begun_ms = acts.now_ms
+    for number in range(3):
+        acts.invite(f"n{number}", "bank")
+    body = acts.invited("late", "bank")
+    refused(acts, "member.invited", body, "has 3 invitations that nobody used")
+    # one that is used makes room, and so does one that is over and old
+    acts.copy().request("n1", "bank").invite("late", "bank")
+    acts.now_ms = begun_ms + 2 * DAY_MS
+    refused(acts, "member.invited", body, "has 3 invitations")
+    acts.now_ms = begun_ms + PERIOD_MS
+    acts.invite("late", "bank")
+
+
+def test_another_operator_has_room_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("privacy.membership.INVITATIONS_MAX", 1)
+    acts = settled().admit("gull", "operator", by=[FOUNDER, "amber"])
+    acts.invite("echo", "bank").invite("fox", "bank", by="gull")
+    refused(acts, "member.invited", acts.invited("hen", "bank"), "has 1 invitations")
+
+
+@pytest.mark.parametrize("length", [64, 65])
+def test_a_name_has_room_in_every_run(length: int) -> None:
+    acts, name = settled(), "n" * length
+    assert NAME_CHARACTERS_MAX == MEMBER_CHARACTERS_MAX
+    if length > NAME_CHARACTERS_MAX:
+        refused(acts, "member.invited", acts.invited(name, "bank"), "at most 64 characters")
+        refused(Acts(), "federation.begun", acts.begun(founder=name), "at most 64 characters")
+        return
+    assert name in acts.admit(name, "bank", by=[FOUNDER, "amber"]).membership.members()
+
+
+def test_a_fold_costs_as_much_for_each_act_as_for_the_one_before() -> None:
+    acts = renewing(settled(), RENEWALS_MAX)
+    before = acts.membership
+    entry = acts.copy().renew("birch", "birch 2").entries[-1]
+    found = after(before, entry)
+    for name in ("keys", "tls", "acts", "digests"):
+        old, new = getattr(before, name), getattr(found, name)
+        assert new._order is old._order, name
+        assert len(new) == len(old) + 1
+    assert before.members()["birch"] == key_of("birch").public
+
+
+# -- what the members are held to --
+
+
+def test_it_says_who_approved_whom() -> None:
+    people = settled().membership.participants
+    assert people[FOUNDER].approved_by == ()
+    assert people["amber"].approved_by == (FOUNDER,)
+    assert people["delta"].approved_by == ("amber", "birch")
+    # who was revoked before somebody was let in has not let it in
+    acts = settled().candidate("echo", "bank").approve("echo", ["amber", "birch"])
+    acts.revoke("amber").approve("echo", ["cedar"]).certify("echo")
+    assert acts.membership.participants["echo"].approved_by == ("birch", "cedar")
+
+
+def test_the_digest_is_over_all_acts_in_order() -> None:
+    acts = settled()
+    acts.forced("writer.began", {"writer": "host-b"})
+    acts.invite("echo", "bank")
+    membership = acts.membership
+    leaves = [entry.leaf() for entry in acts.entries if is_act(entry.kind)]
+    assert membership.told == {"acts": str(len(leaves)), "membership": acts_digest(leaves)}
+    for count in range(1, len(leaves) + 1):
+        assert membership.digest_at(count) == acts_digest(leaves[:count])
+    assert membership.digest_at(0) == membership.digest_at(len(leaves) + 1) == ""
+    swapped = [*leaves[:-2], leaves[-1], leaves[-2]]
+    assert acts_digest(swapped) != acts_digest(leaves)
+    assert acts_digest([b"".join(leaves)]) != acts_digest(leaves)
+    # whoever goes on act by act comes to the same
+    step: Membership | None = None
+    for entry in acts.entries:
+        step = after(step, entry) if is_act(entry.kind) else step
+    assert step == membership
