@@ -330,7 +330,12 @@ def run(
         bytes_total=work.bytes_total,
         undone=work.undone,
         absences={name: member.absences for name, member in work.members.items()},
-        untold=tuple(name for name in work.members if name not in told),
+        # who refused has heard of it, and has left
+        untold=tuple(
+            name
+            for name, member in work.members.items()
+            if name not in told and (member.node is None or not member.present)
+        ),
     )
 
 

@@ -59,6 +59,14 @@ class Desk:
         """Go on with the runs that were under way; see `Node.restore`."""
         return tuple(name for node in self._nodes.values() for name in node.restore())
 
+    def leave(self, run: bytes, why: str) -> str:
+        """Leave a run now; see `Node.leave`."""
+        return next((name for node in self._nodes.values() if (name := node.leave(run, why))), "")
+
+    def forget(self, before_ms: int) -> tuple[str, ...]:
+        """Leave runs that nothing was heard of; see `Node.forget`."""
+        return tuple(name for node in self._nodes.values() for name in node.forget(before_ms))
+
     @property
     def _any(self) -> Node:
         return next(iter(self._nodes.values()))
@@ -75,6 +83,9 @@ class Desk:
                     f"holds {', '.join(self.contracts)}: agree on one of them and plan again."
                 )
             return node
+        for node in self._nodes.values():
+            if request.run.hex() in node.runs:
+                return node
         for node in self._nodes.values():
             if node.knows(request.run):
                 return node

@@ -88,6 +88,7 @@ class KeptSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     manifest: bytes
     rows: bytes
     invited: bytes
+    launcher: bytes
     joined: Joined
     minimum: int
     key: KeptKey
@@ -213,6 +214,7 @@ def _kept(session: "Session", part: _Part) -> KeptSession:
         manifest=session.manifest.to_bytes(),
         rows=session.rows_read,
         invited=session.invited,
+        launcher=session.launcher,
         joined=session.joined,
         minimum=session.minimum,
         key=session.key.kept(),

@@ -12,7 +12,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from clients import common_model
 from clients.common_model import CommonModel
 from clients.consent import Consent
 from clients.contract import DataContract
+from clients.durable_file import append_whole, make_folder, write_whole
 from clients.examples import Examples
 from clients.kept_session import KeptSession, put_back, read_kept
 from clients.learner import WATCH_ROWS, Learner, split_validation
@@ -39,9 +40,19 @@ from clients.protect import weight_of, weighted_change
 from clients.rows_digest import rows_digest
 from clients.run_past import run_past
 from clients.session import PERSONAL, WATCH, Session, Setup, Step, asked_digest
-from clients.session_file import RUN_NAME, SessionFile, kept_file, kept_runs
+from clients.session_file import (
+    RUN_NAME,
+    Pointer,
+    SessionFile,
+    kept_file,
+    kept_runs,
+    leave_run,
+    sweep,
+    sweep_run,
+)
 from clients.spec import NodeSpec, parse_node_spec, require_trainable
 from clients.train import fine_tune, local_seed, train
+from clients.usable_rows import read_usable
 from privacy.budget import Budget
 from privacy.budget_record import BudgetTerms
 from privacy.errors import (
@@ -62,6 +73,7 @@ from privacy.ledger.store import Turn, append
 from privacy.manifest import COUNTERSIGN_DOMAIN, SIGNING_DOMAIN, Manifest
 from privacy.mechanism import noised
 from privacy.messages import (
+    SEALED_BEFORE,
     Accepted,
     Asked,
     Cosigned,
@@ -212,6 +224,7 @@ class Node:
             # a vote and an answer that passed each other would be about two sets of survivors
             with session.lock:
                 if self._sessions.get(request.run) is session:
+                    session.heard_ms = _now_ms()
                     return self._once(session, request, payload)
 
     def _once(self, session: Session, request: Request, payload: bytes) -> tuple[Reply, bytes]:
@@ -228,6 +241,7 @@ class Node:
             # it stopped half-way: where runs are kept, it goes on from what is on disk
             self._forget(session)
             raise
+        session.require_here()
         if session.run not in self._sessions:
             return reply, answer
         if isinstance(request, SumNotice | StatisticsRequest | TrainRequest | EvaluateRequest):
@@ -266,26 +280,87 @@ class Node:
     def _session(self, run: bytes) -> Session:
         session = self._sessions.get(run) or self._resumed(run)
         if session is None:
+            kept = self._kept(run)
+            if kept is not None and kept[0].left:
+                raise ProtocolError(f"This node has left the run {kept[0].run}: {kept[0].left}.")
             raise ProtocolError("This node has not joined that run; it must be invited first.")
         return session
+
+    def _kept(self, run: bytes) -> tuple[Pointer, SessionFile] | None:
+        """What is on disk of a run; None where it is nothing of this node's contract."""
+        kept = kept_file(self.home, self._ledger, run) if self._settings.sessions else None
+        return kept if kept is not None and kept[0].contract == self.contract.digest else None
 
     def _stop(self, run: bytes) -> Ready:
         """Leave a run that was stopped for good: its keys are deleted, and nothing is told of it.
 
         It asks for less than silence would: a run that was left is never joined again.
         """
-        try:
-            session = self._session(run)
-        except RefusedError:
-            kept = kept_file(self.home, run) if self._settings.sessions else None
-            if kept is not None and kept[0].contract == self.contract.digest and kept[0].state:
-                kept[1].leave()
-            return Ready(member=self.member)
+        with self._joining:
+            session = self._sessions.get(run)
+            if session is None:
+                self._clear(run)
+                return Ready(member=self.member)
         with session.lock:
             if self._sessions.get(run) is session:
                 self._log.info("run %s was stopped", session.manifest.run)
                 self._leave(session)
         return Ready(member=self.member)
+
+    def _clear(self, run: bytes, why: str = "") -> str:
+        """Remove what is on disk of a run that is under way and not in memory; its name.
+
+        What is damaged, or cannot be read, has keys too.
+        """
+        name, ours = "", self._settings.sessions
+        with suppress(TacitError):
+            kept = self._kept(run)
+            ours = kept is not None and bool(kept[0].state)
+            name = "" if kept is None else kept[0].run
+        if not ours:
+            sweep_run(self.home, self._ledger, run)
+            return ""
+        leave_run(self.home, self._ledger, run, why)
+        return name
+
+    def leave(self, run: bytes, why: str) -> str:
+        """Leave a run now, whatever is under way of it; its keys are deleted.
+
+        Args:
+            run: The digest of its manifest.
+            why: For whoever asks about it later, without a full stop.
+
+        Returns:
+            Its name; empty where this node is in no such run, or does not know its name any more.
+        """
+        with self._joining:
+            session = self._sessions.get(run)
+            if session is None:
+                name = self._clear(run, why)
+            else:
+                # what is being answered now is told to nobody
+                name, session.gone = session.manifest.run, why
+                self._leave(session, why=why)
+        if name:
+            self._log.warning("run %s is left: %s", name, why)
+        return name
+
+    def forget(self, before_ms: int) -> tuple[str, ...]:
+        """Leave runs that nobody asked anything of since then; their names.
+
+        Args:
+            before_ms: Milliseconds since 1970 UTC.
+        """
+        names: list[str] = []
+        for run in kept_runs(self._ledger) if self._settings.sessions else ():
+            with suppress(TacitError):
+                kept, session = self._kept(run), self._sessions.get(run)
+                if kept is None or not kept[0].state or (session and session.lock.locked()):
+                    continue
+                heard_ms = max(kept[0].heard_ms, session.heard_ms if session else 0)
+                if heard_ms < before_ms:
+                    names.append(self.leave(run, "nothing was heard of it for a long time"))
+        return tuple(name for name in names if name)
 
     # -- restarts ----------------------------------------------------------------------------
 
@@ -293,8 +368,10 @@ class Node:
         """Whether requests of that run are this node's to answer."""
         if run in self._sessions or run in self._finished:
             return True
-        kept = kept_file(self.home, run) if self._settings.sessions else None
-        return kept is not None and kept[0].contract == self.contract.digest
+        try:
+            return self._kept(run) is not None
+        except NotVerifiedError:
+            return True  # it says so where it is asked
 
     def restore(self) -> tuple[str, ...]:
         """Go on with the runs that were under way when this node was stopped; their names.
@@ -303,11 +380,16 @@ class Node:
         when the first request of it comes, and its budget is free for others until then.
         """
         names: list[str] = []
-        for run in kept_runs(self.home) if self._settings.sessions else ():
+        if self._settings.sessions:
+            sweep(self.home, self._ledger)
+        for run in kept_runs(self._ledger) if self._settings.sessions else ():
             try:
                 session = self._resumed(run)
             except TacitError as fault:
                 self._log.warning("a run is not gone on with: %s", fault)
+                continue
+            except Exception:  # noqa: BLE001 - what there is of it stays, and the others go on
+                self._log.exception("a run is not gone on with")
                 continue
             if session is not None:
                 names.append(session.manifest.run)
@@ -316,13 +398,14 @@ class Node:
     def _has_finished(self, run: bytes) -> bool:
         if run in self._finished:
             return True
-        kept = kept_file(self.home, run) if self._settings.sessions else None
-        return kept is not None and not kept[0].state
+        kept = self._kept(run)
+        return kept is not None and not kept[0].state and not kept[0].left
 
     def _keep(self, session: Session) -> None:
         """Have a session on disk, before anything is told that follows from it."""
         if session.file is None:
             return
+        session.require_here()
         try:
             session.file.save(*session.keeper.keep(session))
         except BaseException:
@@ -345,17 +428,21 @@ class Node:
         if not self._settings.sessions:
             return None
         with self._joining:
-            found = kept_file(self.home, run)
-            if run in self._sessions or found is None or found[0].contract != self.contract.digest:
+            found = self._kept(run)
+            if run in self._sessions or found is None:
                 return self._sessions.get(run)
             pointer, file = found
             if not pointer.state:
-                file.finish()  # what a stop left of it
+                file.sweep()  # what a stop left of it
                 return None
             try:
                 session = self._taken_up(run, file)
             except (NotVerifiedError, ProtocolError, ValueError, KeyError) as fault:
-                file.leave()
+                if not file.abandon():
+                    raise RefusedError(
+                        f"This node cannot go on with the run {file.name} yet: another process "
+                        "went on with it."
+                    ) from None
                 self._log.warning("run %s is left: %s", file.name, fault)
                 raise ProtocolError(
                     f"This node was restarted and has left the run {file.name}: {_clause(fault)}."
@@ -380,11 +467,11 @@ class Node:
         self._open_books()
         past = run_past(self._ledger.leaves(), manifest.run)
         if run.hex() not in past.joined:
-            file.leave()  # it stopped before it had joined, and nobody was told
+            file.abandon()  # it stopped before it had joined, and nobody was told
             return None
         spec = parse_node_spec(dict(manifest.node_settings))
         work = Learner(settings.contract, spec, settings.device, plan=manifest.privacy)
-        rows = settings.rows(spec.fold)
+        rows = read_usable(settings, self._ledger, spec.fold, self._entropy)
         digest = rows_digest(rows, run=run, home=settings.home, entropy=self._entropy)
         if digest != kept.rows or past.rows not in {"", digest.hex()}:
             raise NotVerifiedError("its rows are not those that the run began with")
@@ -393,6 +480,7 @@ class Node:
             manifest=manifest,
             run=run,
             invited=kept.invited,
+            launcher=kept.launcher,
             joined=kept.joined,
             minimum=max(kept.minimum, settings.terms().minimum_cohort),
             spec=spec,
@@ -405,7 +493,7 @@ class Node:
             file=file,
         )
         self._put_back(session, kept, file)
-        past.require_known(sealed=session.sealed, settled=session.settled)
+        past.require_known(sealed=session.sealed, settled=session.settled, under_way=kept.step)
         session.reserved = set(past.reserved - past.aborted)
         for name, at in sorted(past.pending & session.settled):
             session.budget.commit(manifest.run, name, at)
@@ -449,18 +537,17 @@ class Node:
     # -- before the first sum ----------------------------------------------------------------
 
     def _join(self, request: Invite) -> Joined | Pending:
+        run, asked = Manifest.from_bytes(request.manifest).digest(), asked_digest(request)
+        session = self._sessions.get(run) or self._resumed(run)
+        if session is not None and session.invited == asked:
+            return session.joined  # the same words once more; nothing new is agreed to
         # (1) a launcher that this node trusts signed these very bytes
         launcher, key, manifest = self._signed(request)
-        run = manifest.digest()
-        session = self._sessions.get(run) or self._resumed(run)
-        asked = asked_digest(request)
-        if session is not None and session.invited == asked:
-            return session.joined
         self._open_books()
         try:
             # (2) so did a member that has nothing to gain from being fooled
             self._require_countersigned(request, manifest, key)
-            return self._agree(manifest, launcher, asked)
+            return self._agree(manifest, launcher, key, asked)
         except RefusedError as refusal:
             self._note_refusal(manifest, refusal)
             raise
@@ -504,6 +591,11 @@ class Node:
         key = self._settings.members().get(request.countersigner)
         if key is None:
             raise RefusedError("The run is countersigned by nobody whom this node knows.")
+        if self._settings.strangers({request.countersigner}):
+            raise RefusedError(
+                f"The run is countersigned by {request.countersigner}, whom this node's policy "
+                "does not recognise; let another member sign it."
+            )
         if key == launcher:
             raise RefusedError("A run is countersigned by another member than its launcher.")
         verify_signature(key, COUNTERSIGN_DOMAIN, manifest.digest(), request.countersignature)
@@ -530,6 +622,7 @@ class Node:
                 "A run's name has up to 128 letters, digits and .-_ and begins with one of the "
                 "first two; choose another."
             )
+        self._require_free_name(manifest.run, manifest.digest(), self._ledger.leaves())
         # (3) it names this node with its own key, and nobody whom this node does not know
         directory, known = manifest.directory_keys(), settings.members()
         if directory.get(settings.member) != settings.identity.public:
@@ -540,6 +633,8 @@ class Node:
                     f"The run names {member} with a key that this node was not told of at its "
                     "enrolment; enrol that member first."
                 )
+        self._require_recognised(directory)
+        self._require_same_membership(manifest)
         # (4) it asks for nothing below this node's terms
         check_manifest(manifest, policy, settings.contract)
         _require_groups(manifest, len(directory))
@@ -555,14 +650,16 @@ class Node:
         self._books().check(manifest.log, allowed=policy.ledgers)
         return spec, work, budget, planned
 
-    def _agree(self, manifest: Manifest, launcher: str, asked: bytes) -> Joined | Pending:
+    def _agree(
+        self, manifest: Manifest, launcher: str, launcher_key: bytes, asked: bytes
+    ) -> Joined | Pending:
         settings, run = self._settings, manifest.digest()
         spec, work, budget, planned = self._examined(manifest)
         # (7) who decides here says yes; until then nothing is remembered, and nothing spent
         if not self._consented(manifest, launcher):
             return self._pending(manifest)
         self._books().trust(manifest.log, allowed=settings.terms().ledgers)
-        rows = settings.rows(spec.fold)
+        rows = read_usable(settings, self._ledger, spec.fold, self._entropy)
         digest = rows_digest(rows, run=run, home=settings.home, entropy=self._entropy)
         # (8) it is new here, also after a restart: one run, one set of keys, one answer a sum
         self._require_new(manifest, run)
@@ -584,6 +681,7 @@ class Node:
             manifest=manifest,
             run=run,
             invited=asked,
+            launcher=launcher_key,
             joined=joined,
             minimum=max(manifest.minimum_cohort, settings.terms().minimum_cohort),
             spec=spec,
@@ -612,7 +710,13 @@ class Node:
     def _file(self, manifest: Manifest, run: bytes) -> SessionFile | None:
         if not self._settings.sessions:
             return None
-        return SessionFile(home=self.home, run=run, name=manifest.run, contract=manifest.contract)
+        return SessionFile(
+            home=self.home,
+            ledger=self._ledger,
+            run=run,
+            name=manifest.run,
+            contract=manifest.contract,
+        )
 
     def _require_new(self, manifest: Manifest, run: bytes) -> None:
         try:
@@ -634,6 +738,13 @@ class Node:
         key = key_of("run.joined", body)
         if key is not None and turn.find(key) is not None:
             raise ProtocolError("This node has joined that run already; launch a new one.")
+
+    def _require_free_name(self, run: str, digest: bytes, leaves: Iterable[bytes]) -> None:
+        """Return if no other run of that name was joined: its model would be written over."""
+        if run_past(leaves, run).joined - {digest.hex()}:
+            raise RefusedError(
+                f"This node joined another run {run} before; launch this one under another name."
+            )
 
     def _open_books(self) -> None:
         """Begin this node's own ledger, and its memory of the coordinator's, where they are new."""
@@ -733,6 +844,7 @@ class Node:
         try:
             with self._ledger.turn() as turn:
                 self._require_not_joined(turn, body)
+                self._require_free_name(manifest.run, run, turn.leaves(0))
                 turn.append("run.joined", body, time_ms=_now_ms())
         except InputError:
             raise RefusedError(
@@ -751,6 +863,7 @@ class Node:
             minimum=minimum,
         )
         self._require_safe(session, roster, minimum)
+        self._require_still_members(session, roster, minimum)
         session.roster, session.minimum = roster, minimum
         if maker_of(roster) != self.member:
             return Ready(member=self.member)
@@ -773,6 +886,66 @@ class Node:
             },
         )
 
+    def _require_still_members(self, session: Session, roster: Roster, minimum: int) -> None:
+        """Look once more at whom the run is with, before anything of this node's rows is told.
+
+        Raises:
+            RefusedError: Somebody was revoked or has another key since this node joined, or too few
+                of them are recognised.
+        """
+        settings = self._settings
+        settings.initiator(session.launcher)
+        known = settings.members()
+        for member in roster.members:
+            if known.get(member) != roster.directory[member]:
+                raise RefusedError(
+                    f"{member} takes part in the federation no more, or with another key; launch "
+                    "the run again."
+                )
+        groups = groups_of(roster, session.manifest.group_size)
+        for members in (roster.members, *(one for one in groups if self.member in one)):
+            if not settings.strangers(members):
+                continue
+            self._require_recognised(members)
+            cohort = Cohort(roster, members, minimum)
+            strangers = settings.strangers(cohort.holders(self.member))
+            if len(strangers) >= cohort.threshold(self.member):
+                raise RefusedError(
+                    f"{len(strangers)} members whom this node's policy does not recognise could "
+                    "open a sum among themselves; launch the run with fewer of them."
+                )
+
+    def _require_recognised(self, members: Collection[str]) -> None:
+        settings = self._settings
+        least = settings.terms().minimum_cohort
+        strangers = settings.strangers(members)
+        found = len(members) - len(strangers)
+        if strangers and found < least:
+            raise RefusedError(
+                f"This node's policy recognises {found} of the run's {len(members)} members, and "
+                f"wants at least {least}; launch it with more of those."
+            )
+
+    def _require_same_membership(self, manifest: Manifest) -> None:
+        """Return if the launcher saw the acts of membership that this node sees.
+
+        Raises:
+            RefusedError: It does not say, or saw others: somebody shows two federations.
+        """
+        seen = self._settings.seen
+        if seen is None:
+            return
+        if not manifest.membership:
+            raise RefusedError(
+                "The run does not say which acts of membership its launcher saw; update tacit at "
+                "the launcher, and launch it again."
+            )
+        if seen(manifest.acts) != manifest.membership:
+            raise RefusedError(
+                "The launcher of this run sees another membership of the federation than this "
+                "node; compare tacit federation members on both machines."
+            )
+
     def _require_safe(self, session: Session, roster: Roster, minimum: int) -> None:
         """Return if those who agreed, perhaps not all who were asked, are enough to hide among.
 
@@ -785,6 +958,11 @@ class Node:
             roster.exchange_of(self.member) != session.key.public
         ):
             raise ProtocolError("The run's keys do not hold the one that this node offered.")
+        if members < _fewest_members(manifest):
+            raise CohortError(
+                f"The run's manifest asks for {_fewest_members(manifest)} members at least, and "
+                f"{members} are shown; launch it again."
+            )
         _require_groups(manifest, members)
         if manifest.privacy is not None:
             most = max(manifest.privacy.colluders, self._settings.terms().colluders)
@@ -873,8 +1051,9 @@ class Node:
         else:
             step = session.plan(f"evaluate {request.part}", request.round)
         if (step.name, step.round) in session.sealed:
-            raise ProtocolError("This sum was already sealed; it is not made again.")
-        session.sealed.add((step.name, step.round))
+            raise ProtocolError(SEALED_BEFORE)
+        with self._lock:  # what is left to spend of all runs is read there
+            session.sealed.add((step.name, step.round))
         if step.name == STATISTICS:
             values = session.next_tally()
         elif step.name == UPDATE:
@@ -964,13 +1143,15 @@ class Node:
     def _vote(self, session: Session, request: SurvivorsNotice) -> Voted:
         step, cohort = self._under_way(session, request.context)
         cohort.require_survivors(request.survivors)
+        self._require_recognised(request.survivors)
         session.require_no_difference(step, cohort, request.context, request.survivors)
         self._require_on_record(session, step, request)
-        vote = session.agreed.sealer.vote(request.context, request.survivors)
+        session.agreed.sealer.require_vote(request.context, request.survivors)
         cosignature = self._cosign(request.record.state)
         session.records[request.context] = request.record
         # from here on the sum may be opened, whatever the coordinator says became of it
         session.note_signed(step, cohort, request.context, request.survivors)
+        vote = session.agreed.sealer.vote(request.context, request.survivors)
         return Voted(member=self.member, signature=vote.signature, cosignature=cosignature)
 
     def _require_on_record(self, session: Session, step: Step, request: SurvivorsNotice) -> None:
@@ -1024,8 +1205,9 @@ class Node:
         )
 
     def _follows(self, origin: str) -> bool:
-        begun = self._watch is not None or (self._settings.home / LEDGER).exists()
-        return begun and self._books().follows(origin)
+        if self._watch is None and (self._settings.home / LEDGER).exists():
+            self._open_books()
+        return self._watch is not None and self._watch.follows(origin)
 
     def _cosign(self, state: SignedState) -> bytes:
         try:
@@ -1205,8 +1387,7 @@ class Node:
         try:
             # a node that stopped after this line and before it was kept has it already
             if session.file is None or not path.exists() or line not in path.read_text("utf-8"):
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(line)
+                append_whole(path, line.encode())
         except OSError:
             raise RefusedError(
                 "This node cannot write down what was opened; make room in its folder."
@@ -1214,7 +1395,7 @@ class Node:
 
     def _folder(self, session: Session) -> Path:
         folder = self._settings.home / "runs" / session.manifest.run
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         return folder
 
     def _start_model(self, session: Session) -> None:
@@ -1354,8 +1535,8 @@ class Node:
         }
         written = model_bytes(model, session.released, session.manifest, session.architecture)
         try:
-            _write(folder / "model.safetensors", written)
-            _write(folder / "report.json", json.dumps(report, indent=1).encode())
+            write_whole(folder / "model.safetensors", written)
+            write_whole(folder / "report.json", json.dumps(report, indent=1).encode())
         except OSError:
             raise RefusedError(
                 "This node cannot write the model; make room in its folder."
@@ -1364,16 +1545,16 @@ class Node:
         self._leave(session, finished=True)
         return Ready(member=self.member)
 
-    def _leave(self, session: Session, *, finished: bool = False) -> None:
+    def _leave(self, session: Session, *, finished: bool = False, why: str = "") -> None:
         """Nothing more of this run is told; what it did not spend is free for others."""
         if session.file is not None:
             if finished:
                 session.file.finish()
             else:
-                session.file.leave()
+                session.file.leave(why)
         session.budget.forget(session.manifest.run)
         with self._lock:
-            del self._sessions[session.run]
+            self._sessions.pop(session.run, None)
 
 
 def _pieces(
@@ -1401,6 +1582,12 @@ def _require_groups(manifest: Manifest, members: int) -> None:
             f"Sums in groups need {SMALLEST_GROUPED} members and this run has {members}; "
             "set protection.robust: none."
         )
+
+
+def _fewest_members(manifest: Manifest) -> int:
+    """How many have to take part, as the launcher signed it; all of them where nothing is said."""
+    least = manifest.coordinator_settings.get("min_members")
+    return least if type(least) is int else len(manifest.directory)
 
 
 def _require_apart(contract: DataContract, rows: MemberRows) -> None:
@@ -1441,12 +1628,6 @@ def _require_covered(work: Learner, spec: NodeSpec, plan: PrivacyPlan) -> None:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data)
-    part.replace(path)
 
 
 def _clause(fault: Exception) -> str:

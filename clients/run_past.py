@@ -34,19 +34,28 @@ class RunPast:
         return self.reserved - self.committed - self.aborted
 
     def require_known(
-        self, *, sealed: Collection[tuple[str, int]], settled: Collection[tuple[str, int]]
+        self,
+        *,
+        sealed: Collection[tuple[str, int]],
+        settled: Collection[tuple[str, int]],
+        under_way: tuple[str, int] | None = None,
     ) -> None:
-        """Return if what was kept of the run knows all that the ledger does.
+        """Return if what was kept of the run knows all that the ledger does, and the other way.
 
         Args:
             sealed: Steps that were sealed, as it was kept; that is written before they cost.
             settled: Steps whose sums were accepted; that is written before it is noted.
+            under_way: The step that a vector is kept of; that is written after it cost.
 
         Raises:
-            NotVerifiedError: It is an old copy.
+            NotVerifiedError: One of them is an old copy.
         """
         if not self.reserved <= set(sealed) or not self.committed <= set(settled):
             raise NotVerifiedError("what this node kept of the run is older than its own ledger")
+        if under_way is not None and under_way not in self.reserved - self.aborted:
+            raise NotVerifiedError(
+                "this node's own ledger does not have what the vector under way cost"
+            )
 
 
 def run_past(leaves: Iterable[bytes], run: str) -> RunPast:

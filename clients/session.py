@@ -106,6 +106,7 @@ class Session:
         manifest: What was agreed.
         run: Its digest.
         invited: `asked_digest` of the invitation that this node agreed to.
+        launcher: Public key of who started it.
         joined: What it answered.
         minimum: The fewest members of its sums, by the manifest and this node's own terms.
         spec: The node's part of it.
@@ -137,6 +138,8 @@ class Session:
         tried: Step and round -> hash of the one notice of its sums that this node tries to open.
         signed: Rows of a step -> sums about them -> the survivors that this node signed.
         step: The step under way.
+        heard_ms: When it was asked something last, milliseconds since 1970 UTC.
+        gone: Why it was left while something was asked; empty where it was not.
         head: This node's own ledger, as it was told with the vector of that step.
         records: Sum -> its record in the coordinator's ledger, as this node cosigned it.
         answered: `asked_digest` of each request of what is under way -> what was answered, for a
@@ -150,6 +153,7 @@ class Session:
     manifest: Manifest
     run: bytes
     invited: bytes
+    launcher: bytes
     joined: Joined
     minimum: int
     spec: NodeSpec
@@ -183,6 +187,8 @@ class Session:
     records: dict[bytes, RecordedSum] = field(default_factory=dict)
     answered: dict[bytes, tuple[Reply, bytes]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    heard_ms: int = 0
+    gone: str = ""
     file: SessionFile | None = None
     keeper: Keeper = field(default_factory=Keeper)
     own: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -219,6 +225,15 @@ class Session:
         """Steps whose sums this node accepted, with their round."""
         statistics = {(STATISTICS, stage) for stage in range(len(self.released))}
         return statistics | {(UPDATE, at) for at in range(1, self.round + 1)} | self.accepted
+
+    def require_here(self) -> None:
+        """Return if this node has not left the run while it was at work for it.
+
+        Raises:
+            ProtocolError: It has; nothing is told of it.
+        """
+        if self.gone:
+            raise ProtocolError(f"This node has left the run {self.manifest.run}: {self.gone}.")
 
     def left_to_spend(self) -> list[Receipt]:
         """The receipts of the whole run, without those of steps that this node sealed."""

@@ -67,6 +67,7 @@ from privacy.messages import (
     RevealRequest,
     RosterNotice,
     Sealed,
+    ShownRotation,
     SignedState,
     StatisticsRequest,
     StopNotice,
@@ -1061,12 +1062,13 @@ def test_there_is_no_message_in_which_a_model_could_be_sent() -> None:
     known = {"run", "accepted", "stage", "round", "part", "context", "survivors", "votes", "boxes"}
     known |= {"step", "parts", "manifest", "signature", "offers", "fingerprint", "public"}
     known |= {"carrier", "secret", "record", "cosignatures", "origin", "state"}
-    known |= {"launcher", "countersigner", "countersignature"}
+    known |= {"launcher", "countersigner", "countersignature", "rotations"}
     for kind in request_kinds():
         assert {one.name for one in msgspec.structs.fields(kind)} <= known, kind
     assert {one.name for one in msgspec.structs.fields(SumPart)} == {"survivors", "votes", "length"}
     record = {one.name for one in msgspec.structs.fields(RecordedSum)}
     assert record == {"leaf", "index", "path", "state"}
+    assert {one.name for one in msgspec.structs.fields(ShownRotation)} == {"leaf", "index", "path"}
     assert {one.name for one in msgspec.structs.fields(SignedState)} == {
         "checkpoint",
         "old",

@@ -12,18 +12,23 @@ from support.direct import Direct
 from support.records import own_hand, seen_by
 from support.sums import Exchange, federation, watched
 
+from clients.desk import Desk
 from clients.node import Node
+from clients.session import Session, Step
 from privacy.errors import NotVerifiedError, ProtocolError, RefusedError, TacitError
 from privacy.ledger.store import append, entries_of
 from privacy.messages import (
     FinishNotice,
+    Ready,
     Request,
     RevealRequest,
+    StopNotice,
     SumNotice,
     SurvivorsNotice,
     TrainRequest,
     Voted,
 )
+from privacy.release import ReleaseToken
 
 FOUR = ("bank", "east", "mill", "north")
 
@@ -180,41 +185,43 @@ def notice_of(at: Exchange, survivors: tuple[str, ...]) -> SurvivorsNotice:
 
 @dataclass
 class Copies:
-    """What somebody keeps of a node's folder, but for its ledger."""
+    """What somebody keeps of a node's folder."""
 
     folder: Path
 
     def keep(self, node: Node, name: str) -> None:
-        for part in ("runs", "sessions"):
-            shutil.copytree(node.home / part, self.folder / name / part)
+        """Copy what is kept of runs, and the node's ledger."""
+        shutil.copytree(node.home / "sessions", self.folder / name / "sessions")
+        node._ledger.close()
+        for path in node.home.glob("ledger.db*"):
+            shutil.copy(path, self.folder / name / path.name)
 
-    def put_back(self, node: Node, name: str, *parts: str) -> Node:
-        for part in parts:
-            shutil.rmtree(node.home / part)
-            shutil.copytree(self.folder / name / part, node.home / part)
+    def sessions_back(self, node: Node, name: str) -> Node:
+        """Put what was kept of runs back, and start the node."""
+        shutil.rmtree(node.home / "sessions")
+        shutil.copytree(self.folder / name / "sessions", node.home / "sessions")
+        return again(node)
+
+    def ledger_back(self, node: Node, name: str) -> Node:
+        """Put the ledger back, and start the node."""
+        node._ledger.close()
+        for path in node.home.glob("ledger.db*"):
+            path.unlink()
+        for path in (self.folder / name).glob("ledger.db*"):
+            shutil.copy(path, node.home / path.name)
         return again(node)
 
 
-def test_a_session_that_was_put_back_from_a_copy_is_left(tmp_path: Path) -> None:
-    run, copies = kept(tmp_path), Copies(tmp_path / "copies")
-
-    def strike(at: Exchange) -> None:
-        copies.keep(at.node, "now")
-        with pytest.raises(ProtocolError, match="is not the newest; the run is left"):
-            copies.put_back(at.node, "SurvivorsNotice update 1", "runs").handle(at.request)
-        with pytest.raises(ProtocolError, match="has not joined that run"):
-            again(at.node).handle(at.request)
-        # with its pointer, and so only the node's ledger knows
-        for name in ("SumNotice statistics 0", "TrainRequest update 1"):
-            with pytest.raises(ProtocolError, match="older than its own ledger"):
-                copies.put_back(at.node, name, "runs", "sessions").handle(at.request)
-        copies.put_back(at.node, "now", "runs", "sessions").handle(at.request)
+def put_back_before_revealing(folder: Path, strike: Callable[[Exchange, Copies], None]) -> None:
+    """Keep a copy of the bank's folder at each message, and attack where it is to reveal."""
+    run, copies = kept(folder), Copies(folder / "copies")
 
     def hostile(at: Exchange) -> None:
         if at.node.member != "bank":
             return
         if isinstance(at.request, RevealRequest) and at.step == "update 1":
-            strike(at)
+            copies.keep(at.node, "now")
+            strike(at, copies)
             raise EnoughError
         if isinstance(at.request, SumNotice | TrainRequest | SurvivorsNotice):
             copies.keep(at.node, f"{type(at.request).__name__} {at.step}")
@@ -224,10 +231,76 @@ def test_a_session_that_was_put_back_from_a_copy_is_left(tmp_path: Path) -> None
         run.run()
 
 
+def require_left(node: Node, at: Exchange) -> None:
+    """No key is there any more, and nothing is said of the run: no vector, vote or share."""
+    assert keys_in(node) == []
+    for kind in (TrainRequest, SurvivorsNotice):
+        asked = at.earlier(kind, "bank")[-1][0]
+        with pytest.raises(ProtocolError, match="has not joined that run"):
+            node.handle(asked)
+    with pytest.raises(ProtocolError, match="has not joined that run"):
+        again(node).handle(at.request)
+
+
+def keys_in(node: Node) -> list[Path]:
+    """The folders of the runs that a node has keys of."""
+    return [path for path in (node.home / "sessions").iterdir() if path.name != ".lock"]
+
+
+@pytest.mark.parametrize(
+    "name", ["SumNotice statistics 0", "TrainRequest update 1", "SurvivorsNotice update 1"]
+)
+def test_a_session_that_was_put_back_from_a_copy_is_left(tmp_path: Path, name: str) -> None:
+    def strike(at: Exchange, copies: Copies) -> None:
+        # back and forth again: nothing happened
+        copies.sessions_back(at.node, name)
+        told = copies.sessions_back(at.node, "now").handle(at.request)
+        assert again(at.node).handle(at.request) == told
+        node = copies.sessions_back(at.node, name)
+        with pytest.raises(ProtocolError, match="is not the newest; the run is left"):
+            node.handle(notice(at, ("bank", "east", "north")))
+        require_left(node, at)
+
+    put_back_before_revealing(tmp_path, strike)
+
+
+@pytest.mark.parametrize("name", ["SumNotice statistics 0", "TrainRequest update 1"])
+def test_a_ledger_that_was_put_back_alone_ends_the_run(tmp_path: Path, name: str) -> None:
+    def strike(at: Exchange, copies: Copies) -> None:
+        node = copies.ledger_back(at.node, name)
+        assert node.restore() == ()
+        require_left(node, at)
+
+    put_back_before_revealing(tmp_path, strike)
+
+
+def test_no_vector_leaves_whose_cost_was_taken_out_of_the_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies, real = Copies(tmp_path / "copies"), Node._reserve
+
+    def reserve(node: Node, session: Session, step: Step) -> ReleaseToken:
+        if node.member == "bank" and step.name == "update":
+            # the pointer is at the state before the vector's, as after a stop between the two
+            copies.keep(node, "before the cost")
+        return real(node, session, step)
+
+    monkeypatch.setattr(Node, "_reserve", reserve)
+
+    def strike(at: Exchange) -> None:
+        asked = at.earlier(TrainRequest, "bank")[-1][0]
+        node = copies.ledger_back(at.node, "before the cost")
+        with pytest.raises(ProtocolError, match="own ledger is older than what it kept"):
+            node.handle(asked)
+        require_left(node, at)
+
+    struck(tmp_path, SurvivorsNotice, "update 1", strike)
+
+
 @pytest.mark.parametrize("harm", ["state", "cut", "part", "pointer", "rows"])
 def test_what_is_damaged_or_changed_is_left_with_its_keys(tmp_path: Path, harm: str) -> None:
     def strike(at: Exchange) -> None:
-        node, folder = again(at.node), at.node.home / "runs" / "test-run" / "session"
+        node, folder = again(at.node), keys_in(at.node)[0]
         state = folder / "state"
         if harm == "state":
             data = bytearray(state.read_bytes())
@@ -239,8 +312,7 @@ def test_what_is_damaged_or_changed_is_left_with_its_keys(tmp_path: Path, harm: 
             part = next(path for path in folder.iterdir() if path.name != "state")
             part.unlink()
         elif harm == "pointer":
-            pointer = next(p for p in (at.node.home / "sessions").iterdir() if p.name != ".lock")
-            pointer.write_bytes(b"{}")
+            node._ledger.keep_note(f"session/{folder.name}", b"{}")
         else:
             rows = node._settings.rows(None)
             fewer = replace(rows, train=rows.train.iloc[1:])
@@ -254,6 +326,10 @@ def test_what_is_damaged_or_changed_is_left_with_its_keys(tmp_path: Path, harm: 
                 again(at.node).handle(at.request)
         with pytest.raises(TacitError):
             again(at.node).handle(at.earlier(type(at.request), "bank")[-1][0])
+        # whatever is damaged: who is told to stop has no key any more
+        for stopped in (again(at.node), Desk([again(at.node)])):
+            assert stopped.handle(StopNotice(run=at.request.run)) == (Ready(member="bank"), b"")
+        assert not folder.exists()
 
     struck(tmp_path, RevealRequest, "evaluate watch 1", strike)
 
@@ -263,7 +339,7 @@ def test_nothing_of_a_finished_run_is_left_and_its_end_is_said_again(tmp_path: P
     run.run()
     asked = watched(run).asked
     for node in run.nodes.values():
-        assert not (node.home / "runs" / "test-run" / "session").exists()
+        assert keys_in(node) == []
     for member, request, payload in asked:
         node = again(next(one for one in run.nodes.values() if one.member == member))
         if isinstance(request, FinishNotice):

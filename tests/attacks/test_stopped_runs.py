@@ -47,7 +47,7 @@ def keys_of(run: Direct) -> list[Path]:
     return [
         path
         for node in run.nodes.values()
-        for path in (node.home / "runs" / run.manifest.run / "session").rglob("*")
+        for path in (node.home / "sessions" / run.manifest.digest().hex()).rglob("*")
     ]
 
 

@@ -251,14 +251,18 @@ def test_what_is_said_of_a_finished_run_is_not_written_again_at_each_start(tmp_p
         assert read_pointer(node._ledger, run.manifest.digest()) == before
 
 
-def test_a_second_run_of_one_name_is_refused_before_anything_is_kept(tmp_path: Path) -> None:
+def test_a_second_run_of_one_name_is_refused_before_anything_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = kept(tmp_path)
 
     def look(at: Exchange) -> None:
         keys, size = keys_in(at.node), at.node._ledger.size()
         for node in (at.node, again(at.node)):
-            with pytest.raises(RefusedError, match="joined another run test-run before"):
-                node.handle(invitation(run, at, name="another"))
+            with monkeypatch.context() as patch:
+                patch.setattr(SessionFile, "save", lambda *_: pytest.fail("it was kept"))
+                with pytest.raises(RefusedError, match="joined another run test-run before"):
+                    node.handle(invitation(run, at, name="another"))
         kinds = [one.kind for one in entries_of(at.node._ledger.leaves(size))]
         assert set(kinds) <= {"run.refused"}
         assert keys_in(at.node) == keys
@@ -398,6 +402,8 @@ class Guarded(set[tuple[str, int]]):
 
         def look() -> None:
             free.append(self.node._lock.acquire(blocking=False))
+            if free[0]:
+                self.node._lock.release()
 
         other = threading.Thread(target=look)
         other.start()

@@ -1,0 +1,66 @@
+"""Files that are whole or not there, and on disk once it was said that they are."""
+
+import os
+from pathlib import Path
+
+
+def write_whole(path: Path, data: bytes | memoryview, *, mode: int = 0o666) -> None:
+    """Write a file, whole or not at all; it is on disk on return.
+
+    Args:
+        path: Its folder is there.
+        data: All of it.
+        mode: Who may read it, before the process's mask is taken off.
+
+    Raises:
+        OSError: It could not be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    sync_folder(path.parent)
+
+
+def append_whole(path: Path, data: bytes) -> None:
+    """Append to a file, which may be new; it is on disk on return.
+
+    Raises:
+        OSError: It could not be written.
+    """
+    new = not path.exists()
+    with path.open("ab") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    if new:
+        sync_folder(path.parent)
+
+
+def make_folder(folder: Path, *, mode: int = 0o777) -> None:
+    """Make a folder and what it is in, where they are not there; they are on disk on return.
+
+    Raises:
+        OSError: It could not be made.
+    """
+    if folder.is_dir():
+        return
+    make_folder(folder.parent, mode=mode)
+    folder.mkdir(mode=mode, exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have on disk which files a folder holds.
+
+    Raises:
+        OSError: It could not be written.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,61 @@
+"""Files and folders: what was said to be there is on disk."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from clients.durable_file import append_whole, make_folder, write_whole
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was made durable, in order."""
+    found: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        found.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return found
+
+
+def test_a_file_is_durable_before_it_has_its_name_and_its_name_after(
+    tmp_path: Path, synced: list[str]
+) -> None:
+    write_whole(tmp_path / "one", b"data", mode=0o600)
+    assert synced == [str(tmp_path / ".one.part"), str(tmp_path)]
+    assert (tmp_path / "one").read_bytes() == b"data"
+    assert stat.S_IMODE((tmp_path / "one").stat().st_mode) == 0o600
+
+
+def test_a_file_that_could_not_be_written_is_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_whole(tmp_path / "one", b"before")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(tmp_path / "one", b"after")
+    assert (tmp_path / "one").read_bytes() == b"before"
+
+
+def test_what_is_appended_is_durable(tmp_path: Path, synced: list[str]) -> None:
+    path = tmp_path / "lines"
+    append_whole(path, b"one\n")
+    append_whole(path, b"two\n")
+    assert path.read_bytes() == b"one\ntwo\n"
+    assert synced == [str(path), str(tmp_path), str(path)]
+
+
+def test_a_folder_and_what_it_is_in_are_durable(tmp_path: Path, synced: list[str]) -> None:
+    for _ in range(2):
+        make_folder(tmp_path / "a" / "b", mode=0o700)
+    assert synced == [str(tmp_path), str(tmp_path / "a")]
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
