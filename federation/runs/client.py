@@ -1,12 +1,13 @@
 """Ask a coordinator about runs. Whatever goes wrong ends in one sentence that says what to do."""
 
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Final, Self, cast
 
 import grpc
 
-from federation.channel import DEADLINE_S, REPLY_BYTES_MAX, UnreachedError, failure
+from federation.channel import AGAIN_S, DEADLINE_S, REPLY_BYTES_MAX, UnreachedError, failure
 from federation.proto import runs_pb2 as wire
 from federation.proto.runs_pb2_grpc import RunsStub
 from federation.registry.address import split_address
@@ -115,13 +116,22 @@ class RunsClient:
             )
         return tuple(self._run(one) for one in reply.runs)
 
+    def _patiently(self, like: str) -> tuple[RunFacts, ...]:
+        """As `runs`; a coordinator that begins at this moment is given some seconds."""
+        for wait_s in AGAIN_S:
+            try:
+                return self.runs(like)
+            except UnreachedError:
+                time.sleep(wait_s)
+        return self.runs(like)
+
     def run(self, run: str) -> RunFacts:
         """Return the one run that has this name, or whose name alone holds this; or the `last`.
 
         Raises:
             AbsentError: There is none, or there are several.
         """
-        found = self.runs("" if run == "last" else run)
+        found = self._patiently("" if run == "last" else run)
         exact = [one for one in found if one.run == run]
         if exact or (run == "last" and found):
             return exact[0] if exact else found[-1]
