@@ -113,7 +113,8 @@ def countersignature(
                 {"run": manifest.run, "member": member, "signature": signature.hex()},
             )
             return member, signature
-        if time.monotonic() - started >= about.plan.consent_s:
+        everybody = len(refused) == len(manifest.members)
+        if everybody or time.monotonic() - started >= about.plan.consent_s:
             reasons = " ".join(sorted(set(refused.values()))) or "None of them answered."
             raise RefusedError(f"No second member signs this run. {reasons}")
         time.sleep(ASK_AGAIN_S)

@@ -125,8 +125,13 @@ def test_an_interrupt_while_the_end_is_written_writes_no_second_end(
         real(self, kind, body)
 
     monkeypatch.setattr(LedgerRecorder, "record", record)
-    with pytest.raises(KeyboardInterrupt):
-        run.run()
+    # whoever starts the tests in the background has Ctrl-C ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run.run()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert hand.unfinished == ["test-run"]
     monkeypatch.undo()
     hand.stop("test-run", "stopped by hand (Ctrl-C)")

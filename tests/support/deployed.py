@@ -168,6 +168,8 @@ class Machine:
                 stdout=output,
                 stderr=errors,
                 start_new_session=True,
+                # tests that a script started in the background have Ctrl-C ignored
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
             )
         process = Process(f"{self.name}'s {what}", popen, log, out)
         self.running[what] = process

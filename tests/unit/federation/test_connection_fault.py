@@ -1,5 +1,6 @@
 """What a person at a node is told of a call that failed."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -23,19 +24,19 @@ def refused(status: int, *, clock: timedelta = timedelta()) -> httpx.HTTPStatusE
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
-        (refused(401), "does not know this machine as a member, or no longer"),
-        (refused(401, clock=timedelta(minutes=9)), "seconds ahead of the coordinator's"),
-        (refused(401, clock=timedelta(minutes=-9)), "seconds behind the coordinator's"),
-        (refused(409), "stop one of the two"),
-        (refused(500), "failed inside (500)"),
-        (refused(403), "refused the call (403)"),
-        (httpx.ReadTimeout(""), "does not answer in time"),
-        (httpx.ReadError(""), "certificate may be of another federation"),
-        (ValueError("no message"), "broke, trying again"),
+        (lambda: refused(401), "does not know this machine as a member, or no longer"),
+        (lambda: refused(401, clock=timedelta(minutes=9)), "seconds ahead of the coordinator's"),
+        (lambda: refused(401, clock=timedelta(minutes=-9)), "seconds behind the coordinator's"),
+        (lambda: refused(409), "stop one of the two"),
+        (lambda: refused(500), "failed inside (500)"),
+        (lambda: refused(403), "refused the call (403)"),
+        (lambda: httpx.ReadTimeout(""), "does not answer in time"),
+        (lambda: httpx.ReadError(""), "certificate may be of another federation"),
+        (lambda: ValueError("no message"), "broke, trying again"),
     ],
 )
-def test_it_is_one_sentence_with_the_address(fault: Exception, expected: str) -> None:
-    said = sentence_of(fault, FLEET, OWN)
+def test_it_is_one_sentence_with_the_address(fault: Callable[[], Exception], expected: str) -> None:
+    said = sentence_of(fault(), FLEET, OWN)
     assert expected in said
     assert "\n" not in said
     assert FLEET in said or "clock" in said

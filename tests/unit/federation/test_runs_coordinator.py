@@ -13,6 +13,7 @@ import pytest
 from support import tables
 from support.federations import Federated
 
+from federation import config
 from federation.config import Project, load_project
 from federation.coordinator_service import Coordinator, Listen, coordinating, facts_of
 from federation.desk import local_enrolment
@@ -89,8 +90,9 @@ class Seen:
 
 
 def test_a_run_that_nobody_answers_ends_with_the_reason(
-    federated: Federated, stack: ExitStack, tmp_path: Path
+    federated: Federated, stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(config, "CONSENT_S", 1.0)
     coordinator = started(federated, stack)
     seen = Seen()
     with pytest.raises(RefusedError, match="silent-1 was stopped: "):
