@@ -155,6 +155,22 @@ class _Member:
     reason: str = ""
 
 
+@dataclass(slots=True)
+class _Notice:
+    """An opened step that somebody has not seen yet; `kept` is how it was written down."""
+
+    notice: SumNotice
+    payload: bytes
+    kept: Shown | None = None
+
+    def written(self, book: Notebook) -> Shown:
+        """As it is written down; it is packed and kept once, however often."""
+        if self.kept is None:
+            payload = book.keep(self.payload) if self.payload else ""
+            self.kept = Shown(pack(self.notice).message, payload)
+        return self.kept
+
+
 @dataclass(kw_only=True)
 class _Run:
     about: Invitation
@@ -171,6 +187,7 @@ class _Run:
     known: Mapping[bytes, int]
     consents: Mapping[str, bytes]
     public: bytes = b""
+    public_kept: str = ""
     fingerprint: bytes = b""
     history: bytes = b""
     model: bytes = NO_MODEL
@@ -180,13 +197,19 @@ class _Run:
     undone: int = 0
     last: tuple[int, int] = (0, 0)
     accepted: dict[str, bytes] = field(default_factory=dict)
-    notices: list[tuple[SumNotice, bytes]] = field(default_factory=list)
+    seen: int = 0
+    notices: list[_Notice] = field(default_factory=list)
     opened: Opened | None = None
     survivors: dict[bytes, tuple[str, ...]] = field(default_factory=dict)
     revealing: set[bytes] = field(default_factory=set)
     over: dict[str, tuple[str, ...]] = field(default_factory=dict)
     done: list[tuple[str, int]] = field(default_factory=list)
     bytes_total: int = 0
+
+    @property
+    def steps(self) -> int:
+        """How many steps were opened; what everybody has seen of them is dropped."""
+        return self.seen + len(self.notices)
 
     @property
     def manifest(self) -> Manifest:
@@ -520,11 +543,9 @@ def _write_down(work: _Run) -> None:
     book = work.notebook
     if book is None:
         return
-    shown = tuple(
-        Shown(pack(notice).message, book.keep(payload) if payload else "")
-        for notice, payload in work.notices
-    )
-    public = book.keep(work.public)
+    shown = tuple(one.written(book) for one in work.notices)
+    if work.public and not work.public_kept:
+        work.public_kept = book.keep(work.public)
     progress = Progress(
         format=PROGRESS_FORMAT,
         run=work.run,
@@ -532,7 +553,7 @@ def _write_down(work: _Run) -> None:
         consents=dict(work.consents),
         known={key.hex(): leaves for key, leaves in work.known.items()},
         fingerprint=work.fingerprint,
-        public=public,
+        public=work.public_kept,
         members={
             name: Place(member.shown, member.absences, member.leaves)
             for name, member in work.members.items()
@@ -542,6 +563,7 @@ def _write_down(work: _Run) -> None:
         accepted=work.accepted,
         architecture=work.architecture,
         values=work.values,
+        seen=work.seen,
         notices=shown,
         opened=work.opened,
         survivors={context.hex(): names for context, names in work.survivors.items()},
@@ -554,7 +576,7 @@ def _write_down(work: _Run) -> None:
         bytes_total=work.bytes_total,
     )
     book.write(progress.to_bytes())
-    book.keep_only({public, *(one.payload for one in shown)})
+    book.keep_only({work.public_kept, *(one.payload for one in shown)})
 
 
 def _resume(
@@ -587,7 +609,8 @@ def _resume(
         observer=observer,
         notebook=notebook,
     )
-    work.fingerprint, work.public = progress.fingerprint, notebook.kept(progress.public)
+    work.fingerprint, work.public_kept = progress.fingerprint, progress.public
+    work.public = notebook.kept(progress.public) if progress.public else b""
     work.history, work.model = progress.history, progress.model
     work.accepted, work.opened = progress.accepted, progress.opened
     work.architecture, work.values = progress.architecture, progress.values
@@ -595,7 +618,9 @@ def _resume(
         notice = unpack_request(Parcel(one.notice))[0]
         if not isinstance(notice, SumNotice):
             raise NotVerifiedError("What was written down of this run cannot be used.")
-        work.notices.append((notice, notebook.kept(one.payload) if one.payload else b""))
+        payload = notebook.kept(one.payload) if one.payload else b""
+        work.notices.append(_Notice(notice, payload, one))
+    work.seen = progress.seen
     work.survivors = {bytes.fromhex(key): names for key, names in progress.survivors.items()}
     work.revealing = {bytes.fromhex(context) for context in progress.revealing}
     work.over, work.done = progress.over, list(progress.done)
@@ -1160,7 +1185,7 @@ def _prepare(work: _Run, opened: _Step) -> None:
         for one in opened.sums
     )
     notice = SumNotice(run=work.run, step=opened.name, round=opened.round, parts=parts)
-    work.notices.append((notice, b"".join(one.opened.payload for one in opened.there)))
+    work.notices.append(_Notice(notice, b"".join(one.opened.payload for one in opened.there)))
     work.opened = Opened(opened.name, opened.round, records, opened.bytes_up, opened.bytes_down)
     if opened.name == UPDATE:
         work.last = opened.bytes_up, opened.bytes_down
@@ -1179,9 +1204,13 @@ def _show(work: _Run) -> None:
             work.ledger.record("sum.opened", body)
         elif any(before[name] != body[name] for name in ("members", "aggregate")):
             raise NotVerifiedError("Another sum was opened than the one that is on record.")
-    notice, payload = work.notices[-1]
+    newest = work.notices[-1]
     answers = _ask(
-        work, _everyone(work, notice, payload), Accepted, _kind(opened.step), quorum=True
+        work,
+        _everyone(work, newest.notice, newest.payload),
+        Accepted,
+        _kind(opened.step),
+        quorum=True,
     )
     shown = [
         (bytes.fromhex(body["context"]), body["members"], bytes.fromhex(body["aggregate"]))
@@ -1196,7 +1225,7 @@ def _show(work: _Run) -> None:
     work.history, work.model, work.accepted = history, model, accepted
     for member, where in work.members.items():
         if member in accepted:
-            where.shown = len(work.notices)
+            where.shown = work.steps
         elif member in answers:
             where.reason = "it came to another model from the same sums; compare versions of tacit"
             work.observer.note(f"{member} is left out from now on: {where.reason}")
@@ -1241,19 +1270,20 @@ def _record_accepted(work: _Run, opened: Opened, *, kept: bool) -> None:
 def _bring_up_to_date(work: _Run) -> None:
     """Show members who were away the sums that they missed, in order."""
     _locate(work)
-    oldest = min(member.shown for member in work.members.values())
-    for place in range(oldest, len(work.notices)):
+    for place in range(min(member.shown for member in work.members.values()), work.steps):
+        missed = work.notices[place - work.seen]
         behind = {
-            name: work.notices[place]
+            name: (missed.notice, missed.payload)
             for name, member in work.members.items()
             if member.shown == place
         }
         for name, (reply, _) in _ask(work, behind, Accepted, "query").items():
-            if place + 1 < len(work.notices) or reply.history == work.history:
+            if place + 1 < work.steps or reply.history == work.history:
                 work.members[name].shown = place + 1
     # what everybody has seen is never needed again
-    for place in range(min(member.shown for member in work.members.values())):
-        work.notices[place] = (work.notices[place][0], b"")
+    seen = min(member.shown for member in work.members.values())
+    del work.notices[: seen - work.seen]
+    work.seen = seen
 
 
 # -- messages --------------------------------------------------------------------------------
@@ -1263,7 +1293,7 @@ def _everyone(
     work: _Run, request: Request, payload: bytes = b""
 ) -> dict[str, tuple[Request, bytes]]:
     """The same for every member that has seen all sums so far."""
-    due = len(work.notices) - isinstance(request, SumNotice)
+    due = work.steps - isinstance(request, SumNotice)
     return {
         name: (request, payload) for name, member in work.members.items() if member.shown == due
     }

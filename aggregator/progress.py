@@ -35,7 +35,7 @@ class Shown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         notice: The packed `SumNotice`.
-        payload: Under which name its payload is kept; empty where everybody has seen it.
+        payload: Under which name its payload is kept; empty where it has none.
     """
 
     notice: bytes
@@ -77,7 +77,8 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         accepted: Who accepted the last step's sums, with their signatures.
         architecture: Of the network; empty before the initial model.
         values: Weights of the network.
-        notices: All opened steps, in order.
+        seen: How many opened steps everybody has accepted.
+        notices: Those that came after them, in order.
         opened: The last of them, until enough members accepted it.
         survivors: Sum under way -> who it is over, as members were asked last.
         revealing: Sums under way whose survivors were asked for what opens them: they tell nothing
@@ -103,6 +104,7 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accepted: dict[str, bytes]
     architecture: bytes
     values: _Natural
+    seen: _Natural
     notices: tuple[Shown, ...]
     opened: Opened | None
     survivors: dict[str, tuple[str, ...]]

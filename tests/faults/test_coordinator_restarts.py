@@ -17,6 +17,7 @@ from support.direct import Direct, DirectTransport, assemble
 from aggregator import coordinator
 from aggregator.coordinator import RunResult
 from aggregator.ports import Answer
+from aggregator.progress import parse_progress
 from clients.policy import NodePolicy
 from federation.declaration import declaration
 from federation.ledger_recorder import LedgerRecorder
@@ -434,3 +435,15 @@ def test_a_sum_whose_vectors_are_lost_for_good_ends_the_run_and_says_so(tmp_path
             notebook=FolderNotebook(tmp_path / "progress"),
         )
     assert not isinstance(failure.value, CohortError)  # which a desk would wait for
+
+
+def test_what_is_written_down_does_not_grow_with_the_rounds(tmp_path: Path) -> None:
+    """It is written several times a step, so what all members have seen is not in it any more."""
+    direct = federation(tmp_path)
+    result = process(direct, tmp_path / "p")
+    assert result is not None
+    state = (tmp_path / "p" / "progress" / "state").read_bytes()
+    progress = parse_progress(state, run=direct.manifest.digest())
+    accepted = [kind for kind, _ in direct.notes.entries].count("sum.accepted")
+    assert progress.seen + len(progress.notices) == accepted > 4
+    assert len(progress.notices) == 1  # the newest: who has seen it is known with the next step
