@@ -1,6 +1,7 @@
 """Files that are whole or not there, and on disk once it was said that they are."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -16,12 +17,19 @@ def write_whole(path: Path, data: bytes | memoryview, *, mode: int = 0o666) -> N
         OSError: It could not be written.
     """
     part = path.with_name(f".{path.name}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        # what a crash left there may be readable by others
+        part.unlink(missing_ok=True)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 

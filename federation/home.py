@@ -27,6 +27,7 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 from platformdirs import user_data_path
 
+from clients.durable_file import write_whole
 from privacy.errors import InputError, RefusedError
 
 HOME_VARIABLE = "TACIT_HOME"
@@ -173,15 +174,9 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         InputError: The disk refuses.
     """
-    part = path.with_name(f".{path.name}.part")
     try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_whole(path, data)
     except OSError as failure:
-        part.unlink(missing_ok=True)
         raise InputError(
             f"{path}: cannot be written ({failure.strerror}); free some space or choose another "
             "folder."

@@ -7,7 +7,6 @@ Payloads are sums, which the coordinator may read anyhow (or cannot, where they 
 """
 
 import hashlib
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +42,6 @@ class FolderNotebook:
         """See the port."""
         self._make()
         write_bytes(self._folder / _STATE, state)
-        self._sync()
 
     def keep(self, payload: bytes) -> str:
         """See the port."""
@@ -82,14 +80,3 @@ class FolderNotebook:
             raise InputError(
                 f"{self._folder}: cannot be made ({failure.strerror}); free some space."
             ) from None
-
-    def _sync(self) -> None:
-        """Make the names durable too."""
-        try:
-            folder = os.open(self._folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        except OSError as failure:
-            raise InputError(f"{self._folder}: {failure.strerror}; free some space.") from None

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clients.durable_file import write_whole
 from clients.indicators.compute import IndicatorTable
 from clients.indicators.indicator import Floats, Indicator
 from clients.indicators.lineage import DEVICE, Lineage, TableFacts, lineage_of, lineage_path
@@ -161,15 +161,9 @@ def _parquet(table: IndicatorTable) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
     try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_whole(path, data)
     except OSError as failure:
-        part.unlink(missing_ok=True)
         raise InputError(
             f"{path}: cannot be written ({failure.strerror}); free some space or choose another "
             f"folder."

@@ -59,3 +59,19 @@ def test_a_folder_and_what_it_is_in_are_durable(tmp_path: Path, synced: list[str
         make_folder(tmp_path / "a" / "b", mode=0o700)
     assert synced == [str(tmp_path), str(tmp_path / "a")]
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+
+
+def test_nothing_half_written_stays_where_it_cannot_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "one"
+    path.mkdir()  # a file cannot take the place of a folder
+    with pytest.raises(OSError, match="directory"):
+        write_whole(path, b"all of it")
+    assert [one.name for one in tmp_path.iterdir()] == ["one"]
+
+
+def test_what_a_crash_left_does_not_say_who_may_read_it(tmp_path: Path) -> None:
+    left = tmp_path / ".one.part"
+    left.write_bytes(b"half")
+    left.chmod(0o644)
+    write_whole(tmp_path / "one", b"all of it", mode=0o600)
+    assert (tmp_path / "one").stat().st_mode & 0o777 == 0o600
