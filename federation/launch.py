@@ -38,12 +38,14 @@ from federation.config import Project
 from federation.coordinator_key import Settled, settle_key
 from federation.declaration import declaration
 from federation.engine.worker import LocalNode
+from federation.fold_mean import fold_mean
 from federation.home import Home, read_json, write_json
 from federation.ledger_place import open_store
 from federation.ledger_recorder import LedgerRecorder
 from federation.noise_spec import warnings
 from federation.record import RunFolder, read_sums
 from federation.run_manifest import make_manifest
+from federation.runs.observer import printable
 from federation.spending import account, receipts_of
 from privacy.empirical import Finding, audit, canaries_within
 from privacy.errors import CohortError, InputError, RefusedError, TacitError
@@ -407,7 +409,7 @@ class _Launch:
         """Record the end of a run that did not finish; nothing here may hide the reason."""
         for run in list(self.ledger.unfinished):
             with suppress(TacitError, ValueError):
-                self.ledger.stop(run, _printable(reason)[:500])
+                self.ledger.stop(run, printable(reason)[:500])
         with suppress(TacitError, OSError):
             self.folder.log(f"stopped: {reason}")
             self.folder.state(
@@ -450,9 +452,9 @@ class _Launch:
             "seed": self.options.seed,
             "protection": config.protection.sum,
             "robust": config.protection.robust,
-            "metrics": _mean([one.get(("evaluate test", rounds), {}) for one in found]),
+            "metrics": fold_mean([one.get(("evaluate test", rounds), {}) for one in found]),
             "by_member": {
-                member: _mean([one["test"] for one in reports if "test" in one])
+                member: fold_mean([one["test"] for one in reports if "test" in one])
                 for member, reports in own.items()
             },
             "headline": HEADLINE[tally_kind(contract)][0],
@@ -477,9 +479,9 @@ class _Launch:
             reported["model"] = str(self.folder.path / "model.1.safetensors")
         if config.personal is not None:
             reported["personal"] = {
-                "metrics": _mean([one.get(("evaluate personal", rounds), {}) for one in found]),
+                "metrics": fold_mean([one.get(("evaluate personal", rounds), {}) for one in found]),
                 "by_member": {
-                    member: _mean([one["personal"] for one in reports if "personal" in one])
+                    member: fold_mean([one["personal"] for one in reports if "personal" in one])
                     for member, reports in own.items()
                 },
             }
@@ -572,13 +574,13 @@ class _Launch:
         return {
             "local_only": {
                 # compared are the same rows on both sides, or nothing
-                "metrics": {} if reasons else _mean(alone),
-                "by_member": {m: _mean(found) for m, found in own.items() if m not in reasons},
+                "metrics": {} if reasons else fold_mean(alone),
+                "by_member": {m: fold_mean(found) for m, found in own.items() if m not in reasons},
                 "cannot": reasons,
             },
             "pooled": {
-                "metrics": _mean(pooled),
-                "by_member": {member: _mean(values) for member, values in pooled_own.items()},
+                "metrics": fold_mean(pooled),
+                "by_member": {member: fold_mean(values) for member, values in pooled_own.items()},
             },
         }
 
@@ -592,21 +594,6 @@ def _engine(name: Literal["embedded", "ray"]) -> "type[LocalGrid | SimulationGri
     from federation.engine.local_grid import LocalGrid
 
     return LocalGrid
-
-
-def _mean(many: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of each metric over folds, where all have it; the noise of a mean is less."""
-    if not many:
-        return {}
-    names = [name for name in many[0] if all(name in one for one in many)]
-    return {
-        name: float(
-            np.linalg.norm([one[name] for one in many]) / len(many)
-            if name.endswith("_noise")
-            else np.mean([one[name] for one in many])
-        )
-        for name in names
-    }
 
 
 def _head(ledger: LedgerStore) -> dict[str, Any]:
@@ -628,10 +615,6 @@ def _identity(path: Path) -> Identity:
     if not path.exists():
         Identity.create(system_bytes).save(path)
     return Identity.load(path)
-
-
-def _printable(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _enrol(home: Home, project: Project, member: str) -> bytes:

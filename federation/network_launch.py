@@ -32,6 +32,7 @@ from federation.compliance import (
 )
 from federation.config import Project, RunConfig
 from federation.declaration import declaration
+from federation.fold_mean import fold_mean
 from federation.home import RUN_NAME, Home, read_json, write_bytes, write_json
 from federation.noise_spec import warnings
 from federation.record import RunFolder, read_rounds, read_state, read_sums
@@ -485,6 +486,7 @@ class _Launch:
                 paid.setdefault(member, []).extend(receipts)
         own = [self._report(one.run) for one in done]
         sums = [read_sums(self._own(one.run) / "sums.jsonl") for one in done]
+        tests = [one["test"] for one in own if "test" in one]
         outcome: dict[str, Any] = {
             "run": self.run,
             "name": config.name,
@@ -502,11 +504,9 @@ class _Launch:
             "seed": self.seed,
             "protection": config.protection.sum,
             "robust": config.protection.robust,
-            "metrics": _mean([one.get(("evaluate test", rounds), {}) for one in sums]),
+            "metrics": fold_mean([one.get(("evaluate test", rounds), {}) for one in sums]),
             # what a member's model is worth on its own rows is known to that member alone
-            "by_member": {reach.place.name: _mean([one["test"] for one in own if "test" in one])}
-            if any("test" in one for one in own)
-            else {},
+            "by_member": {reach.place.name: fold_mean(tests)} if tests else {},
             "headline": HEADLINE[tally_kind(contract)][0],
             "privacy": account(
                 self.project.privacy_plan(),
@@ -532,9 +532,11 @@ class _Launch:
             outcome["folds"] = [dict(one.get(("evaluate test", rounds), {})) for one in sums]
         if config.personal is not None:
             outcome["personal"] = {
-                "metrics": _mean([one.get(("evaluate personal", rounds), {}) for one in sums]),
+                "metrics": fold_mean([one.get(("evaluate personal", rounds), {}) for one in sums]),
                 "by_member": {
-                    reach.place.name: _mean([one["personal"] for one in own if "personal" in one])
+                    reach.place.name: fold_mean(
+                        [one["personal"] for one in own if "personal" in one]
+                    )
                 },
             }
         models = self._models(done)
@@ -589,19 +591,3 @@ def _patiently(ask: Callable[[], object]) -> None:
         else:
             return
     ask()
-
-
-def _mean(many: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of each metric over folds, where all have it; the noise of a mean is less."""
-    if not many:
-        return {}
-    count = len(many)
-    shared = [name for name in many[0] if all(name in one for one in many)]
-    return {
-        name: float(
-            sum(one[name] ** 2 for one in many) ** 0.5 / count
-            if name.endswith("_noise")
-            else sum(one[name] for one in many) / count
-        )
-        for name in shared
-    }
