@@ -13,11 +13,9 @@ from federation.door.guard import DoorGuard
 from federation.door.service import DoorService
 from federation.enrolment import Enrolment
 from federation.proto.door_pb2_grpc import add_DoorServicer_to_server
-from federation.registry.address import split_address
 from federation.registry.credentials import Credentials
 from federation.registry.rate import Buckets, Rate
-from federation.registry.server import OPTIONS, Listening, connections_option
-from privacy.errors import InputError
+from federation.registry.server import OPTIONS, Listening, answering_at, connections_option
 
 MESSAGE_BYTES_MAX: Final = 16 << 10
 THREADS: Final = 32
@@ -60,7 +58,6 @@ def door_open(
     Raises:
         InputError: the address is none, or is taken.
     """
-    host, port = split_address(address)
     service = DoorService(enrolment, addresses, now_ms=now_ms)
     server = grpc.server(
         ThreadPoolExecutor(THREADS, thread_name_prefix="door"),
@@ -72,17 +69,6 @@ def door_open(
         maximum_concurrent_rpcs=2 * THREADS,
     )
     add_DoorServicer_to_server(service, server)
-    try:
-        taken = server.add_secure_port(
-            f"{host}:{port}",
-            grpc.ssl_server_credentials([(credentials.key, credentials.certificate)]),
-        )
-    except RuntimeError:
-        taken = 0
-    if not taken:
-        raise InputError(f"cannot listen at {address}; choose a free port of this machine")
-    server.start()
-    try:
-        yield Listening(f"{host}:{taken}", server)
-    finally:
-        server.stop(grace=5).wait()
+    held = grpc.ssl_server_credentials([(credentials.key, credentials.certificate)])
+    with answering_at(server, address, held) as found:
+        yield found

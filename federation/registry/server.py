@@ -104,7 +104,6 @@ def listening(
     Raises:
         InputError: the address is none, or is taken.
     """
-    host, port = split_address(address)
     guard = Guard(Buckets(rate or Rate(), time.monotonic), revoked=revoked)
     server = grpc.server(
         ThreadPoolExecutor(THREADS, thread_name_prefix="registry"),
@@ -115,15 +114,27 @@ def listening(
     add_RegistryServicer_to_server(service, server)
     for add in beside:
         add(server)
+    held = grpc.ssl_server_credentials(
+        [(credentials.key, credentials.certificate)],
+        root_certificates=credentials.authority,
+        require_client_auth=True,
+    )
+    with answering_at(server, address, held) as found:
+        yield found
+
+
+@contextmanager
+def answering_at(
+    server: grpc.Server, address: str, credentials: grpc.ServerCredentials
+) -> Iterator[Listening]:
+    """Let a server answer at `address` until the block is left; calls under way have five seconds.
+
+    Raises:
+        InputError: the address is none, or is taken.
+    """
+    host, port = split_address(address)
     try:
-        taken = server.add_secure_port(
-            f"{host}:{port}",
-            grpc.ssl_server_credentials(
-                [(credentials.key, credentials.certificate)],
-                root_certificates=credentials.authority,
-                require_client_auth=True,
-            ),
-        )
+        taken = server.add_secure_port(f"{host}:{port}", credentials)
     except RuntimeError:
         taken = 0
     if not taken:
