@@ -503,6 +503,7 @@ class _Launch:
             "rounds": rounds,
             "seed": self.seed,
             "protection": config.protection.sum,
+            "suite": config.protection.suite,
             "robust": config.protection.robust,
             "metrics": fold_mean([one.get(("evaluate test", rounds), {}) for one in sums]),
             # what a member's model is worth on its own rows is known to that member alone

@@ -41,6 +41,7 @@ def make_manifest(
         directory={member: key.hex() for member, key in directory.items()},
         minimum_cohort=config.minimum_cohort,
         protection=config.protection.sum,
+        suite=config.protection.suite,
         group_size=config.group_size,
         privacy=plan,
         ledger=dict(ledger),

@@ -1030,12 +1030,19 @@ def _plan(value: object) -> bool:
     )
 
 
+_SUITES: Final = ("gm", "hybrid")
+
+
 def _manifest(document: str) -> Json:
     """Return what a run's document says."""
-    manifest = _table(_canonical(document.encode("utf-8")), _MANIFEST, "the run's manifest")
+    value = _canonical(document.encode("utf-8"))
+    # It is named since there are others than the first, and left out for that one.
+    suite = value.pop("suite", None) if isinstance(value, dict) else None
+    _need(suite in (None, *_SUITES), "the run's manifest has a wrong value in suite")
+    manifest = _table(value, _MANIFEST, "the run's manifest")
     for name, check in _MANIFEST.items():
         _need(check(manifest[name]), f"the run's manifest has a wrong value in {name}")
-    return manifest
+    return {**manifest, "suite": suite or "intl"}
 
 
 def _due_receipt(manifest: Json, step: str, number: int, values: int) -> Json:
