@@ -639,7 +639,7 @@ class Node:
         self._require_same_membership(manifest)
         # (4) it asks for nothing below this node's terms
         check_manifest(manifest, policy, settings.contract)
-        require_here(manifest.suite)
+        self._require_suite(manifest)
         _require_groups(manifest, len(directory))
         spec = parse_node_spec(dict(manifest.node_settings))
         # (5) its noise covers what this node's rows could show, and the budget holds all of it
@@ -950,6 +950,20 @@ class Node:
                 "The launcher of this run sees another membership of the federation than this "
                 "node; compare tacit federation members on both machines."
             )
+
+    def _require_suite(self, manifest: Manifest) -> None:
+        """Return if the run uses the federation's algorithms, and this machine has them.
+
+        Raises:
+            RefusedError: It uses others, weaker perhaps, or they are not here.
+        """
+        suite = self._settings.suite
+        if suite is not None and suite() != manifest.suite:
+            raise RefusedError(
+                f"The run uses the suite {manifest.suite} and the federation's founder signed "
+                f"{suite()}; launch it with that."
+            )
+        require_here(manifest.suite)
 
     def _require_safe(self, session: Session, roster: Roster, minimum: int) -> None:
         """Return if those who agreed, perhaps not all who were asked, are enough to hide among.

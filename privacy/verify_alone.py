@@ -299,6 +299,7 @@ _TEXT_MAX: Final = 512
 _DOCUMENT_MAX: Final = 1 << 19
 _LEAF_MAX: Final = 1 << 20
 _LEAF_FORMAT: Final = 4
+_SUITES: Final = ("gm", "hybrid")  # besides intl, which is left out
 
 
 def _hex(digits: int) -> Callable[[object], bool]:
@@ -528,8 +529,13 @@ class _Entry:
         self.kind = value["kind"]
         _need(isinstance(self.kind, str) and self.kind in KINDS, "the entry's kind is unknown")
         kind = KINDS[self.kind]
-        self.body = _table(value["body"], kind.fields, self.kind)
-        for name, form in kind.fields.items():
+        body = value["body"]
+        fields = dict(kind.fields)
+        if self.kind == "federation.begun" and isinstance(body, dict) and "suite" in body:
+            _need(body["suite"] in _SUITES, "the federation has no such suite")
+            fields["suite"] = "text"
+        self.body = _table(body, fields, self.kind)
+        for name, form in fields.items():
             _need(TYPES[form](self.body[name]), f"{self.kind} has a wrong value in {name}")
 
     @property
@@ -1028,9 +1034,6 @@ def _plan(value: object) -> bool:
         and (value["mechanism"] == "gaussian" or value["noise"] == "distributed")
         and all(math.frexp(value[name])[0] == 0.5 for name in powers)  # noqa: PLR2004 - powers of two
     )
-
-
-_SUITES: Final = ("gm", "hybrid")
 
 
 def _manifest(document: str) -> Json:
