@@ -1430,6 +1430,7 @@ class _Federation:
         self.name: str | None = None
         self.founder = ""
         self.approvals = 0
+        self.suite = "intl"
         self.root = ""
         self.acts: list[str] = []  # after each act, the digest over it and all before
         self.renewals: dict[str, list[int]] = {}
@@ -1446,6 +1447,7 @@ class _Federation:
             self._signed_by(body["key"], entry.kind, body, body["federation"])
             self.name, self.founder = body["federation"], body["key"]
             self.approvals = body["approvals"]
+            self.suite = body.get("suite", "intl")
             self.people[body["founder"]] = {
                 "role": "operator", "key": body["key"], "tls": None, "gone": False,
             }  # fmt: skip
@@ -1692,6 +1694,10 @@ class _Coordinator:
                 "the run has members that take no part in the federation with these keys",
             )
             _need(run.launched_by is not None, "who launched it was no bank, insurer or operator")
+            _need(
+                manifest["suite"] == self.federation.suite,
+                "the run uses another suite than the federation's founder signed",
+            )
         if "acts" in manifest["ledger"]:
             place, acts = int(manifest["ledger"]["acts"]) - 1, self.federation.acts
             _need(

@@ -74,7 +74,7 @@ def test_a_manifest_says_its_suite_and_an_old_one_is_intl() -> None:
     assert b"suite" not in base.to_bytes()
     assert Manifest.from_bytes(base.to_bytes()).suite == "intl"
     for suite in ("gm", "hybrid"):
-        other = replace(base, suite=suite)  # type: ignore[arg-type]
+        other = replace(base, suite=suite)
         assert Manifest.from_bytes(other.to_bytes()) == other
         assert other.digest() != base.digest()
     for wrong in (b'"suite":"intl"', b'"suite":"none"', b'"suite":1'):
