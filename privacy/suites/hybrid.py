@@ -146,7 +146,7 @@ def _create(entropy: Entropy) -> HybridExchange:
 
 HYBRID = Suite(
     id="hybrid",
-    sentence="ML-KEM-768 with X25519, ML-DSA-44 beside Ed25519, AES-256-GCM and SHA-256.",
+    sentence="Keys and shares by ML-KEM-768 with X25519 and AES-256-GCM; signed by Ed25519.",
     exchange_bytes=_X_BYTES + _ML_BYTES,
     signer_bytes=32 + _SIGNER_ML_BYTES,
     signature_bytes=_ED_SIGNATURE + _ML_SIGNATURE,

@@ -106,7 +106,7 @@ def _create(entropy: Entropy) -> IntlExchange:
 
 INTL = Suite(
     id="intl",
-    sentence="Ed25519, X25519, AES-256-GCM and SHA-256.",
+    sentence="Keys and shares by X25519 and AES-256-GCM; signed by Ed25519.",
     exchange_bytes=32,
     signer_bytes=32,
     signature_bytes=64,
