@@ -338,8 +338,8 @@ def _require_usable(offer: KeyOffer, suite: Suite) -> None:
         suite.require_exchange(offer.exchange)
     except ProtocolError:
         raise ProtocolError(
-            f"the exchange key of {offer.member} is none of the suite {suite.id}, or would share "
-            "its secrets with all; refuse it"
+            f"the exchange key of {offer.member} would share its secrets with all, or is none of "
+            f"the suite {suite.id}; refuse it"
         ) from None
 
 

@@ -146,7 +146,7 @@ def _create_signer(entropy: Entropy) -> GmSigner:
 
 GM = Suite(
     id="gm",
-    sentence="Keys and shares by SM2, SM4-GCM and SM3, implemented, not certified; signed by Ed25519.",
+    sentence="Keys and shares by SM2, SM4-GCM and SM3, not certified; signed by Ed25519.",
     exchange_bytes=POINT_BYTES,
     signer_bytes=POINT_BYTES,
     signature_bytes=SIGNATURE_BYTES,
