@@ -29,6 +29,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python experiments/secure_sum/run.py --scale
 	$(BIN)/python experiments/secure_sum/dropouts.py
 	$(BIN)/python experiments/secure_sum/whole_run.py
+	$(BIN)/python experiments/suites/run.py
 	$(BIN)/python experiments/private_step/run.py
 	$(BIN)/python experiments/deployment/engine.py
 	$(BIN)/python experiments/deployment/run.py

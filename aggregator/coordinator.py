@@ -72,6 +72,7 @@ from privacy.secure_sum.gathering import Gathering, OpenedSum
 from privacy.secure_sum.graph import threshold
 from privacy.secure_sum.keys import KeyOffer, Roster, admit
 from privacy.secure_sum.schemes import Scheme, scheme_of
+from privacy.suites import suite_of
 from privacy.sum_context import (
     ACCEPTED_DOMAIN,
     SumContext,
@@ -490,7 +491,11 @@ def _begin(
     manifest = about.manifest
     minimum = manifest.minimum_cohort
     roster = admit(
-        offers, run=manifest.digest(), directory=manifest.directory_keys(), minimum=minimum
+        offers,
+        run=manifest.digest(),
+        directory=manifest.directory_keys(),
+        minimum=minimum,
+        suite=suite_of(manifest.suite),
     )
     return _Run(
         about=about,

@@ -131,6 +131,7 @@ from privacy.secure_sum.keys import ExchangeKey, KeyOffer, Roster, admit, offer_
 from privacy.secure_sum.schemes import scheme_of
 from privacy.secure_sum.sealer import Sealer, require_votes
 from privacy.secure_sum.tag import append_tag, check_tag, tag_key, tag_words
+from privacy.suites import require_here, suite_of
 from privacy.sum_context import (
     ACCEPTED_DOMAIN,
     extend_history,
@@ -484,7 +485,7 @@ class Node:
             joined=kept.joined,
             minimum=max(kept.minimum, settings.terms().minimum_cohort),
             spec=spec,
-            key=ExchangeKey.resumed(kept.key),
+            key=ExchangeKey.resumed(kept.key, require_here(manifest.suite)),
             rows=MemberRows(rows.member, work.scaled(rows.train), work.scaled(rows.test)),
             rows_read=digest,
             learner=work,
@@ -510,6 +511,7 @@ class Node:
                 run=session.run,
                 directory=manifest.directory_keys(),
                 minimum=session.minimum,
+                suite=suite_of(manifest.suite),
             )
             self._require_safe(session, session.roster, session.minimum)
         if kept.group is not None and session.roster is not None:
@@ -637,6 +639,7 @@ class Node:
         self._require_same_membership(manifest)
         # (4) it asks for nothing below this node's terms
         check_manifest(manifest, policy, settings.contract)
+        self._require_suite(manifest)
         _require_groups(manifest, len(directory))
         spec = parse_node_spec(dict(manifest.node_settings))
         # (5) its noise covers what this node's rows could show, and the budget holds all of it
@@ -669,6 +672,7 @@ class Node:
             run=run,
             directory=manifest.directory_keys(),
             entropy=self._entropy,
+            suite=suite_of(manifest.suite),
         )
         if manifest.privacy is not None and manifest.privacy.parts == "apart":
             _require_apart(settings.contract, rows)
@@ -861,6 +865,7 @@ class Node:
             run=session.run,
             directory=manifest.directory_keys(),
             minimum=minimum,
+            suite=suite_of(manifest.suite),
         )
         self._require_safe(session, roster, minimum)
         self._require_still_members(session, roster, minimum)
@@ -946,6 +951,20 @@ class Node:
                 "node; compare tacit federation members on both machines."
             )
 
+    def _require_suite(self, manifest: Manifest) -> None:
+        """Return if the run uses the federation's algorithms, and this machine has them.
+
+        Raises:
+            RefusedError: It uses others, weaker perhaps, or they are not here.
+        """
+        suite = self._settings.suite
+        if suite is not None and suite() != manifest.suite:
+            raise RefusedError(
+                f"The run uses the suite {manifest.suite} and the federation's founder signed "
+                f"{suite()}; launch it with that."
+            )
+        require_here(manifest.suite)
+
     def _require_safe(self, session: Session, roster: Roster, minimum: int) -> None:
         """Return if those who agreed, perhaps not all who were asked, are enough to hide among.
 
@@ -996,6 +1015,7 @@ class Node:
             wrap=key.carrier.wrap,
             masked=scheme.masked,
             entropy=self._entropy,
+            shared=key.tag_secret,
         )
         session.setup = Setup(
             roster=roster,

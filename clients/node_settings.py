@@ -39,6 +39,8 @@ class NodeSettings:
         recognised: Of those, whom its terms recognise now; None, or where it says None: everybody.
         seen: Digest of the first so many acts of membership, as this node sees them; empty: they
             are not so many. None: its runs are of no federation.
+        suite: The federation's suite of algorithms, as its founder signed it; None: its runs are of
+            no federation.
         contract: The contract that its rows keep.
         rows: Reads its rows; the argument is the fold that is kept for testing.
         policy: Its terms, or what says them as they are now.
@@ -59,6 +61,7 @@ class NodeSettings:
     known: Mapping[str, bytes] | Callable[[], Mapping[str, bytes]]
     recognised: Callable[[], Collection[str] | None] | None = None
     seen: Callable[[int], str] | None = None
+    suite: Callable[[], str] | None = None
     contract: DataContract
     rows: Callable[[int | None], MemberRows]
     policy: NodePolicy | Callable[[], NodePolicy]

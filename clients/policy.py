@@ -19,6 +19,7 @@ from privacy.errors import CohortError, RefusedError, TacitError
 from privacy.manifest import Manifest, Protection
 from privacy.plan import ORGANISATION
 from privacy.secure_sum.graph import require_holding
+from privacy.suites import SUITE_IDS, SuiteId
 
 HIGHEST_FLOOR = 3
 ANY = "*"
@@ -195,6 +196,7 @@ class NodePolicy(Frozen):
         tasks: Tasks that the node takes part in.
         sums: How sums may be protected. `ckks` lets the coordinator and any one member read
             every vector, `clear` the coordinator alone; data of class L1 may go in the clear.
+        suites: Suites of algorithms that runs may use, by id; see docs/suites.md.
         budgets: What may be learned of which data, in all; the first that matches holds. Where
             none does, releases are counted and not capped.
         colluders: How many other nodes are assumed to work with the coordinator.
@@ -216,6 +218,7 @@ class NodePolicy(Frozen):
     minimum_cohort: Annotated[int, Field(ge=2)] = HIGHEST_FLOOR
     tasks: tuple[Task, ...] = ("failure", "claims", "credit")
     sums: tuple[Protection, ...] = ("masked", "sealed")
+    suites: Annotated[tuple[SuiteId, ...], Field(min_length=1)] = SUITE_IDS
     budgets: tuple[BudgetPolicy, ...] = ()
     colluders: Annotated[int, Field(ge=0)] = 2
     ledgers: tuple[Annotated[str, Field(min_length=1)], ...] = ()
@@ -287,6 +290,11 @@ def refusals(manifest: Manifest, policy: NodePolicy, contract: DataContract) -> 
     if manifest.node_settings.get("task") != manifest.task:
         reasons.append("The run's manifest names two different tasks; plan again.")
     reasons += _protection_refusals(manifest, policy, contract)
+    if manifest.suite not in policy.suites:
+        reasons.append(
+            f"The run uses the suite {manifest.suite!r}; this node's policy allows "
+            f"{', '.join(policy.suites)}: set protection.suite."
+        )
     if manifest.group_size and manifest.group_size < policy.minimum_cohort:
         reasons.append(
             f"The run opens sums of groups of {manifest.group_size} members; this node insists on "

@@ -87,6 +87,7 @@ class Audit:
             "founder": one.founder,
             "key": one.founder_key.hex(),
             "fingerprint": fingerprint(one.founder_key),
+            "suite": one.suite,
             # null where this machine joined no federation, so that nobody here knows
             "known": one.founder_key.hex() == self.known_founder if self.known_founder else None,
             "root": one.root,
@@ -117,7 +118,7 @@ class Audit:
             first += ", as this machine's invitation says."
         else:
             first += ", which is NOT who founded the federation that this machine joined."
-        parts = [first, f"{len(active)} take part: {counts}."]
+        parts = [first, f"Suite {one.suite}.", f"{len(active)} take part: {counts}."]
         if gone := len(one.participants) - len(active):
             parts.append(f"Revoked: {gone}.")
         if one.candidates:

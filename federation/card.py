@@ -37,6 +37,7 @@ def make_card(result: Mapping[str, Any], *, contract: Mapping[str, str]) -> dict
         "weights": result["model_values"],
         "metrics": dict(result["metrics"]),
         "protection": result["protection"],
+        "suite": result["suite"],
         "privacy": dict(result["privacy"]),
         "audit": result["privacy"].get("audit"),
         "not_covered": list(NOT_COVERED),

@@ -31,6 +31,7 @@ from privacy.plan import PrivacyPlan, is_distributed
 from privacy.secure_sum.cohort import SMALLEST_GROUPED
 from privacy.secure_sum.graph import require_holding
 from privacy.secure_sum.schemes import scheme_of
+from privacy.suites import SuiteId
 
 DATA_VARIABLE = "TACIT_DATA"
 CONSENT_S = 60.0
@@ -54,9 +55,12 @@ class ProtectionSpec(Frozen):
         group_size: Fewest members of such a group; default: minimum_cohort.
         rollback: A round after which the validation metric is worse than the best so far by more
             than this share of it is undone; default: never.
+        suite: `intl`, `gm` or `hybrid`: the algorithms that protect keys and shares; default: the
+            federation's, and `intl` where all nodes are on one machine.
     """
 
     sum: Protection = "masked"
+    suite: SuiteId | None = None
     robust: Literal["none", "groups"] = "none"
     group_size: Annotated[int, Field(ge=2, le=100_000)] | None = None
     rollback: Annotated[float, Field(gt=0, le=100)] | None = None

@@ -30,6 +30,7 @@ from privacy.identity import Identity
 from privacy.ledger.beginning import begin_ledger
 from privacy.membership import NAME_CHARACTERS_MAX, sign_act
 from privacy.randomness import Entropy
+from privacy.suites import SuiteId, require_here
 
 _FEDERATION_CHARACTERS_MAX = 64  # of a certificate's common name
 
@@ -46,6 +47,7 @@ class Plan:
         door_port: Of the door.
         registry_port: Of the registry.
         fleet_port: Of the fleet.
+        suite: Id of the algorithms that its runs use, for ever.
     """
 
     federation: str
@@ -55,6 +57,7 @@ class Plan:
     door_port: int
     registry_port: int
     fleet_port: int
+    suite: SuiteId = "intl"
 
     @property
     def addresses(self) -> Addresses:
@@ -99,7 +102,7 @@ def found(
 
     Raises:
         InputError: the home holds a federation, or is in one, or the plan makes none.
-        RefusedError: its ledger is another's.
+        RefusedError: its ledger is another's, or this machine has not the plan's algorithms.
     """
     require_name(plan.operator)
     name = plan.federation
@@ -108,6 +111,7 @@ def found(
             f"a federation's name has 1 to {_FEDERATION_CHARACTERS_MAX} printable characters; "
             "choose another"
         )
+    require_here(plan.suite)
     if plan.approvals < 1:
         raise InputError("at least one must approve whoever asks; give --approvals 1 or more")
     if (home.participant / FEDERATION).exists():
@@ -138,6 +142,7 @@ def found(
             "approvals": plan.approvals,
             "founder": plan.operator,
             "key": identity.public.hex(),
+            **({} if plan.suite == "intl" else {"suite": plan.suite}),
         },
     )
     enrolment.begin(body)

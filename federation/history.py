@@ -12,7 +12,9 @@ from federation.record import read_rounds, read_state
 from federation.report import NAMES, plot_curve, size, sparkline, summary, watched
 from privacy.errors import TacitError
 from privacy.ledger.store import entries_of
+from privacy.manifest import Manifest
 from privacy.secure_sum.schemes import scheme_of
+from privacy.suites import suite_of
 
 
 def history(home: Home) -> list[dict[str, Any]]:
@@ -96,6 +98,7 @@ def _sums(home: Home, run: str) -> dict[str, Any]:
             continue
         if entry.kind == "run.started":
             found["protection"] = body["protection"]
+            found["suite"] = Manifest.from_bytes(body["document"].encode()).suite
         elif entry.kind == "keys.agreed":
             found["keys"].append(
                 {"fingerprint": body["fingerprint"], "public_bytes": body["public_bytes"]}
@@ -115,6 +118,8 @@ def sums_sentences(sums: dict[str, Any]) -> list[str]:
     held = "ciphertext" if scheme.encrypted else "numbers"
     opened, sent = sums["opened"], size(sums["payload_bytes"])
     lines = [f"sums: {scheme.name}. {scheme.sentence}"]
+    suite = suite_of(sums.get("suite", "intl"))
+    lines.append(f"suite: {suite.id}. {suite.sentence}")
     lines.append(
         f"opened: {opened} sums, {sent} of {held}, each over members who signed it "
         f"({sums['signatures']} signatures; check them with: tacit audit verify)"

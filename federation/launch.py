@@ -451,6 +451,7 @@ class _Launch:
             "rounds": config.training.rounds,
             "seed": self.options.seed,
             "protection": config.protection.sum,
+            "suite": config.protection.suite or "intl",
             "robust": config.protection.robust,
             "metrics": fold_mean([one.get(("evaluate test", rounds), {}) for one in found]),
             "by_member": {

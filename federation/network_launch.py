@@ -51,6 +51,7 @@ from privacy.manifest import SIGNING_DOMAIN, Manifest
 from privacy.plan import shares_of
 from privacy.randomness import system_bytes
 from privacy.secure_sum.schemes import scheme_of
+from privacy.suites import SuiteId
 from privacy.tally import HEADLINE
 
 if TYPE_CHECKING:
@@ -301,6 +302,7 @@ def complete_later(
         address=reach.place.registry,
         countersigned=False,
         seen={},
+        suite=kept.get("suite", "intl"),
     )
     return work.complete(reach, [watched], display, seconds=watched.end.seconds)
 
@@ -317,6 +319,12 @@ def _prepared(
         show.note(line)
     show.step("reading who is in the federation")
     membership = reach.membership()
+    wished = project.config.protection.suite
+    if wished not in {None, membership.suite}:
+        raise RefusedError(
+            f"The config asks for the suite {wished} and the federation's founder signed "
+            f"{membership.suite}; leave protection.suite out."
+        )
     members = select_members(membership, project.config)
     project.layout(len(members), project.privacy_plan())
     for sentence in warnings(project.config.privacy, members=len(members)):
@@ -339,6 +347,7 @@ def _prepared(
         address=reach.place.registry,
         countersigned=_second_signs(membership, members, reach),
         seen=membership.told,
+        suite=membership.suite,
     )
     work.keep()
     return work
@@ -376,6 +385,7 @@ class _Launch:
     address: str
     countersigned: bool
     seen: Mapping[str, str]
+    suite: SuiteId
 
     def keep(self) -> None:
         """Make the launch's folder."""
@@ -390,6 +400,7 @@ class _Launch:
                 "seed": self.seed,
                 "rules": dict(self.rules),
                 "coordinator": self.address,
+                "suite": self.suite,
             },
         )
         self.folder.state(LAUNCHED, **facts)
@@ -415,6 +426,7 @@ class _Launch:
             fold=fold,
             plan=project.privacy_plan(),
             countersigned=self.countersigned,
+            suite=self.suite,
         )
         signature = place.identity().sign(SIGNING_DOMAIN, manifest.to_bytes())
         suffix = "" if fold is None else f".{fold + 1}"
@@ -503,6 +515,7 @@ class _Launch:
             "rounds": rounds,
             "seed": self.seed,
             "protection": config.protection.sum,
+            "suite": self.suite,
             "robust": config.protection.robust,
             "metrics": fold_mean([one.get(("evaluate test", rounds), {}) for one in sums]),
             # what a member's model is worth on its own rows is known to that member alone

@@ -10,7 +10,12 @@ from clients.policy import NodePolicy
 from federation.home import Home
 from federation.node_points.coordinator import coordinator_points
 from federation.node_points.files import certificate_point, file_points
-from federation.node_points.machine import ledger_point, machine_points, policy_points
+from federation.node_points.machine import (
+    ledger_point,
+    machine_points,
+    policy_points,
+    suite_points,
+)
 from federation.node_points.point import Point, Surroundings, sentence_of
 from federation.node_points.reach import connection_points
 from federation.node_points.rows import remembered_points
@@ -51,6 +56,7 @@ def check_node(
         yield from connection_points(place, around)
         yield from coordinator_points(place, identity, around)
     yield from policy_points(home.own_node / FILE)
+    yield from suite_points(policy)
     yield from machine_points(home.own_node, policy, around)
     if identity is not None:
         yield ledger_point(home.own_node, identity, owner=place.name)

@@ -126,6 +126,10 @@ class NodeRoster:
         """The digest of the first `acts` acts of membership; empty: there are not so many here."""
         return self.membership(acts=acts).digest_at(acts)
 
+    def suite(self) -> str:
+        """The federation's suite of algorithms."""
+        return self.membership().suite
+
     def recognised(self, terms: Recognises) -> frozenset[str] | None:
         """Members whom these terms recognise, as they were seen last; None: everybody."""
         if terms.everybody:

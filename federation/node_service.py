@@ -422,6 +422,7 @@ def make_service(home: Home, outside: Outside, *, say: Callable[[str], None]) ->
                     known=roster.known,
                     recognised=lambda: roster.recognised(policy().recognises),
                     seen=roster.seen,
+                    suite=roster.suite,
                     contract=contract,
                     rows=reader(contract, data.places[name].data, place.name),
                     policy=policy,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from federation.config import Project
 from privacy.manifest import Manifest
 from privacy.plan import PrivacyPlan
+from privacy.suites import SuiteId
 
 
 def make_manifest(
@@ -17,6 +18,7 @@ def make_manifest(
     fold: int | None,
     plan: PrivacyPlan | None,
     countersigned: bool = False,
+    suite: SuiteId | None = None,
 ) -> Manifest:
     """Return a run's manifest.
 
@@ -30,6 +32,7 @@ def make_manifest(
         fold: Which fold tests; None without folds.
         plan: The run's noise; None without.
         countersigned: Whether a second member has to sign it before it is shown to all.
+        suite: The federation's; None: the config's.
     """
     config, contract = project.config, project.contract
     return Manifest(
@@ -41,6 +44,7 @@ def make_manifest(
         directory={member: key.hex() for member, key in directory.items()},
         minimum_cohort=config.minimum_cohort,
         protection=config.protection.sum,
+        suite=suite or config.protection.suite or "intl",
         group_size=config.group_size,
         privacy=plan,
         ledger=dict(ledger),

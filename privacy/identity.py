@@ -87,7 +87,7 @@ class Identity:
 
     def sign(self, domain: str, message: bytes) -> bytes:
         """Return the signature (64 bytes) of `message` for the one purpose `domain`."""
-        return self._private.sign(_bound(domain, message))
+        return self._private.sign(bound_message(domain, message))
 
     def sign_note(self, text: bytes) -> bytes:
         """Return the bare signature (64 bytes) of a C2SP note or cosigned message.
@@ -116,7 +116,7 @@ def verify_signature(public: bytes, domain: str, message: bytes, signature: byte
         ProtocolError: it is not, or key or signature are no valid encodings.
     """
     try:
-        held = holds(public, _bound(domain, message), signature)
+        held = holds(public, bound_message(domain, message), signature)
     except ValueError:
         held = False
     if not held:
@@ -125,7 +125,12 @@ def verify_signature(public: bytes, domain: str, message: bytes, signature: byte
         )
 
 
-def _bound(domain: str, message: bytes) -> bytes:
+def bound_message(domain: str, message: bytes) -> bytes:
+    """Return what is signed of `message` for the one purpose `domain`.
+
+    Raises:
+        ValueError: the domain is empty, not ASCII, or holds a NUL.
+    """
     # Without NUL in the domain, its end is unambiguous.
     if not domain or not domain.isascii() or "\0" in domain:
         raise ValueError(f"a domain is ASCII without NUL, not {domain!r}")

@@ -19,11 +19,13 @@ from privacy.ledger.keys import log_key
 from privacy.ledger.note import VerifierKey
 from privacy.plan import PrivacyPlan, planned_receipts, receipt_of
 from privacy.receipt import Receipt
+from privacy.suites import SUITE_IDS, SuiteId
 
 FORMAT: Final = 4
 Protection = Literal["masked", "sealed", "ckks", "clear"]
 PROTECTIONS: Final[tuple[Protection, ...]] = get_args(Protection)
 SIGNING_DOMAIN: Final = "manifest"
+OLDEST_SUITE: Final = "intl"
 COUNTERSIGN_DOMAIN: Final = "countersign"
 _LOG: Final = frozenset({"origin", "key"})
 _SEEN: Final = frozenset({"acts", "membership"})
@@ -53,6 +55,8 @@ class Manifest:
             takes part who sees another federation than the launcher.
         node_settings: Parsed by the node.
         coordinator_settings: Parsed by the coordinator.
+        suite: Id of the algorithms that protect keys and shares (`privacy.suites`). Left out of
+            the bytes where it is `intl`, as in all manifests from before there were others.
     """
 
     run: str
@@ -68,11 +72,14 @@ class Manifest:
     ledger: Mapping[str, str]
     node_settings: Mapping[str, Any]
     coordinator_settings: Mapping[str, Any]
+    suite: SuiteId = "intl"
 
     def to_bytes(self) -> bytes:
         """Canonical bytes: equal manifests have equal bytes."""
         body = {field.name: getattr(self, field.name) for field in fields(self)}
         plain = {k: dict(v) if isinstance(v, Mapping) else v for k, v in body.items()}
+        if self.suite == OLDEST_SUITE:
+            del plain["suite"]
         plain["privacy"] = None if self.privacy is None else self.privacy.to_json()
         return canonical_json({"format": FORMAT, **plain})
 
@@ -122,8 +129,9 @@ class Manifest:
         form = value.pop("format", None) if isinstance(value, dict) else None
         if not isinstance(value, dict) or type(form) is not int or form != FORMAT:
             raise ProtocolError(f"This is no run manifest of format {FORMAT}; update tacit.")
-        if set(value) != names:
-            wrong = ", ".join(sorted(set(value) ^ names))
+        required = names - {"suite"} if value.get("suite", OLDEST_SUITE) == OLDEST_SUITE else names
+        if set(value) != required:
+            wrong = ", ".join(sorted(set(value) ^ required))
             raise ProtocolError(f"The run manifest has missing or unknown keys: {wrong}.")
         texts = ("run", "name", "task", "unit", "contract", "protection")
         tables = ("directory", "ledger", "node_settings", "coordinator_settings")
@@ -135,6 +143,7 @@ class Manifest:
             or type(value["group_size"]) is not int
             or value["group_size"] < 0
             or value["protection"] not in PROTECTIONS
+            or value.get("suite", OLDEST_SUITE) not in SUITE_IDS
             or not all(isinstance(key, str) for key in value["directory"].values())
             or not _is_log(value["ledger"])
         ):

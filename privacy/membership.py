@@ -30,6 +30,7 @@ from privacy.grown import Grown
 from privacy.identity import Identity, verify_signature
 from privacy.ledger.entry import KINDS, Body, Entry
 from privacy.ledger.merkle import leaf_hash
+from privacy.suites import SuiteId
 
 MEMBERSHIP_DOMAIN: Final = "membership"
 """In it each act is signed; see `statement`."""
@@ -145,6 +146,7 @@ class Membership:
         approvals: How many must approve a candidate, where so many can.
         founder: Name of who began it.
         founder_key: Its key at the beginning, 32 bytes, as invitations name it.
+        suite: Id of the algorithms that its runs use (`privacy.suites`), as the founder signed it.
         participants: By name, revoked ones too; of one name the newest.
         candidates: By name.
         invitations: By token; those that nobody used.
@@ -168,6 +170,7 @@ class Membership:
     acts: Grown[_Act] = field(default_factory=Grown)
     digests: Grown[bytes] = field(default_factory=Grown)
     renewals: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    suite: SuiteId = "intl"
 
     @property
     def told(self) -> Mapping[str, str]:
@@ -331,8 +334,8 @@ def check_next(membership: Membership | None, kind: str, body: Body, time_ms: in
     row = KINDS.get(kind)
     if row is None or kind not in _ACTS:
         raise RefusedError(f"{kind:.80} is no act of membership; update tacit on both sides")
-    wrong = [n for n, check in row.fields.items() if n not in body or not check(body[n])]
-    if wrong or body.keys() != row.fields.keys():
+    wrong = row.wrong(body)
+    if wrong:
         raise RefusedError(
             f"{kind} has a missing, unknown or wrong field ({', '.join(wrong)}); update tacit on "
             "both sides"
@@ -456,6 +459,7 @@ class Roll:
             founder=said["founder"],
             founder_key=key,
             participants=MappingProxyType({}),
+            suite=said.get("suite", "intl"),
         )
         self._participants[founder.name] = founder
         self._keys = self._keys.plus(said["key"])

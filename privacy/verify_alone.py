@@ -299,6 +299,7 @@ _TEXT_MAX: Final = 512
 _DOCUMENT_MAX: Final = 1 << 19
 _LEAF_MAX: Final = 1 << 20
 _LEAF_FORMAT: Final = 4
+_SUITES: Final = ("gm", "hybrid")  # besides intl, which is left out
 
 
 def _hex(digits: int) -> Callable[[object], bool]:
@@ -528,8 +529,13 @@ class _Entry:
         self.kind = value["kind"]
         _need(isinstance(self.kind, str) and self.kind in KINDS, "the entry's kind is unknown")
         kind = KINDS[self.kind]
-        self.body = _table(value["body"], kind.fields, self.kind)
-        for name, form in kind.fields.items():
+        body = value["body"]
+        fields = dict(kind.fields)
+        if self.kind == "federation.begun" and isinstance(body, dict) and "suite" in body:
+            _need(body["suite"] in _SUITES, "the federation has no such suite")
+            fields["suite"] = "text"
+        self.body = _table(body, fields, self.kind)
+        for name, form in fields.items():
             _need(TYPES[form](self.body[name]), f"{self.kind} has a wrong value in {name}")
 
     @property
@@ -1032,10 +1038,14 @@ def _plan(value: object) -> bool:
 
 def _manifest(document: str) -> Json:
     """Return what a run's document says."""
-    manifest = _table(_canonical(document.encode("utf-8")), _MANIFEST, "the run's manifest")
+    value = _canonical(document.encode("utf-8"))
+    # It is named since there are others than the first, and left out for that one.
+    suite = value.pop("suite", None) if isinstance(value, dict) else None
+    _need(suite in (None, *_SUITES), "the run's manifest has a wrong value in suite")
+    manifest = _table(value, _MANIFEST, "the run's manifest")
     for name, check in _MANIFEST.items():
         _need(check(manifest[name]), f"the run's manifest has a wrong value in {name}")
-    return manifest
+    return {**manifest, "suite": suite or "intl"}
 
 
 def _due_receipt(manifest: Json, step: str, number: int, values: int) -> Json:
@@ -1420,6 +1430,7 @@ class _Federation:
         self.name: str | None = None
         self.founder = ""
         self.approvals = 0
+        self.suite = "intl"
         self.root = ""
         self.acts: list[str] = []  # after each act, the digest over it and all before
         self.renewals: dict[str, list[int]] = {}
@@ -1436,6 +1447,7 @@ class _Federation:
             self._signed_by(body["key"], entry.kind, body, body["federation"])
             self.name, self.founder = body["federation"], body["key"]
             self.approvals = body["approvals"]
+            self.suite = body.get("suite", "intl")
             self.people[body["founder"]] = {
                 "role": "operator", "key": body["key"], "tls": None, "gone": False,
             }  # fmt: skip
@@ -1682,6 +1694,10 @@ class _Coordinator:
                 "the run has members that take no part in the federation with these keys",
             )
             _need(run.launched_by is not None, "who launched it was no bank, insurer or operator")
+            _need(
+                manifest["suite"] == self.federation.suite,
+                "the run uses another suite than the federation's founder signed",
+            )
         if "acts" in manifest["ledger"]:
             place, acts = int(manifest["ledger"]["acts"]) - 1, self.federation.acts
             _need(

@@ -39,6 +39,9 @@ def init(
         int, typer.Option(help="For members' questions and acts.", min=1, max=65535)
     ] = 9443,
     fleet_port: Annotated[int, typer.Option(help="For nodes at work.", min=1, max=65535)] = 9444,
+    suite: Annotated[
+        str, typer.Option(help="Algorithms of its runs, for ever: intl, gm or hybrid.")
+    ] = "intl",
     as_json: AsJson = False,
 ) -> None:
     """Begin a federation in this home: its root, its ledger, and you as its first operator."""
@@ -47,8 +50,13 @@ def init(
     from federation.founding import Plan, found
     from federation.home import open_home
     from federation.ledger_recorder import now_ms
+    from privacy.errors import InputError
     from privacy.randomness import system_bytes
+    from privacy.suites import SUITE_IDS
 
+    chosen = next((one for one in SUITE_IDS if one == suite), None)
+    if chosen is None:
+        raise InputError(f"--suite: choose one of {', '.join(SUITE_IDS)}.")
     home = open_home()
     plan = Plan(
         federation=name,
@@ -58,6 +66,7 @@ def init(
         door_port=door_port,
         registry_port=registry_port,
         fleet_port=fleet_port,
+        suite=chosen,
     )
     place = found(home, plan, now=at(now_ms()), now_ms=now_ms, entropy=system_bytes)
     if as_json:
@@ -65,6 +74,7 @@ def init(
             {
                 "federation": place.federation,
                 "operator": place.name,
+                "suite": chosen,
                 "fingerprint": fingerprint(place.founder_key),
                 "root": place.root_fingerprint,
                 "door": place.door,

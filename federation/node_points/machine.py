@@ -14,6 +14,7 @@ from privacy.errors import NotVerifiedError, TacitError
 from privacy.identity import Identity
 from privacy.ledger.beginning import begin_ledger
 from privacy.ledger.sqlite import SqliteLedger
+from privacy.suites import SUITES
 
 DISK_LEAST_MIB: Final = 64
 
@@ -36,6 +37,16 @@ def policy_points(path: Path) -> Iterator[Point]:
         yield Point(
             "policy", "warning", remark, "See docs/node-policy.md; leave it if you mean it."
         )
+
+
+def suite_points(policy: NodePolicy) -> Iterator[Point]:
+    """Which algorithms this machine has."""
+    here = [one.id for one in SUITES.values() if not one.missing()]
+    yield Point("suites", "ok", f"This machine can use the suites {', '.join(here)}.")
+    for name in policy.suites:
+        reason = SUITES[name].missing()
+        if reason:
+            yield Point("suites", "warning", reason, "Needed only where the federation chose it.")
 
 
 def machine_points(folder: Path, policy: NodePolicy, around: Surroundings) -> Iterator[Point]:

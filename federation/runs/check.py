@@ -70,6 +70,11 @@ def check_launch(
             "The manifest names another ledger than this coordinator's; fetch the membership anew."
         )
     _require_same_membership(manifest, membership)
+    if manifest.suite != membership.suite:
+        raise RefusedError(
+            f"The manifest has the suite {manifest.suite} and the federation's is "
+            f"{membership.suite}; launch it with that."
+        )
     if manifest.minimum_cohort > len(manifest.directory):
         raise RefusedError(
             f"The run asks {len(manifest.directory)} members, and its sums are opened over at "

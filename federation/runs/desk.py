@@ -325,6 +325,7 @@ class RunDesk:
                 "members": sorted(result.absences),
                 "rounds": parse_plan(dict(manifest.coordinator_settings)).rounds,
                 "protection": manifest.protection,
+                "suite": manifest.suite,
                 # the members know what the model reaches, and the coordinator does not
                 "headline": "",
                 "metrics": {},

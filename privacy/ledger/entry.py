@@ -9,7 +9,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, cast
 
@@ -169,12 +169,20 @@ class Kind:
         fields: Field -> what its value must be. Every field is required, and no other is allowed.
         key: Fields that name the act. Two entries of a ledger never have the same.
         owner: Whose ledger it is for.
+        optional: Fields that may be left out, likewise.
     """
 
     family: Family | None
     fields: Mapping[str, _Check]
     key: tuple[str, ...]
     owner: Literal["coordinator", "node", "any"]
+    optional: Mapping[str, _Check] = field(default_factory=dict)
+
+    def wrong(self, body: Mapping[str, object]) -> list[str]:
+        """Return the fields that are missing, unknown or of a wrong value."""
+        known = {**self.fields, **{n: c for n, c in self.optional.items() if n in body}}
+        odd = sorted(body.keys() - known.keys())
+        return [n for n, check in known.items() if n not in body or not check(body[n])] + odd
 
 
 _A_SUM: Mapping[str, _Check] = MappingProxyType(
@@ -222,6 +230,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             },
             (),
             "coordinator",
+            # of the first suite where it is left out, as in all federations before there were more
+            MappingProxyType({"suite": _one_of("gm", "hybrid")}),
         ),
         "member.invited": Kind(
             "administration",
@@ -632,8 +642,8 @@ def _fault(*, index: object, time_ms: object, epoch: object, kind: object, body:
         return "index, time_ms or epoch is of a wrong type"
     if not isinstance(kind, str) or kind not in KINDS:
         return f"the kind {kind!r:.80} is unknown; a newer version may know it"
-    fields = KINDS[kind].fields
-    if not isinstance(body, Mapping) or body.keys() != fields.keys():
+    fields, optional = KINDS[kind].fields, KINDS[kind].optional
+    if not isinstance(body, Mapping) or body.keys() - optional.keys() != fields.keys():
         return f"{kind} has the fields {', '.join(fields)}, all of them and no other"
-    wrong = [name for name, check in fields.items() if not check(body[name])]
+    wrong = KINDS[kind].wrong(body)
     return f"{kind} has a wrong value in {', '.join(wrong)}" if wrong else ""

@@ -304,6 +304,10 @@ def _start(reading: Reading, entry: Entry, body: Mapping[str, Any]) -> None:
     membership = reading.membership
     if membership is not None:
         launched_by = _require_participants(membership, keys, body["launcher"])
+    _require(
+        membership is None or membership.suite == manifest.suite,
+        "the run uses another suite than the federation's founder signed",
+    )
     seen = "" if membership is None else membership.digest_at(manifest.acts)
     _require(
         manifest.membership in {"", seen},

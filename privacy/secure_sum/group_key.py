@@ -1,7 +1,8 @@
 """What the members of a run share and its coordinator has not: made by one, sealed to each.
 
 The one that makes it follows from the roster's hash. Everybody seals to the others' exchange keys
-(HPKE, RFC 9180), signs, and compares the fingerprint, which goes to the ledger. A new one each run.
+(as the run's suite does), signs, and compares the fingerprint, which goes to the ledger. A new one
+each run.
 """
 
 import hashlib
@@ -10,8 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from privacy.canonical import framed
 from privacy.errors import ProtocolError
@@ -90,12 +89,17 @@ def make_group_key(
     secrets = _Secrets(entropy(KEY_BYTES), entropy(KEY_BYTES))
     key = _group_key(roster, scheme, secrets.tag, carrier)
     # The key is made for this one ciphertext, so its nonce may be fixed.
-    hidden = AESGCM(secrets.opens).encrypt(_NONCE, carrier.secret, key.fingerprint)
+    hidden = roster.suite.seal(secrets.opens, _NONCE, carrier.secret, key.fingerprint)
     plain = msgspec.msgpack.encode(secrets)
     envelopes: dict[str, Envelope] = {}
     for peer in roster.members:
         if peer != member:
-            sealed = wrap_for(roster.exchange_of(peer), plain, info=_info(roster, scheme, peer))
+            sealed = wrap_for(
+                roster.exchange_of(peer),
+                plain,
+                info=_info(roster, scheme, peer),
+                suite=roster.suite,
+            )
             unsigned = Envelope(key.fingerprint, carrier.public, hidden, sealed, b"")
             signature = identity.sign(_DOMAIN, _message(roster, peer, unsigned))
             envelopes[peer] = replace(unsigned, signature=signature)
@@ -124,8 +128,8 @@ def open_group_key(
     if len(secrets.tag) != KEY_BYTES or len(secrets.opens) != KEY_BYTES:
         raise ProtocolError("the run's key has a secret of a wrong length; start a new run")
     try:
-        secret = AESGCM(secrets.opens).decrypt(_NONCE, envelope.carrier, envelope.fingerprint)
-    except InvalidTag:
+        secret = roster.suite.open(secrets.opens, _NONCE, envelope.carrier, envelope.fingerprint)
+    except ProtocolError:
         raise ProtocolError("the run's key was changed on its way; start a new run") from None
     carrier = scheme.restore(secret, len(roster.members))
     opened = _group_key(roster, scheme, secrets.tag, carrier)

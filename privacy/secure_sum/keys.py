@@ -13,27 +13,23 @@ from types import MappingProxyType
 from typing import NoReturn, TypeAlias
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hpke
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from privacy.canonical import framed
 from privacy.errors import CohortError, ProtocolError
 from privacy.identity import PUBLIC_BYTES, SIGNATURE_BYTES, Identity, verify_signature
 from privacy.randomness import Entropy
 from privacy.secure_sum import read_form, require_member_name
+from privacy.suites import SUITES, Suite
+from privacy.suites.intl import INTL
+from privacy.suites.suite import Exchange
 
 Directory: TypeAlias = Mapping[str, bytes]
 """Member -> Ed25519 public key (32 bytes), pinned at enrolment."""
 
-EXCHANGE_BYTES = 32
-OFFER_BYTES_MAX = 1024
+OFFER_BYTES_MAX = 2048
 # With one member the sum is that member's vector.
 SMALLEST_ROSTER = 2
 _OFFER_DOMAIN = "key-offer"
-_SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
-# Any scalar finds a point of small order: X25519 makes every scalar a multiple of the cofactor.
-_PROBE = X25519PrivateKey.from_private_bytes(bytes(range(32)))
 
 
 def directory_digest(directory: Directory) -> bytes:
@@ -54,19 +50,19 @@ def directory_digest(directory: Directory) -> bytes:
     return hashlib.sha256(framed(b"tacit/directory/v1", *parts)).digest()
 
 
-def wrap_for(public: bytes, secret: bytes, *, info: bytes) -> bytes:
-    """Seal `secret` to the holder of the exchange key `public` (HPKE, RFC 9180, base mode).
+def wrap_for(public: bytes, secret: bytes, *, info: bytes, suite: Suite = INTL) -> bytes:
+    """Seal `secret` to the holder of the exchange key `public`, as the suite does.
 
     It says nothing of who sealed it: sign it.
     """
-    return _SUITE.encrypt(secret, X25519PublicKey.from_public_bytes(public), info)
+    return suite.wrap(public, secret, info)
 
 
 class KeptKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An exchange key on its member's own disk, with what it was used for: neither without both.
 
     Attributes:
-        private: The secret half, 32 bytes.
+        private: The secret half, as its suite writes it.
         roster: Digest of the roster that it serves; empty before there is one.
         sealed: Contexts of the sums that were sealed, in order.
     """
@@ -80,7 +76,7 @@ class KeptKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ExchangeKey:
-    """A member's X25519 private key for one run and one roster. It leaves no member.
+    """A member's private exchange key for one run and one roster. It leaves no member.
 
     It remembers which sums were sealed, because a mask must never hide two different vectors:
     their difference would be in the clear. A node that restarts has lost this memory together with
@@ -89,22 +85,19 @@ class ExchangeKey:
 
     __slots__ = ("_private", "_roster", "_sealed")
 
-    def __init__(self, private: X25519PrivateKey) -> None:
+    def __init__(self, private: Exchange) -> None:
         self._private = private
         self._roster: list[bytes] = []
         self._sealed: dict[bytes, object] = {}
 
     @classmethod
-    def resumed(cls, kept: KeptKey) -> "ExchangeKey":
+    def resumed(cls, kept: KeptKey, suite: Suite = INTL) -> "ExchangeKey":
         """Go on with a key that was kept.
 
         Raises:
             ProtocolError: it is none.
         """
-        try:
-            key = cls(X25519PrivateKey.from_private_bytes(kept.private))
-        except ValueError:
-            raise ProtocolError("a kept exchange key is none; leave this run") from None
+        key = cls(suite.restore_exchange(kept.private))
         if kept.roster:
             key.bind(kept.roster)
         for context in kept.sealed:
@@ -114,28 +107,23 @@ class ExchangeKey:
     def kept(self) -> KeptKey:
         """Return what its member's own disk keeps of it, and nobody else is given."""
         return KeptKey(
-            private=self._private.private_bytes_raw(),
+            private=self._private.secret_bytes(),
             roster=self._roster[0] if self._roster else b"",
             sealed=tuple(self._sealed),
         )
 
     @property
     def public(self) -> bytes:
-        """The 32 bytes that are offered."""
-        return self._private.public_key().public_bytes_raw()
+        """The bytes that are offered."""
+        return self._private.public
 
     def agree(self, other: bytes) -> bytes:
-        """Return the secret shared with the holder of `other` (RFC 7748); derive keys from it.
+        """Return the secret shared with the holder of `other`; derive keys from it.
 
         Raises:
-            ProtocolError: `other` is a point of small order, so the secret would be known to all.
+            ProtocolError: `other` is no key of the suite, or would share the secret with all.
         """
-        try:
-            return self._private.exchange(X25519PublicKey.from_public_bytes(other))
-        except ValueError:
-            raise ProtocolError(
-                "an exchange key is not usable; its member must offer anew"
-            ) from None
+        return self._private.agree(other)
 
     def bind(self, roster: bytes) -> None:
         """Tie this key to the first roster that it is used with.
@@ -161,17 +149,12 @@ class ExchangeKey:
             raise ProtocolError("this sum was already sealed; no mask hides two vectors")
 
     def unwrap(self, envelope: bytes, *, info: bytes) -> bytes:
-        """Return what somebody sealed to `public` with `wrap_for` (RFC 9180, base mode).
+        """Return what somebody sealed to `public` with `wrap_for`.
 
         Raises:
             ProtocolError: it was sealed to another key, for another `info`, or was changed.
         """
-        try:
-            return _SUITE.decrypt(envelope, self._private, info)
-        except (InvalidTag, ValueError):
-            raise ProtocolError(
-                "a sealed key does not open; its sender must seal it to this run's key"
-            ) from None
+        return self._private.unwrap(envelope, info)
 
     def __repr__(self) -> str:
         return f"ExchangeKey(public={self.public.hex()[:16]}..)"
@@ -207,13 +190,20 @@ class KeyOffer:
         """
         parsed = read_form(data, _Offer, what="a key offer", most=OFFER_BYTES_MAX)
         require_member_name(parsed.member)
-        if len(parsed.exchange) != EXCHANGE_BYTES or len(parsed.signature) != SIGNATURE_BYTES:
+        sizes = {suite.exchange_bytes for suite in SUITES.values()}
+        if len(parsed.exchange) not in sizes or len(parsed.signature) != SIGNATURE_BYTES:
             raise ProtocolError(f"a field of {parsed.member}'s key offer has a wrong length")
         return KeyOffer(parsed.member, parsed.exchange, parsed.signature)
 
 
 def offer_key(
-    identity: Identity, member: str, *, run: bytes, directory: Directory, entropy: Entropy
+    identity: Identity,
+    member: str,
+    *,
+    run: bytes,
+    directory: Directory,
+    entropy: Entropy,
+    suite: Suite = INTL,
 ) -> tuple[ExchangeKey, KeyOffer]:
     """Make `member`'s exchange key for `run`, and the signed offer of its public half.
 
@@ -222,9 +212,13 @@ def offer_key(
     """
     if directory.get(member) != identity.public:
         raise ProtocolError(f"the directory has another key for {member}; get the current one")
-    key = ExchangeKey(X25519PrivateKey.from_private_bytes(entropy(EXCHANGE_BYTES)))
+    key = ExchangeKey(suite.create_exchange(entropy))
     message = _offer_message(
-        run=run, directory=directory_digest(directory), member=member, exchange=key.public
+        run=run,
+        directory=directory_digest(directory),
+        member=member,
+        exchange=key.public,
+        suite=suite,
     )
     return key, KeyOffer(member, key.public, identity.sign(_OFFER_DOMAIN, message))
 
@@ -237,11 +231,13 @@ class Roster:
         run: The run's id.
         directory: The pinned identity keys, of these members and perhaps of others.
         offers: In the order of the members' names.
+        suite: The algorithms of the run.
     """
 
     run: bytes
     directory: Directory
     offers: tuple[KeyOffer, ...]
+    suite: Suite = INTL
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -250,9 +246,9 @@ class Roster:
 
     @cached_property
     def digest(self) -> bytes:
-        """32 bytes that differ for other runs, directories, members or exchange keys."""
+        """32 bytes that differ for other runs, suites, directories, members or exchange keys."""
         parts = [part for offer in self.offers for part in (_utf8(offer.member), offer.exchange)]
-        head = (b"tacit/roster/v1", self.run, directory_digest(self.directory))
+        head = (b"tacit/roster/v1", self.run, directory_digest(self.directory), *_named(self.suite))
         return hashlib.sha256(framed(*head, *parts)).digest()
 
     def exchange_of(self, member: str) -> bytes:
@@ -273,7 +269,14 @@ class Roster:
         return {offer.member: offer.exchange for offer in self.offers}
 
 
-def admit(offers: Iterable[KeyOffer], *, run: bytes, directory: Directory, minimum: int) -> Roster:
+def admit(
+    offers: Iterable[KeyOffer],
+    *,
+    run: bytes,
+    directory: Directory,
+    minimum: int,
+    suite: Suite = INTL,
+) -> Roster:
     """Return the roster of those who offered, if each offer holds and they are enough.
 
     Every member calls this itself. A member may be missing, and the sums are then over the rest;
@@ -284,6 +287,7 @@ def admit(offers: Iterable[KeyOffer], *, run: bytes, directory: Directory, minim
         run: The run's id.
         directory: Pinned identity keys.
         minimum: The fewest members that the caller wants to hide among; at least 2 hold.
+        suite: The algorithms of the run, as its manifest says them.
 
     Raises:
         CohortError: too few offers.
@@ -304,9 +308,13 @@ def admit(offers: Iterable[KeyOffer], *, run: bytes, directory: Directory, minim
                 f"{holders[offer.exchange]} and {offer.member} offered the same key; "
                 "start a new run"
             )
-        _require_usable(offer)
+        _require_usable(offer, suite)
         message = _offer_message(
-            run=run, directory=digest, member=offer.member, exchange=offer.exchange
+            run=run,
+            directory=digest,
+            member=offer.member,
+            exchange=offer.exchange,
+            suite=suite,
         )
         try:
             verify_signature(pinned[offer.member], _OFFER_DOMAIN, message, offer.signature)
@@ -322,20 +330,28 @@ def admit(offers: Iterable[KeyOffer], *, run: bytes, directory: Directory, minim
             f"{len(admitted)} members offered keys and {needed} are needed; "
             f"missing: {', '.join(sorted(set(pinned) - set(admitted))) or 'more members'}"
         )
-    return Roster(run, pinned, tuple(admitted[member] for member in sorted(admitted)))
+    return Roster(run, pinned, tuple(admitted[member] for member in sorted(admitted)), suite)
 
 
-def _require_usable(offer: KeyOffer) -> None:
+def _require_usable(offer: KeyOffer, suite: Suite) -> None:
     try:
-        _PROBE.exchange(X25519PublicKey.from_public_bytes(offer.exchange))
-    except ValueError:
+        suite.require_exchange(offer.exchange)
+    except ProtocolError:
         raise ProtocolError(
-            f"the exchange key of {offer.member} would share its secrets with all; refuse it"
+            f"the exchange key of {offer.member} would share its secrets with all, or is none of "
+            f"the suite {suite.id}; refuse it"
         ) from None
 
 
-def _offer_message(*, run: bytes, directory: bytes, member: str, exchange: bytes) -> bytes:
-    return framed(run, directory, _utf8(member), exchange)
+def _offer_message(
+    *, run: bytes, directory: bytes, member: str, exchange: bytes, suite: Suite
+) -> bytes:
+    return framed(run, directory, _utf8(member), exchange, *_named(suite))
+
+
+def _named(suite: Suite) -> tuple[bytes, ...]:
+    # What was signed before there were suites is of `intl`, and stays as it was.
+    return () if suite is INTL else (suite.id.encode("ascii"),)
 
 
 def _utf8(name: str) -> bytes:

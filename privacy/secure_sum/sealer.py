@@ -11,9 +11,11 @@ two thirds of the member's holders signed; a set can only shrink, and is then si
 Formal guarantee, for one sum of n members who all mask with each other (up to 32): whoever sees
 everything but the keys of the honest members, and holds those of f < 2t - n members
 (t = `threshold(n)` > 2n/3), learns of the honest members' vectors one sum, over one set of
-survivors of at least the minimum size, and nothing else; as long as X25519, HKDF, HMAC, AES-256,
-SHA-256, BLAKE3 and Ed25519 are what they are taken for. In a graph of neighbours the same is
-argued, not proved, for up to a tenth of the members chosen before the graph is known (`graph`).
+survivors of at least the minimum size, and nothing else; as long as the suite's algorithms,
+AES-256, SHA-256, BLAKE3 and Ed25519 are what they are taken for. In a graph of
+neighbours the same is argued, not proved, for up to a tenth of the members chosen before the graph
+is known (`graph`). With `hybrid`, against whoever breaks X25519 this holds for f = 0 only: pair
+secrets are then protected by the run's group key, which every member has.
 """
 
 import hashlib
@@ -22,11 +24,6 @@ from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hmac import HMAC
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from privacy.canonical import framed
 from privacy.errors import CohortError, ProtocolError
@@ -48,6 +45,8 @@ from privacy.secure_sum.statements import (
     told_message,
 )
 from privacy.shamir import SHARE_BYTES, split
+from privacy.suites import Suite
+from privacy.suites.intl import INTL
 from privacy.sum_context import SURVIVORS_DOMAIN, SumContext, survivors_message
 
 # Each box has a key of its own, so its nonce may be fixed.
@@ -110,6 +109,7 @@ class Sealer:
         "_pending",
         "_roster",
         "_scheme",
+        "_shared",
         "_wrap",
         "member",
     )
@@ -125,8 +125,12 @@ class Sealer:
         wrap: Wrap,
         masked: bool,
         entropy: Entropy,
+        shared: bytes = b"",
     ) -> None:
         """Take part in the sums of `roster`.
+
+        `shared` is the secret of the run's group key (`GroupKey.tag_secret`). Pair secrets need it
+        where the suite's own agreement does not hold alone (`Suite.static_holds`).
 
         Raises:
             CohortError: there is no other member, so nothing would hide this one's vectors.
@@ -139,7 +143,12 @@ class Sealer:
             raise ProtocolError(f"the roster holds another exchange key for {member}; offer anew")
         if roster.directory[member] != identity.public:
             raise ProtocolError(f"the directory has another key for {member}; get the current one")
+        if masked and not roster.suite.static_holds and len(shared) != KEY_BYTES:
+            raise ProtocolError(
+                f"the suite {roster.suite.id} needs the run's group key; open it first"
+            )
         key.bind(roster.digest)
+        self._shared = b"" if roster.suite.static_holds else shared
         self.member = member
         self._identity = identity
         self._key = key
@@ -219,7 +228,7 @@ class Sealer:
         for peer in peers:
             # The one whose name comes first adds, the other subtracts.
             keys = added if self.member < peer else subtracted
-            keys.append(mask_key(self._pair(peer), context))
+            keys.append(mask_key(self._pair(peer), context, self._roster.suite))
         return self._wrap.shift(numbers, added=added, subtracted=subtracted)
 
     def vote(self, context: bytes, survivors: tuple[str, ...]) -> Vote:
@@ -277,7 +286,8 @@ class Sealer:
         """
         pending = self._certified(context, survivors, votes)
         gone = [peer for peer in pending.cohort.peers(self.member) if peer not in survivors]
-        seeds = {peer: mask_key(self._pair(peer), context) for peer in gone}
+        suite = self._roster.suite
+        seeds = {peer: mask_key(self._pair(peer), context, suite) for peer in gone}
         message = told_message(context, survivors, seeds)
         return Release(self.member, seeds, self._identity.sign(RELEASE_DOMAIN, message))
 
@@ -388,17 +398,22 @@ class Sealer:
 
     def _pair(self, peer: str) -> bytes:
         if peer not in self._pairs:
-            self._pairs[peer] = pair_secret(self._key, self.member, peer, self._roster)
+            self._pairs[peer] = pair_secret(
+                self._key, self.member, peer, self._roster, shared=self._shared
+            )
         return self._pairs[peer]
 
     def _box(self, context: bytes, peer: str, share: bytes) -> bytes:
-        key = _box_key(self._pair(peer), context, self.member)
-        return AESGCM(key).encrypt(_NONCE, share, None)
+        suite = self._roster.suite
+        key = _box_key(self._pair(peer), context, self.member, suite)
+        return suite.seal(key, _NONCE, share, b"")
 
     def _unbox(self, context: bytes, dealer: str, box: bytes) -> bytes | None:
+        suite = self._roster.suite
+        key = _box_key(self._pair(dealer), context, dealer, suite)
         try:
-            share = AESGCM(_box_key(self._pair(dealer), context, dealer)).decrypt(_NONCE, box, None)
-        except InvalidTag:
+            share = suite.open(key, _NONCE, box, b"")
+        except ProtocolError:
             return None
         return share if len(share) == SHARE_BYTES else None
 
@@ -450,21 +465,26 @@ def require_own(context: SumContext, cohort: Cohort, roster: Roster) -> None:
         raise ProtocolError("the sum is over another cohort; compare who is asked")
 
 
-def pair_secret(key: ExchangeKey, member: str, peer: str, roster: Roster) -> bytes:
+def pair_secret(
+    key: ExchangeKey, member: str, peer: str, roster: Roster, *, shared: bytes = b""
+) -> bytes:
     """Return what `member`, who holds `key`, and `peer` share in this run and nobody else.
 
-    X25519 (RFC 7748), then HKDF-SHA256 (RFC 5869) over roster and names.
+    The suite's key agreement, then its HKDF (RFC 5869) over roster and names. With `shared`, which
+    all members of the run hold and nobody else, both must be broken.
     """
     first, second = sorted((member, peer))
     names = (first.encode("utf-8"), second.encode("utf-8"))
     info = framed(b"tacit/pair-secret/v1", roster.digest, *names)
-    kdf = HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=roster.run, info=info)
-    return kdf.derive(key.agree(roster.exchange_of(peer)))
+    agreed = key.agree(roster.exchange_of(peer))
+    if shared:
+        agreed = framed(agreed, roster.suite.mac(shared, b"tacit/pair-secret/v1"))
+    return roster.suite.derive(agreed, roster.run, info)
 
 
-def mask_key(secret: bytes, context: bytes) -> bytes:
+def mask_key(secret: bytes, context: bytes, suite: Suite = INTL) -> bytes:
     """Return the key of one pair's mask in one sum: other context, other mask."""
-    return _derive(secret, framed(b"mask", context))
+    return suite.mac(secret, framed(b"mask", context))
 
 
 def seed_commitment(context: bytes, dealer: str, seed: bytes) -> bytes:
@@ -473,12 +493,6 @@ def seed_commitment(context: bytes, dealer: str, seed: bytes) -> bytes:
     return hashlib.sha256(framed(*parts)).digest()
 
 
-def _box_key(secret: bytes, context: bytes, dealer: str) -> bytes:
+def _box_key(secret: bytes, context: bytes, dealer: str, suite: Suite) -> bytes:
     # The dealer's name gives each direction a key of its own.
-    return _derive(secret, framed(b"box", context, dealer.encode("utf-8")))
-
-
-def _derive(secret: bytes, message: bytes) -> bytes:
-    mac = HMAC(secret, hashes.SHA256())
-    mac.update(message)
-    return mac.finalize()
+    return suite.mac(secret, framed(b"box", context, dealer.encode("utf-8")))

@@ -103,7 +103,7 @@ def test_no_secret_of_a_run_leaves_a_node_in_the_clear(
         setup = session.agreed
         secrets.append(setup.key.tag_secret)
         secrets += list(setup.sealer._pairs.values())
-        secrets.append(session.key._private.private_bytes_raw())
+        secrets.append(session.key._private.secret_bytes())
         carrier = setup.key.carrier.secret
         # any stretch of the carrier's key, after the parameters that everybody knows
         secrets += [carrier[at : at + PIECE] for at in range(256, len(carrier) - PIECE, 97)]

@@ -285,6 +285,7 @@ def assemble(
         directory={member: key.public.hex() for member, key in keys.items()},
         minimum_cohort=project.config.minimum_cohort,
         protection=project.config.protection.sum,
+        suite=project.config.protection.suite or "intl",
         group_size=project.config.group_size,
         privacy=project.privacy_plan(),
         ledger={"origin": kept.recorder.origin, "key": kept.recorder.identity.public.hex()},

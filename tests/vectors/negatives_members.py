@@ -589,3 +589,18 @@ def second_signature_after_the_keys(world: World) -> None:
     """The manifest is signed by a second one when the members' keys were agreed on already."""
     line = _drop(world, "run.countersigned")
     world.main.after(world.main.find("keys.agreed"), line.kind, line.body)
+
+
+# -- which suite the founder signed --
+
+
+@forgery(6, "federated", "script")
+def run_of_another_suite(world: World) -> None:
+    """A run uses another suite of algorithms than the founder signed."""
+    world.manifests["run-2"] = replace(world.manifests["run-2"], suite="gm")
+
+
+@forgery(2, "federated", "script")
+def federation_with_an_unknown_suite(world: World) -> None:
+    """The founder signs a suite that there is not."""
+    world.main.find("federation.begun").body["suite"] = "none"

@@ -212,6 +212,7 @@ def _replace(old: str, new: str) -> Callable[[str], str]:
 for _name, _about, _before, _after in (
     ("not-canonical", "has a space that the canonical form has not", '"format":4', '"format": 4'),
     ("of-format-3", "is of an older format", '"format":4', '"format":3'),
+    ("with-unknown-suite", "names no suite that there is", '"task":', '"suite":"none","task":'),
     ("with-unknown-key", "has a key that none has", '"format":4', '"extra":1,"format":4'),
     ("minimum-zero", "asks for no member at all", '"minimum_cohort":3', '"minimum_cohort":0'),
     ("minimum-true", "has a flag for the minimum", '"minimum_cohort":3', '"minimum_cohort":true'),

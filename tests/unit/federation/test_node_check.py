@@ -628,4 +628,4 @@ def test_all_of_it_against_a_registry_that_answers(
 def test_broken_keys_do_not_stop_the_other_looks(place: Place) -> None:
     (place.folder / IDENTITY).chmod(0o644)
     names = [one.name for one in check_node(Home(place.folder.parent), lambda _: Around().made())]
-    assert names == ["files", *["policy"] * 4, "disk", "memory", "data"]
+    assert names == ["files", *["policy"] * 4, "suites", "disk", "memory", "data"]
