@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clients import common_model
+from clients.class_floor import keeping_refusals, place_refusals, require_class_floor
 from clients.common_model import CommonModel
 from clients.consent import Consent
 from clients.contract import DataContract
@@ -471,6 +473,11 @@ class Node:
             return None
         spec = parse_node_spec(dict(manifest.node_settings))
         work = Learner(settings.contract, spec, settings.device, plan=manifest.privacy)
+        for reason in (
+            *keeping_refusals(settings.contract, _today()),
+            *place_refusals(settings.terms(), settings.contract),
+        ):
+            raise NotVerifiedError(_clause(RefusedError(reason)))
         rows = read_usable(settings, self._ledger, spec.fold, self._entropy)
         digest = rows_digest(rows, run=run, home=settings.home, entropy=self._entropy)
         if digest != kept.rows or past.rows not in {"", digest.hex()}:
@@ -639,6 +646,14 @@ class Node:
         check_manifest(manifest, policy, settings.contract)
         _require_groups(manifest, len(directory))
         spec = parse_node_spec(dict(manifest.node_settings))
+        require_class_floor(
+            manifest,
+            spec,
+            policy,
+            settings.contract,
+            today=_today(),
+            own_machine=settings.own_machine,
+        )
         # (5) its noise covers what this node's rows could show, and the budget holds all of it
         work = Learner(settings.contract, spec, settings.device, plan=manifest.privacy)
         if manifest.privacy is not None:
@@ -1628,6 +1643,10 @@ def _require_covered(work: Learner, spec: NodeSpec, plan: PrivacyPlan) -> None:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 def _clause(fault: Exception) -> str:
