@@ -86,10 +86,8 @@ def place_refusals(policy: NodePolicy, contract: DataContract) -> list[str]:
     said = None if contract.governance is None else contract.governance.place
     if said is None or policy.place is None or said == policy.place:
         return []
-    return [
-        f"The rows of {contract.name} lie in {said} by their contract, and this node is in "
-        f"{policy.place} by its policy; use them there, or agree on another contract."
-    ]
+    why = f"The rows of {contract.name} lie in {said} by their contract, and this node is in "
+    return [f"{why}{policy.place} by its policy; use them there, or agree on another contract."]
 
 
 def keeping_refusals(contract: DataContract, today: date) -> list[str]:
@@ -97,10 +95,9 @@ def keeping_refusals(contract: DataContract, today: date) -> list[str]:
     until = None if contract.governance is None else contract.governance.kept_until
     if until is None or today <= until:
         return []
-    return [
-        f"The rows of {contract.name} might be kept until {until.isoformat()}, and that day is "
-        "past; delete them, and go on with newer ones."
-    ]
+    day = until.isoformat()
+    why = f"The rows of {contract.name} might be kept until {day}, and that day is past; "
+    return [why + "delete them, and go on with newer ones."]
 
 
 def require_class_floor(
