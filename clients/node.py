@@ -36,7 +36,7 @@ from clients.members import MemberRows
 from clients.model import architecture_digest, from_vector, to_vector
 from clients.model_file import model_bytes
 from clients.node_settings import NodeSettings, Reasoning
-from clients.policy import budget_terms, check_manifest
+from clients.policy import budget_terms, check_manifest, highest_class
 from clients.private_training import clipped_gradients, private_rows, train_privately
 from clients.protect import weight_of, weighted_change
 from clients.rows_digest import rows_digest
@@ -55,6 +55,7 @@ from clients.session_file import (
 from clients.spec import NodeSpec, parse_node_spec, require_trainable
 from clients.train import fine_tune, local_seed, train
 from clients.usable_rows import read_usable
+from clients.vault import Vault, folder_vault
 from privacy.budget import Budget
 from privacy.budget_record import BudgetTerms
 from privacy.errors import (
@@ -290,7 +291,11 @@ class Node:
 
     def _kept(self, run: bytes) -> tuple[Pointer, SessionFile] | None:
         """What is on disk of a run; None where it is nothing of this node's contract."""
-        kept = kept_file(self.home, self._ledger, run) if self._settings.sessions else None
+        kept = (
+            kept_file(self.home, self._ledger, run, self._vault())
+            if self._settings.sessions
+            else None
+        )
         return kept if kept is not None and kept[0].contract == self.contract.digest else None
 
     def _stop(self, run: bytes) -> Ready:
@@ -731,7 +736,11 @@ class Node:
             run=run,
             name=manifest.run,
             contract=manifest.contract,
+            vault=self._vault(),
         )
+
+    def _vault(self) -> Vault | None:
+        return folder_vault(self.home, highest_class(self.contract), self._entropy)
 
     def _require_new(self, manifest: Manifest, run: bytes) -> None:
         try:

@@ -30,6 +30,7 @@ from privacy.errors import InputError, NotVerifiedError
 from privacy.randomness import Entropy
 
 Suite = Literal["aes", "sm4"]
+KEY_FILE: Final = "vault.key"
 MAGIC: Final = b"tacit vault 1\n"
 KEY_BYTES: Final = 32
 _SUITES: Final[tuple[Suite, ...]] = ("aes", "sm4")
@@ -140,9 +141,8 @@ class CommandKey:
         if done.returncode != 0 and act == "unwrap":
             raise NotVerifiedError("the key service does not unwrap this key")
         try:
-            if done.returncode != 0:
-                raise ValueError
-            return b64decode(json.loads(done.stdout)["data"], validate=True)
+            answer = json.loads(done.stdout if done.returncode == 0 else b"")
+            return b64decode(answer["data"], validate=True)
         except (ValueError, KeyError, TypeError):
             raise InputError("the key service gives no usable answer; look at its log") from None
 
@@ -193,6 +193,44 @@ def rewrap(
     """
     suite, _, _ = _head(sealed)
     return seal(unseal(sealed, label, old), label, new, entropy=entropy, suite=suite)
+
+
+@dataclass(frozen=True, slots=True)
+class Vault:
+    """What a node seals with.
+
+    Attributes:
+        keys: Who holds the master key.
+        data_class: Of the highest column behind what is kept.
+        entropy: Makes data keys and nonces.
+    """
+
+    keys: KeyService
+    data_class: str
+    entropy: Entropy = field(repr=False)
+
+    def seal(self, kind: str, name: str, data: bytes | memoryview) -> bytes:
+        """See `seal`."""
+        label = Label(kind, name, self.data_class)
+        return seal(data, label, self.keys, entropy=self.entropy)
+
+    def unseal(self, kind: str, name: str, data: bytes) -> bytes:
+        """See `unseal`; what an earlier version wrote as it was is returned as it is."""
+        if not is_sealed(data):
+            return data
+        return unseal(data, Label(kind, name, self.data_class), self.keys)
+
+
+def folder_vault(folder: Path, data_class: str, entropy: Entropy) -> Vault | None:
+    """What is kept in a node's folder is sealed with; None for L1 and L2, or without a key there.
+
+    Raises:
+        InputError: The key in `vault.key` cannot be used.
+    """
+    path = folder / KEY_FILE
+    if data_class not in {"L3", "L4"} or not path.exists():
+        return None
+    return Vault(MasterKey(file_key(path, entropy), entropy), data_class, entropy)
 
 
 def passphrase_key(passphrase: str, salt: bytes) -> bytes:
