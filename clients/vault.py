@@ -1,6 +1,6 @@
 """Bytes at rest: sealed for one place, by a key of their own that a master key wraps.
 
-The form: `tacit vault 1\\n`, the suite's id, the wrapped data key (length and bytes), the nonce, the
+The form: a first line, the suite's id, the wrapped data key (length and bytes), the nonce, and the
 ciphertext with its tag. Each write has a fresh data key from the operating system, so no nonce is
 ever used twice under one key, however many writes there are (NIST SP 800-38D, section 8). What is
 bound besides: kind, id and class of what is kept, the form's version and the wrapped key, so a file

@@ -189,7 +189,7 @@ def test_a_node_from_its_first_start_to_its_end(tmp_path: Path) -> None:
 
         # from now on a person decides; the node takes that over without a restart
         terms = tmp_path / "terms.yaml"
-        terms.write_text("decide: by_hand\n")
+        terms.write_text("decide: by_hand\nminimum_protection: {noise_from: none}\n")
         assert tacit("node", "policy", "set", str(terms), home=here.home.root).returncode == 0
         here.wait("policy.yaml is in force now")
         pending = here.invite("second-run")
