@@ -134,6 +134,10 @@ def scene(root: Path) -> Iterator[Scene]:
         replace(here, registry=registry.registry, fleet=link.address).write()
         link.admit(NODE, federated.credentials(NODE).certificate)
         made = Scene(federated, small, link, root / "node.log")
+        # these runs are without noise
+        made.home.own_node.mkdir(mode=0o700, parents=True, exist_ok=True)
+        policy = made.home.own_node / "policy.yaml"
+        policy.write_text("minimum_protection: {noise_from: none}\n")
         try:
             yield made
         finally:
