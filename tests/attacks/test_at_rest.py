@@ -7,6 +7,7 @@ import pytest
 from clients.ledger_files import LEDGER
 from clients.session_file import FOLDER, SessionFile
 from clients.vault import KEY_FILE, MasterKey, Vault, file_key, is_sealed
+from federation.node_points.rest import rest_points
 from privacy.errors import NotVerifiedError
 from privacy.identity import Identity
 from privacy.ledger.beginning import begin_ledger
@@ -69,3 +70,13 @@ def test_a_state_that_was_cut_changed_or_moved_is_not_gone_on_with(home: Path) -
             file(home, one, vault(home)).load()
     state.write_bytes(whole)
     assert file(home, one, vault(home)).load() == CANARY
+
+
+def test_node_check_says_what_is_not_sealed(home: Path) -> None:
+    assert list(rest_points(home)) == []
+    file(home, b"\1" * 32, None).save(CANARY, {})
+    file_key(home / KEY_FILE, system_bytes)
+    (point,) = rest_points(home)
+    assert (point.level, point.found[:31]) == ("warning", "1 files of runs under way, 1 of")
+    (home / KEY_FILE).chmod(0o644)
+    assert [one.level for one in rest_points(home)] == ["failed"]
