@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clients import common_model
+from clients.class_floor import keeping_refusals, place_refusals, require_class_floor
 from clients.common_model import CommonModel
 from clients.consent import Consent
 from clients.contract import DataContract
@@ -34,7 +36,7 @@ from clients.members import MemberRows
 from clients.model import architecture_digest, from_vector, to_vector
 from clients.model_file import model_bytes
 from clients.node_settings import NodeSettings, Reasoning
-from clients.policy import budget_terms, check_manifest
+from clients.policy import budget_terms, check_manifest, highest_class
 from clients.private_training import clipped_gradients, private_rows, train_privately
 from clients.protect import weight_of, weighted_change
 from clients.rows_digest import rows_digest
@@ -53,6 +55,7 @@ from clients.session_file import (
 from clients.spec import NodeSpec, parse_node_spec, require_trainable
 from clients.train import fine_tune, local_seed, train
 from clients.usable_rows import read_usable
+from clients.vault import Vault, folder_vault
 from privacy.budget import Budget
 from privacy.budget_record import BudgetTerms
 from privacy.errors import (
@@ -289,7 +292,11 @@ class Node:
 
     def _kept(self, run: bytes) -> tuple[Pointer, SessionFile] | None:
         """What is on disk of a run; None where it is nothing of this node's contract."""
-        kept = kept_file(self.home, self._ledger, run) if self._settings.sessions else None
+        kept = (
+            kept_file(self.home, self._ledger, run, self._vault())
+            if self._settings.sessions
+            else None
+        )
         return kept if kept is not None and kept[0].contract == self.contract.digest else None
 
     def _stop(self, run: bytes) -> Ready:
@@ -472,6 +479,11 @@ class Node:
             return None
         spec = parse_node_spec(dict(manifest.node_settings))
         work = Learner(settings.contract, spec, settings.device, plan=manifest.privacy)
+        for reason in (
+            *keeping_refusals(settings.contract, _today()),
+            *place_refusals(settings.terms(), settings.contract),
+        ):
+            raise NotVerifiedError(_clause(RefusedError(reason)))
         rows = read_usable(settings, self._ledger, spec.fold, self._entropy)
         digest = rows_digest(rows, run=run, home=settings.home, entropy=self._entropy)
         if digest != kept.rows or past.rows not in {"", digest.hex()}:
@@ -642,6 +654,14 @@ class Node:
         self._require_suite(manifest)
         _require_groups(manifest, len(directory))
         spec = parse_node_spec(dict(manifest.node_settings))
+        require_class_floor(
+            manifest,
+            spec,
+            policy,
+            settings.contract,
+            today=_today(),
+            own_machine=settings.own_machine,
+        )
         # (5) its noise covers what this node's rows could show, and the budget holds all of it
         work = Learner(settings.contract, spec, settings.device, plan=manifest.privacy)
         if manifest.privacy is not None:
@@ -720,7 +740,11 @@ class Node:
             run=run,
             name=manifest.run,
             contract=manifest.contract,
+            vault=self._vault(),
         )
+
+    def _vault(self) -> Vault | None:
+        return folder_vault(self.home, highest_class(self.contract), self._entropy)
 
     def _require_new(self, manifest: Manifest, run: bytes) -> None:
         try:
@@ -1648,6 +1672,10 @@ def _require_covered(work: Learner, spec: NodeSpec, plan: PrivacyPlan) -> None:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 def _clause(fault: Exception) -> str:

@@ -48,6 +48,8 @@ class NodeSettings:
         device: `auto`, `cpu` or `cuda`.
         tells_data_errors: Whether a refusal says what is wrong with the rows (counts, line
             numbers, file names); only for a coordinator on the same machine.
+        own_machine: Whether all nodes of its runs are of this machine's own user, as embedded; see
+            `clients.class_floor`.
         countersigned: Whether a member besides the launcher must have signed a run.
         consent: Asked about a run that fits everything else, with its launcher's name; None: yes.
         sessions: Whether runs are kept on disk, so that this node goes on with them after a
@@ -68,6 +70,7 @@ class NodeSettings:
     home: Path
     device: str = "auto"
     tells_data_errors: bool = False
+    own_machine: bool = False
     countersigned: bool = False
     consent: Callable[[Manifest, str], Consent] | None = None
     sessions: bool = False

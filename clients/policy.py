@@ -121,14 +121,15 @@ class MinimumProtection(Frozen):
         L2: For contracts up to class L2; left out: what `sums` names will do.
         L3: The same up to L3.
         L4: The same up to L4.
-        noise_from: Runs about data of this class or above must add noise; none: no run must.
+        noise_from: Runs about data of this class or above must add noise; `none`: no run must;
+            left out: as `clients.class_floor` says, from L3 on in a federation over the network.
     """
 
     L1: Protection | None = None
     L2: Protection | None = None
     L3: Protection | None = None
     L4: Protection | None = None
-    noise_from: DataClass | None = None
+    noise_from: DataClass | Literal["none"] | None = None
 
     def of(self, data_class: DataClass) -> Protection | None:
         """The floor of a class: its own, or one that a lower class has, whichever hides more."""
@@ -213,6 +214,8 @@ class NodePolicy(Frozen):
         countersigns: Whether this node signs, with the launcher, runs that fit its terms.
         forget_days: Runs that nobody asked anything of for so long are left, and their keys
             deleted.
+        place: Where this node is, ISO 3166-1 alpha-2; rows that lie elsewhere by their contract
+            are not used here. Left out: nothing is said, and nothing checked.
     """
 
     minimum_cohort: Annotated[int, Field(ge=2)] = HIGHEST_FLOOR
@@ -231,6 +234,7 @@ class NodePolicy(Frozen):
     decide: Annotated[Decide, BeforeValidator(_decide)] = Decide()
     countersigns: bool = True
     forget_days: Annotated[float, Field(gt=0, le=3660)] = 7.0
+    place: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = None
 
 
 def budget_terms(policy: NodePolicy, *, member: str, dataset: str, unit: str) -> BudgetTerms:
@@ -326,8 +330,8 @@ def _protection_refusals(
             f"node's policy wants at least {floor!r} for it: set protection.sum."
         )
     bound = policy.minimum_protection.noise_from
-    noisy = bound is not None and CLASSES.index(highest) >= CLASSES.index(bound)
-    if noisy and manifest.privacy is None:
+    said = bound is not None and bound != "none"
+    if said and CLASSES.index(highest) >= CLASSES.index(bound) and manifest.privacy is None:
         reasons.append(
             f"The run adds no noise to sums of data of class {highest}; this node's policy wants "
             f"noise from class {bound} on: add a privacy section."

@@ -19,8 +19,9 @@ from typing import Any, Final, Literal, TypeAlias
 from clients.gate import Device, Watched
 from clients.review import CLEAR, HELD, REJECTED, RELEASED, Standing, State, standings
 from clients.rows_digest import rows_key
+from clients.vault import Vault
 from privacy.canonical import framed
-from privacy.errors import InputError, RefusedError
+from privacy.errors import InputError, NotVerifiedError, RefusedError
 from privacy.ledger.entry import parse_leaf
 from privacy.ledger.store import LedgerStore, Turn
 from privacy.randomness import Entropy
@@ -96,6 +97,7 @@ class Reviews:
         dataset: str,
         entropy: Entropy,
         now_ms: Callable[[], int],
+        vault: Vault | None = None,
     ) -> None:
         """Open them; nothing is written before something happens.
 
@@ -105,12 +107,14 @@ class Reviews:
             dataset: The contract's name.
             entropy: Makes the node's key, the first time.
             now_ms: Milliseconds since 1970 UTC.
+            vault: Seals its files; None: they lie there as they are.
         """
         self._home = home
         self._ledger = ledger
         self._dataset = dataset
         self._entropy = entropy
         self._now_ms = now_ms
+        self._vault = vault
         self._key: bytes | None = None
 
     @property
@@ -321,8 +325,11 @@ class Reviews:
     def _load(self, name: str) -> dict[str, Any]:
         """A file as it is; empty where there is none that can be read."""
         try:
-            value = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            data = (self.folder / f"{name}.json").read_bytes()
+            if self._vault is not None:
+                data = self._vault.unseal("review", f"{self._dataset}/{name}", data)
+            value = json.loads(data)
+        except (OSError, ValueError, NotVerifiedError):
             return {}
         return value if isinstance(value, dict) else {}
 
@@ -331,8 +338,11 @@ class Reviews:
         part = path.with_name(f".{name}.{os.getpid()}.part")
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with part.open("w", encoding="utf-8") as file:
-                json.dump(value, file)
+            data = json.dumps(value).encode()
+            if self._vault is not None:
+                data = self._vault.seal("review", f"{self._dataset}/{name}", data)
+            with part.open("wb") as file:
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)

@@ -55,6 +55,7 @@ from typing import Final
 import msgspec
 
 from clients.durable_file import make_folder, sync_folder, write_whole
+from clients.vault import Vault, is_sealed
 from privacy.errors import InputError, NotVerifiedError, RefusedError, TacitError
 from privacy.ledger.head import LedgerHead
 from privacy.ledger.sqlite import SqliteLedger
@@ -104,6 +105,7 @@ class SessionFile:
         run: The digest of the run's manifest.
         name: The run's name.
         contract: Digest of the contract that the run is about.
+        vault: Seals what is kept; None: it lies there as it is.
     """
 
     home: Path
@@ -111,6 +113,7 @@ class SessionFile:
     run: bytes
     name: str
     contract: str
+    vault: Vault | None = None
     _newest: str = ""
     _seen: str = ""
 
@@ -141,9 +144,9 @@ class SessionFile:
                 state = hashlib.sha256(data).hexdigest()
                 make_folder(self.folder, mode=0o700)
                 for digest, part in parts.items():
-                    if not (self.folder / digest.hex()).exists():
-                        write_whole(self.folder / digest.hex(), part, mode=_OURS)
-                write_whole(self.folder / _STATE, data, mode=_OURS)
+                    if not self._has(digest.hex()):
+                        self._write(digest.hex(), part)
+                self._write(_STATE, data)
                 self._point(state)
                 self._newest = self._seen = state
                 self._tidy({digest.hex() for digest in parts})
@@ -165,7 +168,7 @@ class SessionFile:
             with self._alone():
                 pointer = read_pointer(self.ledger, self.run)
                 self._seen = "" if pointer is None else pointer.state
-                data = (self.folder / _STATE).read_bytes()
+                data = self._read(_STATE)
                 before, head, body = _opened(data)
                 state = hashlib.sha256(data).hexdigest()
                 if pointer is None or not pointer.state:
@@ -191,7 +194,7 @@ class SessionFile:
             InputError: It cannot be read now.
         """
         try:
-            data = (self.folder / digest.hex()).read_bytes()
+            data = self._read(digest.hex())
         except FileNotFoundError:
             raise NotVerifiedError("a part of what this node kept of the run is gone") from None
         except OSError as failure:
@@ -199,6 +202,27 @@ class SessionFile:
         if hashlib.sha256(data).digest() != digest:
             raise NotVerifiedError("a part of what this node kept of the run is damaged")
         return data
+
+    def _write(self, name: str, data: bytes | memoryview) -> None:
+        if self.vault is not None:
+            data = self.vault.seal("session", f"{self.run.hex()}/{name}", data)
+        write_whole(self.folder / name, data, mode=_OURS)
+
+    def _read(self, name: str) -> bytes:
+        data = (self.folder / name).read_bytes()
+        if self.vault is not None:
+            return self.vault.unseal("session", f"{self.run.hex()}/{name}", data)
+        if is_sealed(data):
+            raise NotVerifiedError("what this node kept of the run is sealed, and its key is gone")
+        return data
+
+    def _has(self, name: str) -> bool:
+        """Whether a part is there as it has to be: sealed, where there is a key."""
+        path = self.folder / name
+        if self.vault is None or not path.exists():
+            return path.exists()
+        with path.open("rb") as file:
+            return is_sealed(file.read(64))
 
     def finish(self) -> None:
         """Remove all but that the run was finished; what cannot be removed is left.
@@ -310,7 +334,9 @@ def read_pointer(ledger: SqliteLedger, run: bytes) -> Pointer | None:
     return pointer
 
 
-def kept_file(home: Path, ledger: SqliteLedger, run: bytes) -> tuple[Pointer, SessionFile] | None:
+def kept_file(
+    home: Path, ledger: SqliteLedger, run: bytes, vault: Vault | None = None
+) -> tuple[Pointer, SessionFile] | None:
     """What a node has of a run on its disk; None where that is nothing.
 
     Raises:
@@ -321,7 +347,12 @@ def kept_file(home: Path, ledger: SqliteLedger, run: bytes) -> tuple[Pointer, Se
     if pointer is None:
         return None
     return pointer, SessionFile(
-        home=home, ledger=ledger, run=run, name=pointer.run, contract=pointer.contract
+        home=home,
+        ledger=ledger,
+        run=run,
+        name=pointer.run,
+        contract=pointer.contract,
+        vault=vault,
     )
 
 

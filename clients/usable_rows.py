@@ -19,8 +19,10 @@ from clients.device_trust import MOST, device_facts, trust_score
 from clients.gate import Device, devices, watch
 from clients.members import MemberRows
 from clients.node_settings import NodeSettings
+from clients.policy import highest_class
 from clients.review_store import Looked, Reviews
 from clients.source import TRUST, UNIT
+from clients.vault import folder_vault
 from privacy.errors import DataError
 from privacy.ledger.store import LedgerStore
 from privacy.randomness import Entropy
@@ -118,7 +120,14 @@ def open_reviews(
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
 ) -> Reviews:
     """Open a node's reviews of one contract."""
-    return Reviews(home=home, ledger=ledger, dataset=contract.name, entropy=entropy, now_ms=now_ms)
+    return Reviews(
+        home=home,
+        ledger=ledger,
+        dataset=contract.name,
+        entropy=entropy,
+        now_ms=now_ms,
+        vault=folder_vault(home, highest_class(contract), entropy),
+    )
 
 
 def _without(rows: MemberRows, contract: DataContract, out: frozenset[Device]) -> MemberRows:

@@ -18,6 +18,7 @@ from federation.node_points.machine import (
 )
 from federation.node_points.point import Point, Surroundings, sentence_of
 from federation.node_points.reach import connection_points
+from federation.node_points.rest import rest_points
 from federation.node_points.rows import remembered_points
 from federation.node_policy import FILE, read_terms
 from federation.participant import Place, load_participant
@@ -58,6 +59,7 @@ def check_node(
     yield from policy_points(home.own_node / FILE)
     yield from suite_points(policy)
     yield from machine_points(home.own_node, policy, around)
+    yield from rest_points(home.own_node)
     if identity is not None:
         yield ledger_point(home.own_node, identity, owner=place.name)
     yield from remembered_points(home.own_node, place.name, rows=data)

@@ -202,7 +202,7 @@ def remarks(policy: NodePolicy) -> list[str]:
             "Every member is recognised: an operator alone can let in members that it made up, and "
             "be all others of a sum. Say whom you know under recognises."
         )
-    if policy.minimum_protection.noise_from is None:
+    if policy.minimum_protection.noise_from == "none":
         found.append("No run must add noise: without it, nothing bounds what a model tells.")
     if set(policy.sums) & {"clear", "ckks"}:
         found.append("Sums in the clear or by ckks show single vectors to the coordinator.")

@@ -21,6 +21,8 @@ from filelock import FileLock, Timeout
 
 from clients.consent import Consents
 from clients.ledger_files import LEDGER
+from clients.policy import highest_class
+from clients.vault import KEY_FILE, file_key
 from federation.decisions import NodeDecisions, Waiting, forget_stale
 from federation.home import Home, write_json
 from federation.leaving import take_leaves
@@ -39,6 +41,7 @@ from privacy.ledger.entry import parse_leaf
 from privacy.ledger.sqlite import SqliteLedger
 from privacy.ledger.store import LedgerStore
 from privacy.membership import Membership
+from privacy.randomness import system_bytes
 
 if TYPE_CHECKING:
     from flwr.app import Context, Message
@@ -385,6 +388,10 @@ def make_service(home: Home, outside: Outside, *, say: Callable[[str], None]) ->
         good_h=lambda: policy().membership_hours,
     )
     forget_stale(folder, before_ms=_now_ms() - STALE_MS)
+    confidential = any(highest_class(one) in {"L3", "L4"} for one in contracts.values())
+    if confidential and not (folder / KEY_FILE).exists():
+        file_key(folder / KEY_FILE, system_bytes)
+        say(f"made {folder / KEY_FILE}: it seals what is kept of runs and reviews of L3 data here")
 
     def asked(one: Waiting) -> None:
         if one.on == "person":

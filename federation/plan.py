@@ -100,6 +100,7 @@ def plan_run(
     import numpy as np
     import torch
 
+    from clients.class_floor import class_refusals, keeping_refusals
     from clients.learner import Learner, split_validation
     from clients.members import read_members
     from clients.policy import refusals
@@ -156,6 +157,8 @@ def plan_run(
         policy = read_policy(home.root, folder)
         reasons[member] = [
             *refusals(manifest, policy, contract),
+            *class_refusals(manifest, spec, policy, contract, own_machine=True),
+            *keeping_refusals(contract, at.date()),
             *over_budget(policy, folder, planned, member=member, contract=contract, plan=noise),
             *(["It has no training example."] if too_few else []),
         ]

@@ -294,6 +294,7 @@ def federate(task: Task, data: DataSet, rows: Mapping[str, MemberRows], home: Pa
             identity=keys[member],
             launcher=launcher.public,
             known={name: key.public for name, key in keys.items()},
+            own_machine=True,
             contract=contract,
             rows=lambda _, own=own: own,
             policy=NodePolicy(),

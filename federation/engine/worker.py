@@ -123,6 +123,7 @@ def join() -> tuple[str, ...]:
             launcher=local.launcher,
             known=local.known,
             tells_data_errors=True,  # the coordinator is this machine's own user
+            own_machine=True,
             contract=load_contract(local.contract),
             rows=_reader(local, members),
             policy=policy.model_copy(update={"sums": (*policy.sums, *local.allowed)}),

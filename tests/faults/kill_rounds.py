@@ -203,6 +203,7 @@ def _be_node(federation: Federation, member: str, wire: Connection) -> None:
             identity=federation.identities[member],
             launcher=federation.launcher.public,
             known={name: key.public for name, key in federation.identities.items()},
+            own_machine=True,
             contract=federation.project.contract,
             rows=lambda _: federation.rows[member],
             policy=NodePolicy(budgets=(BudgetPolicy(epsilon=1e5, delta=1e-4, order=2),)),

@@ -134,6 +134,10 @@ def scene(root: Path) -> Iterator[Scene]:
         replace(here, registry=registry.registry, fleet=link.address).write()
         link.admit(NODE, federated.credentials(NODE).certificate)
         made = Scene(federated, small, link, root / "node.log")
+        # these runs are without noise
+        made.home.own_node.mkdir(mode=0o700, parents=True, exist_ok=True)
+        policy = made.home.own_node / "policy.yaml"
+        policy.write_text("minimum_protection: {noise_from: none}\n")
         try:
             yield made
         finally:
@@ -189,7 +193,7 @@ def test_a_node_from_its_first_start_to_its_end(tmp_path: Path) -> None:
 
         # from now on a person decides; the node takes that over without a restart
         terms = tmp_path / "terms.yaml"
-        terms.write_text("decide: by_hand\n")
+        terms.write_text("decide: by_hand\nminimum_protection: {noise_from: none}\n")
         assert tacit("node", "policy", "set", str(terms), home=here.home.root).returncode == 0
         here.wait("policy.yaml is in force now")
         pending = here.invite("second-run")

@@ -299,6 +299,7 @@ def assemble(
                 identity=keys[member],
                 launcher=launcher.public,
                 known={name: key.public for name, key in keys.items()},
+                own_machine=True,
                 contract=contract,
                 rows=lambda _, own=own: own,  # type: ignore[misc]
                 policy=policy or NodePolicy(),

@@ -445,7 +445,7 @@ def test_a_policy_and_what_it_leaves_open(tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
     first, *rest = policy_points(path)
     is_(first, "ok", "the usual terms, without a file")
-    assert [one.level for one in rest] == ["warning", "warning", "warning"]
+    assert [one.level for one in rest] == ["warning", "warning"]
     path.write_text("minimum_cohort: 1\n")
     is_(only(policy_points(path)), "failed", "minimum_cohort: should be greater", "Correct it")
     path.write_text(
@@ -628,4 +628,4 @@ def test_all_of_it_against_a_registry_that_answers(
 def test_broken_keys_do_not_stop_the_other_looks(place: Place) -> None:
     (place.folder / IDENTITY).chmod(0o644)
     names = [one.name for one in check_node(Home(place.folder.parent), lambda _: Around().made())]
-    assert names == ["files", *["policy"] * 4, "suites", "disk", "memory", "data"]
+    assert names == ["files", *["policy"] * 3, "suites", "disk", "memory", "data"]

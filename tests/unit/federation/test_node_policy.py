@@ -154,7 +154,9 @@ def test_remarks_say_what_terms_leave_open(tmp_path: Path) -> None:
         "recognises: {approved_by: [Bank A]}\n"
     )
     assert remarks(read_terms(path)[0]) == []
-    path.write_text("sums: [clear]\ninitiators: {roles: []}\n")
+    path.write_text(
+        "sums: [clear]\ninitiators: {roles: []}\nminimum_protection: {noise_from: none}\n"
+    )
     text = " ".join(remarks(read_terms(path)[0]))
     for part in (
         "No budget is capped",

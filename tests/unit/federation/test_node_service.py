@@ -102,6 +102,9 @@ def federated(tmp_path: Path) -> Federated:
         made.add(name, role)
     small = tables.write(tmp_path / "rows")
     NodeData(device="cpu").add(small.contract, small.root).keep(made.homes[NODE].own_node)
+    # these runs are without noise
+    terms = "minimum_protection: {noise_from: none}\n"
+    (made.homes[NODE].own_node / "policy.yaml").write_text(terms)
     return made
 
 
@@ -173,7 +176,9 @@ def test_a_node_joins_tells_and_keeps_how_it_is(world: World, tmp_path: Path) ->
     service = world.make()
     service.run(stop)
     assert type(answers[0]).__name__ == "Joined"
-    assert world.said[0] == "connected"
+    assert "vault.key: it seals what is kept" in world.said[0]
+    assert (service.folder / "vault.key").stat().st_mode & 0o777 == 0o600
+    assert world.said[1] == "connected"
     assert world.said[-1] == "ended in order"
     state = read_json(service.folder / "service.json")
     assert state["running"] is False
@@ -453,13 +458,14 @@ def test_members_that_the_operator_made_up_are_no_company(world: World, tmp_path
     for name in ("P1", "P2"):
         federated.add(name, "manufacturer")
     policy = federated.homes[NODE].own_node / "policy.yaml"
-    policy.write_text(f"recognises: {{names: [{LAUNCHER}]}}\n")
+    noise = "minimum_protection: {noise_from: none}\n"
+    policy.write_text(f"{noise}recognises: {{names: [{LAUNCHER}]}}\n")
     stop, answers = threading.Event(), list[Reply]()
 
     def work(app: ClientApp) -> None:
         request = invite(federated, tmp_path / "rows" / "config.yaml", "a-run")
         answers.append(ask(app, request))
-        policy.write_text(f"recognises: {{names: [{LAUNCHER}, {OTHER}]}}\n")
+        policy.write_text(f"{noise}recognises: {{names: [{LAUNCHER}, {OTHER}]}}\n")
         answers.append(ask(app, request))
         stop.set()
 

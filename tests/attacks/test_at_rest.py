@@ -1,0 +1,82 @@
+"""Who has a copy of a node's disk without its key reads nothing that was kept of its runs."""
+
+from pathlib import Path
+
+import pytest
+
+from clients.ledger_files import LEDGER
+from clients.session_file import FOLDER, SessionFile
+from clients.vault import KEY_FILE, MasterKey, Vault, file_key, is_sealed
+from federation.node_points.rest import rest_points
+from privacy.errors import NotVerifiedError
+from privacy.identity import Identity
+from privacy.ledger.beginning import begin_ledger
+from privacy.ledger.sqlite import SqliteLedger
+from privacy.randomness import system_bytes
+
+CANARY = b"canary 31337.0625"
+
+
+def file(home: Path, run: bytes, vault: Vault | None) -> SessionFile:
+    ledger = SqliteLedger(home / LEDGER)
+    return SessionFile(home=home, ledger=ledger, run=run, name="a", contract="c", vault=vault)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    begin_ledger(
+        SqliteLedger(tmp_path / LEDGER),
+        Identity.create(system_bytes),
+        owner="north",
+        role="node",
+        time_ms=1,
+    )
+    return tmp_path
+
+
+def vault(home: Path) -> Vault:
+    key = MasterKey(file_key(home / KEY_FILE, system_bytes), system_bytes)
+    return Vault(key, "L3", system_bytes)
+
+
+def found(home: Path) -> bool:
+    return any(CANARY in one.read_bytes() for one in home.rglob("*") if one.is_file())
+
+
+def test_what_is_kept_is_sealed_and_the_search_finds_what_is_not(home: Path) -> None:
+    run, part = b"\1" * 32, b"\2" * 32
+    file(home, run, None).save(CANARY, {part: CANARY})
+    assert found(home)  # the twin that leaks
+    kept = file(home, run, vault(home))
+    assert kept.load() == CANARY  # what an earlier version wrote
+    kept.save(CANARY, {part: CANARY})
+    assert not found(home)
+    assert all(is_sealed(one.read_bytes()) for one in kept.folder.iterdir())
+    assert file(home, run, vault(home)).load() == CANARY
+    with pytest.raises(NotVerifiedError, match="its key is gone"):
+        file(home, run, None).load()
+
+
+def test_a_state_that_was_cut_changed_or_moved_is_not_gone_on_with(home: Path) -> None:
+    one, other = b"\1" * 32, b"\3" * 32
+    file(home, one, vault(home)).save(CANARY, {})
+    file(home, other, vault(home)).save(CANARY, {})
+    state = home / FOLDER / one.hex() / "state"
+    whole = state.read_bytes()
+    moved = (home / FOLDER / other.hex() / "state").read_bytes()
+    for bad in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1]), moved):
+        state.write_bytes(bad)
+        with pytest.raises(NotVerifiedError):
+            file(home, one, vault(home)).load()
+    state.write_bytes(whole)
+    assert file(home, one, vault(home)).load() == CANARY
+
+
+def test_node_check_says_what_is_not_sealed(home: Path) -> None:
+    assert list(rest_points(home)) == []
+    file(home, b"\1" * 32, None).save(CANARY, {})
+    file_key(home / KEY_FILE, system_bytes)
+    (point,) = rest_points(home)
+    assert (point.level, point.found[:31]) == ("warning", "1 files of runs under way, 1 of")
+    (home / KEY_FILE).chmod(0o644)
+    assert [one.level for one in rest_points(home)] == ["failed"]
