@@ -108,9 +108,13 @@ def test_order_and_repeated_rows_do_not_matter(
 
 
 def test_unknown_days_are_neither_quiet_nor_bad() -> None:
-    quiet = {"utilisation": 0.5, "downtime_share": 0.0, "default_probability": 0.01}
-    now = BEGINNING
-    for day in [*range(1, 30), 31]:
+    quiet: dict[str, float | None] = {
+        "utilisation": 0.5,
+        "downtime_share": 0.0,
+        "default_probability": 0.01,
+    }
+    now, acts = after_day(RULES, BEGINNING, 1, quiet)
+    for day in [*range(2, 30), 31]:
         now, acts = after_day(RULES, now, day, quiet)
     assert now.premium == 1.0
     assert acts[0].kind == "unknown"
@@ -125,7 +129,11 @@ def test_unknown_days_are_neither_quiet_nor_bad() -> None:
 
 
 def test_seven_days_below_freeze() -> None:
-    idle = {"utilisation": 0.0, "downtime_share": 0.1, "default_probability": 0.01}
+    idle: dict[str, float | None] = {
+        "utilisation": 0.0,
+        "downtime_share": 0.1,
+        "default_probability": 0.01,
+    }
     states = fold([idle] * 7, RULES)
     assert [one.frozen for one in states] == [False] * 6 + [True]
 
