@@ -47,9 +47,9 @@ def run(
     """Generate, compute indicators, train, score, and fold into terms."""
     from rich.table import Table
 
-    from federation.scenarios.pack import run_pack
+    from federation.scenarios.pack import LEASES, run_pack
 
-    report = run_pack(name, out, seed=seed, **({"leases": _QUICK} if quick else {}))
+    report = run_pack(name, out, seed=seed, leases=_QUICK if quick else LEASES)
     if as_json:
         print_json(report)
         return

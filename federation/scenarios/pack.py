@@ -30,6 +30,7 @@ from privacy.errors import InputError
 BANKS: Final = ("corvane-bank", "lindmark-leasing", "pellworth-credit", "tarn-leasing")
 PACKS: Final = {"construction_lease": "downtime lowers repayment: leased construction machines"}
 LESS: Final = 0.06
+LEASES: Final = 1500
 _FEDERATION = Path(__file__).parents[1]
 _FOLDERS = (_FEDERATION / "scenarios_data", _FEDERATION.parent / "configs" / "scenarios")
 _FIRST_DAY = date(2026, 1, 1).toordinal()
@@ -49,7 +50,9 @@ def pack_folder(name: str) -> Path:
     raise InputError(f"there is no scenario {name}; choose {', '.join(PACKS)}.")
 
 
-def run_pack(name: str, out: Path, *, seed: int = 0, leases: int = 1500) -> dict[str, Any]:
+def run_pack(
+    name: str, out: Path, *, seed: int = 0, leases: int = LEASES, config: Path | None = None
+) -> dict[str, Any]:
     """Run a pack end to end.
 
     Args:
@@ -57,6 +60,7 @@ def run_pack(name: str, out: Path, *, seed: int = 0, leases: int = 1500) -> dict
         out: A folder that is not there yet, or is empty.
         seed: Of all that is drawn, and of the model.
         leases: At each bank.
+        config: Another run config for the same leases; None: the pack's.
 
     Raises:
         InputError: There is no such pack, or the folder holds something.
@@ -66,7 +70,7 @@ def run_pack(name: str, out: Path, *, seed: int = 0, leases: int = 1500) -> dict
         raise InputError(f"{out}: holds something already; choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
     books = write_books(folder, out, seed=seed, leases=leases)
-    project = load_project(folder / "run.yaml")
+    project = load_project(config or folder / "run.yaml")
     result = launch_local(project, Home(out / "home"), LaunchOptions(data_root=out, seed=seed))
     model = read_table_model(Path(str(result["model"])), project.contract)
     tables = [pd.read_csv(out / "banks" / bank / "leases.csv") for bank in BANKS]
@@ -168,7 +172,8 @@ def _terms(
     acts = add_days(log, days)
     write_log(log, out / "terms.jsonl")
     rows = [
-        {"subject": d.subject, "day": date.fromordinal(d.day).isoformat(), **d.values} for d in days
+        {"subject": one.subject, "day": date.fromordinal(one.day).isoformat()} | dict(one.values)
+        for one in days
     ]
     _write(out / "days.csv", pd.DataFrame(rows))
     counted = pd.Series([act.rule or act.kind for _, act in acts]).value_counts().to_dict()
