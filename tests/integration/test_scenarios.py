@@ -57,5 +57,6 @@ def test_terms_on_the_command_line(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["terms", "log", str(log), "--json"]).exit_code == 0
     log.write_bytes(log.read_bytes().replace(b"0.02", b"0.01", 1))
     assert CliRunner().invoke(app, ["terms", "log", str(log)]).exit_code == 1
+    log.unlink()
     days.write_text("subject,day,vibration\nm,2026-06-01,3\n")
     assert isinstance(CliRunner().invoke(app, run).exception, InputError)
