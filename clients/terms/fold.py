@@ -150,13 +150,28 @@ def _carry_out(rules: TermRules, now: Terms, rule: TermRule) -> tuple[Terms, lis
     last = now.acted.get(rule.id)
     if last is not None and now.day - last <= rule.cooling_days:
         return now, []
+    return _changed(rules, now, rule, reviewed=False)
+
+
+def after_review(rules: TermRules, before: Terms, rule: str) -> tuple[Terms, tuple[Act, ...]]:
+    """Return where a subject stands once a person let a rule act that waited for it."""
+    chosen = next(one for one in rules.rules if one.id == rule)
+    now, acts = _changed(rules, before, chosen, reviewed=True)
+    return now, tuple(acts)
+
+
+def _changed(
+    rules: TermRules, now: Terms, rule: TermRule, *, reviewed: bool
+) -> tuple[Terms, list[Act]]:
+    last = now.acted.get(rule.id)
     limit, premium, frozen = _wanted(rules, now, rule)
     kind, old, new = "limit", now.limit, limit
     if premium != now.premium:
         kind, old, new = "premium", now.premium, premium
     said = (rule.says, rule.says_zh)
     # rounding makes no change of 20 % one above 20 %
-    if abs(new - old) / old * 100 > rules.bounds.review_above_percent + 1e-9 if old else new > 0:
+    moved = abs(new - old) / old * 100 if old else 100.0 * (new > 0)
+    if moved > rules.bounds.review_above_percent + 1e-9 and not reviewed:
         span = (f"{kind} {old:.4g}", f"{kind} {new:.4g}")
         acted = {**now.acted, rule.id: now.day}
         # told once while the condition goes on, not every day

@@ -8,16 +8,16 @@ A log that was cut at its end is a shorter log: whoever keeps the head's digest 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
 from clients.durable_file import write_whole
 from clients.frozen import parse_settings
-from clients.terms.fold import BEGINNING, Act, Terms, Values, after_day
+from clients.terms.fold import BEGINNING, Act, Terms, Values, after_day, after_review
 from clients.terms.rule import TermRules
 from privacy.canonical import canonical_json
-from privacy.errors import InputError, NotVerifiedError, RefusedError
+from privacy.errors import InputError, NotVerifiedError, RefusedError, TacitError
 
 _DOMAIN: Final = b"tacit/terms-log/v1\0"
 FORMAT: Final = 1
@@ -32,6 +32,17 @@ class Day:
     values: Values
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a person decided about an act that waited, and why."""
+
+    subject: str
+    rule: str
+    approved: bool
+    by: str
+    reason: str
+
+
 @dataclass(slots=True, kw_only=True)
 class TermsLog:
     """A log that holds.
@@ -42,6 +53,7 @@ class TermsLog:
         acts: Subject and act, in the log's order.
         head: SHA-256, hex, of the last line.
         lines: The bytes.
+        waiting: Subject and rule that wait for a person.
     """
 
     rules: TermRules
@@ -49,6 +61,7 @@ class TermsLog:
     acts: list[tuple[str, Act]] = field(default_factory=list)
     head: str = ""
     lines: list[bytes] = field(default_factory=list)
+    waiting: set[tuple[str, str]] = field(default_factory=set)
 
     def add(self, given: Day) -> tuple[Act, ...]:
         """Fold one day and put it in."""
@@ -57,7 +70,28 @@ class TermsLog:
         )
         self.terms[given.subject] = now
         self.acts += [(given.subject, act) for act in acts]
+        self.waiting |= {(given.subject, act.rule) for act in acts if act.kind == "review"}
         self._write({"kind": "day", **asdict(given), "acts": [asdict(act) for act in acts]})
+        return acts
+
+    def decide(self, given: Decision) -> tuple[Act, ...]:
+        """Put a person's decision in, and carry out what was approved, by today's state.
+
+        Raises:
+            RefusedError: Nothing waits there.
+        """
+        if (given.subject, given.rule) not in self.waiting:
+            raise RefusedError(
+                f"{given.subject}: {given.rule} waits for nobody; see tacit terms explain."
+            )
+        self.waiting.remove((given.subject, given.rule))
+        now = self.terms[given.subject]
+        acts: tuple[Act, ...] = ()
+        if given.approved:
+            now, acts = after_review(self.rules, now, given.rule)
+        self.terms[given.subject] = now
+        self.acts += [(given.subject, act) for act in acts]
+        self._write({"kind": "decided", **asdict(given), "acts": [asdict(act) for act in acts]})
         return acts
 
     def _write(self, body: Mapping[str, Any]) -> None:
@@ -94,10 +128,13 @@ def read_log(path: Path, *, head: str | None = None) -> TermsLog:
         log = new_log(parse_settings(TermRules, first["rules"], str(path)))
         for line in lines[1:]:
             value = json.loads(line)
-            log.add(Day(subject=value["subject"], day=value["day"], values=value["values"]))
+            if value["kind"] == "decided":
+                log.decide(Decision(**{one.name: value[one.name] for one in fields(Decision)}))
+            else:
+                log.add(Day(subject=value["subject"], day=value["day"], values=value["values"]))
             if log.lines[-1] != line:
                 break
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, InputError):
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, TacitError):
         raise NotVerifiedError(f"{path}: is no log of terms; restore it from a copy.") from None
     for place, (said, found) in enumerate(zip(lines, log.lines, strict=False)):
         if said != found:

@@ -22,9 +22,8 @@ def main() -> None:
                 )
             true, model = report["effect"]["true"], report["effect"]["model"]
             rows.append({"inputs": label, "seed": seed, "true": true, "model": model})
-            print(
-                f"| {label} | {seed} | {100 * true:+.2f} | {100 * model:+.2f} | {model / true:.2f} |"
-            )
+            figures = f"{100 * true:+.2f} | {100 * model:+.2f} | {model / true:.2f}"
+            print(f"| {label} | {seed} | {figures} |")
     (HERE / "result.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 

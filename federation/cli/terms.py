@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from clients.terms.rule import TermRules
 
 app = typer.Typer(no_args_is_help=True)
+_TEXT_MAX = 300
 Rules = Annotated[Path, typer.Argument(help="Rules of terms (YAML).")]
 Log = Annotated[Path, typer.Argument(help="A log that `tacit terms run` wrote.")]
 Lang = Annotated[str, typer.Option("--lang", help="en or zh.")]
@@ -87,6 +88,35 @@ def explain(log: Log, subject: str, lang: Lang = "en", as_json: AsJson = False) 
     found.terms = {subject: found.terms[subject]}
     acts = tuple(one for one in found.acts if one[0] == subject)
     _show(found, acts, lang=lang, as_json=as_json, dry_run=False)
+
+
+@app.command()
+def decide(
+    log: Log,
+    subject: str,
+    rule: str,
+    by: Annotated[str, typer.Option("--by", help="Who decides.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why.")],
+    approve: Annotated[
+        bool | None, typer.Option("--approve/--refuse", help="Carry it out, or not.")
+    ] = None,
+    lang: Lang = "en",
+    as_json: AsJson = False,
+) -> None:
+    """Put a person's decision about a waiting change on record, and carry it out if approved."""
+    from clients.terms.log import Decision, read_log, write_log
+
+    if approve is None:
+        raise InputError("say --approve or --refuse.")
+    for name, text in (("--by", by), ("--reason", reason)):
+        if not text.strip() or len(text) > _TEXT_MAX or not text.isprintable():
+            raise InputError(f"{name}: expected 1 to {_TEXT_MAX} printable characters.")
+    found = read_log(log)
+    acts = found.decide(
+        Decision(subject=subject, rule=rule, approved=approve, by=by, reason=reason)
+    )
+    write_log(found, log)
+    _show(found, tuple((subject, act) for act in acts), lang=lang, as_json=as_json, dry_run=False)
 
 
 def _show(

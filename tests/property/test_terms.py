@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from clients.frozen import parse_settings
 from clients.terms.fold import BEGINNING, Terms, after_day
-from clients.terms.log import Day, add_days, new_log, read_log, write_log
+from clients.terms.log import Day, Decision, add_days, new_log, read_log, write_log
 from clients.terms.rule import TermRules, load_terms
-from privacy.errors import InputError, NotVerifiedError
+from privacy.errors import InputError, NotVerifiedError, RefusedError
 
 RULES = load_terms(
     Path(__file__).parents[2] / "configs" / "scenarios" / "construction_lease" / "terms.yaml"
@@ -162,3 +162,25 @@ def test_raw_readings_are_refused(signal: dict[str, str]) -> None:
     said["signals"] = [*said["signals"], {**signal, "riskier": "up"}]
     with pytest.raises(InputError, match=r"raw reading|no indicator"):
         parse_settings(TermRules, said, "terms.yaml")
+
+
+def test_a_large_change_waits_for_a_person(tmp_path: Path) -> None:
+    rules = RULES.model_copy(
+        update={"bounds": RULES.bounds.model_copy(update={"review_above_percent": 5.0})}
+    )
+    log = new_log(rules)
+    bad: dict[str, float | None] = {"downtime_share": 0.5}
+    add_days(log, [Day(subject="m", day=day, values=bad) for day in range(1, 8)])
+    assert log.terms["m"].limit == 1.0
+    assert log.waiting == {("m", "much-downtime")}
+    said = Decision(subject="m", rule="much-downtime", approved=True, by="ann", reason="seen it")
+    log.decide(said)
+    assert log.terms["m"].limit == pytest.approx(0.9)
+    with pytest.raises(RefusedError, match="waits for nobody"):
+        log.decide(said)
+    path = tmp_path / "log.jsonl"
+    write_log(log, path)
+    assert read_log(path).terms == log.terms
+    path.write_bytes(path.read_bytes().replace(b'"by":"ann"', b'"by":"bob"'))
+    with pytest.raises(NotVerifiedError):
+        read_log(path, head=log.head)
