@@ -17,10 +17,10 @@ def list_packs(as_json: AsJson = False) -> None:
     from federation.scenarios.pack import PACKS
 
     if as_json:
-        print_json({"scenarios": dict(PACKS)})
+        print_json({"scenarios": {name: pack.about for name, pack in PACKS.items()}})
     else:
-        for name, said in PACKS.items():
-            print_rich(f"{name}: {said}")
+        for name, pack in PACKS.items():
+            print_rich(f"{name}: {pack.about}")
 
 
 @app.command()
@@ -53,12 +53,13 @@ def run(
     if as_json:
         print_json(report)
         return
-    table = Table(title=f"{name}: {report['leases']} leases, {report['defaults']} defaults")
+    table = Table(title=f"{name}: {report['leases']} units, {report['events']} events")
     for column in ("what", "value"):
         table.add_column(column)
-    less = f"chance of default with {100 * report['less_downtime']:g} points less downtime"
-    table.add_row(f"{less}: model", f"{100 * report['effect']['model']:+.2f} points")
-    table.add_row(f"{less}: mechanism", f"{100 * report['effect']['true']:+.2f} points")
+    if report["effect"] is not None:
+        less = f"chance of default with {100 * report['less_downtime']:g} points less downtime"
+        table.add_row(f"{less}: model", f"{100 * report['effect']['model']:+.2f} points")
+        table.add_row(f"{less}: mechanism", f"{100 * report['effect']['true']:+.2f} points")
     for one in report["acts"]:
         table.add_row(f"acts: {one['what']}", str(one["times"]))
     print_rich(table)

@@ -46,9 +46,10 @@ class Leases:
         return _share(-1.0 - 4 * cash)
 
     @property
-    def defaults(self) -> NDArray[np.int64]:
-        """Who defaults, shape (n,)."""
-        return (self.chance < self.default_probability()).astype(np.int64)
+    def labels(self) -> pd.DataFrame:
+        """Who defaults."""
+        chosen = self.chance < self.default_probability()
+        return pd.DataFrame({"default": chosen.astype(np.int64)})
 
 
 def draw_leases(bank: str, *, count: int, rng: np.random.Generator) -> Leases:

@@ -8,9 +8,11 @@
 <out>/report.json                  what came out
 """
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pandas as pd
@@ -25,17 +27,64 @@ from federation.home import Home, write_json
 from federation.launch import LaunchOptions, launch_local
 from federation.scenarios.construction import Leases, draw_leases
 from federation.scenarios.scored import TableModel, read_table_model
+from federation.scenarios.vehicles import draw_vehicles
+from federation.scenarios.wind import draw_turbines
 from privacy.errors import InputError
 
 BANKS: Final = ("corvane-bank", "lindmark-leasing", "pellworth-credit", "tarn-leasing")
-PACKS: Final = {"construction_lease": "downtime lowers repayment: leased construction machines"}
+
+
+class Book(Protocol):
+    """What a generator draws for one member; tables have a row a machine, in one order."""
+
+    @property
+    def readings(self) -> pd.DataFrame: ...  # noqa: D102
+    @property
+    def stated(self) -> pd.DataFrame: ...  # noqa: D102
+    @property
+    def labels(self) -> pd.DataFrame: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """A scenario.
+
+    Attributes:
+        about: One line.
+        draw: Draws a member's book.
+        table: The folder and file of members' tables, as in the contract.
+        hold: For how long a reading stands.
+    """
+
+    about: str
+    draw: Callable[..., Book]
+    table: tuple[str, str]
+    hold: str
+
+
+PACKS: Final[Mapping[str, Pack]] = {
+    "construction_lease": Pack(
+        "downtime lowers repayment: leased construction machines",
+        draw_leases,
+        ("banks", "leases.csv"),
+        "8h",
+    ),
+    "wind_farm": Pack(
+        "wind, pitch and icing: loans on turbines", draw_turbines, ("banks", "leases.csv"), "1h"
+    ),
+    "ev_fleet_insurance": Pack(
+        "braking, night and distance: claims of electric fleets",
+        draw_vehicles,
+        ("insurers", "policies.csv"),
+        "1h",
+    ),
+}
 LESS: Final = 0.06
 LEASES: Final = 1500
 _FEDERATION = Path(__file__).parents[1]
 _FOLDERS = (_FEDERATION / "scenarios_data", _FEDERATION.parent / "configs" / "scenarios")
 _FIRST_DAY = date(2026, 1, 1).toordinal()
 _WATCHED: Final = 6
-_SHIFTS_A_DAY: Final = 3
 
 
 def pack_folder(name: str) -> Path:
@@ -69,21 +118,26 @@ def run_pack(
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: holds something already; choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
-    books = write_books(folder, out, seed=seed, leases=leases)
+    books = write_books(name, out, seed=seed, leases=leases)
     project = load_project(config or folder / "run.yaml")
     result = launch_local(project, Home(out / "home"), LaunchOptions(data_root=out, seed=seed))
     model = read_table_model(Path(str(result["model"])), project.contract)
-    tables = [pd.read_csv(out / "banks" / bank / "leases.csv") for bank in BANKS]
+    place, file = PACKS[name].table
+    tables = [pd.read_csv(out / place / bank / file) for bank in BANKS]
     rows = pd.concat(tables, ignore_index=True)
-    scores = rows[["machine"]].assign(default_probability=model.probability(rows))
+    output = next(one.name for one in load_terms(folder / "terms.yaml").signals if one.output)
+    scores = rows[["machine"]].assign(**{output: model.said(rows)})
     scores.to_csv(out / "scores.csv", index=False)
-    effect = {"model": counterfactual(model, rows, less=LESS), "true": true_effect(books)}
-    acts = _terms(folder, out, books[BANKS[0]], tables[0], model)
+    leased = {bank: book for bank, book in books.items() if isinstance(book, Leases)}
+    effect = None
+    if leased:
+        effect = {"model": counterfactual(model, rows, less=LESS), "true": true_effect(leased)}
+    acts = _terms(name, out, books[BANKS[0]], tables[0], model)
     report = {
         "scenario": name,
         "seed": seed,
         "leases": len(rows),
-        "defaults": int(rows["default"].sum()),
+        "events": int(rows[books[BANKS[0]].labels.columns[0]].sum()),
         "less_downtime": LESS,
         "effect": effect,
         "acts": acts,
@@ -93,32 +147,35 @@ def run_pack(
     return report
 
 
-def write_books(folder: Path, out: Path, *, seed: int, leases: int) -> dict[str, Leases]:
+def write_books(name: str, out: Path, *, seed: int, leases: int) -> dict[str, Book]:
     """Write readings, compute indicators of them, and write the banks' tables."""
+    pack, folder = PACKS[name], pack_folder(name)
     contract = load_contract(folder / "readings.yaml")
-    plan = make_plan(contract, ["downtime_share"], hold="8h")
-    books: dict[str, Leases] = {}
+    columns = load_project(folder / "run.yaml").contract.columns
+    wanted = {one.indicator: one.name for one in columns if one.indicator is not None}
+    plan = make_plan(contract, list(wanted), hold=pack.hold)
+    books: dict[str, Book] = {}
     streams = np.random.SeedSequence([seed, 7]).spawn(len(BANKS))
     for bank, stream in zip(BANKS, streams, strict=True):
-        book = draw_leases(bank, count=leases, rng=np.random.Generator(np.random.PCG64(stream)))
+        book = pack.draw(bank, count=leases, rng=np.random.Generator(np.random.PCG64(stream)))
         books[bank] = book
         _write(out / "makers" / bank / "readings.csv", book.readings)
     for bank, book in books.items():
         # generated rows need no secret in their digests
         found = compute_indicators(plan, out, key=bytes(32), member=bank)
         own = pd.DataFrame(
-            {"machine": found.devices, "downtime_share": found.columns["downtime_share@1"]}
+            {"machine": found.devices} | {wanted[key]: x for key, x in found.columns.items()}
         )
         own["machine"] = own["machine"].str.split("|").str[-1]
-        table = own.merge(book.stated.assign(default=book.defaults), on="machine")
-        _write(out / "banks" / bank / "leases.csv", table)
+        stated = pd.concat([book.stated, book.labels], axis=1)
+        _write(out / pack.table[0] / bank / pack.table[1], own.merge(stated, on="machine"))
     return books
 
 
 def counterfactual(model: TableModel, rows: pd.DataFrame, *, less: float) -> float:
     """By how much the mean chance of default moves with that much less downtime, by the model."""
     other = rows.assign(downtime_share=np.maximum(rows["downtime_share"] - less, 0.0))
-    return float((model.probability(other) - model.probability(rows)).mean())
+    return float((model.said(other) - model.said(rows)).mean())
 
 
 def true_effect(books: dict[str, Leases], *, less: float = LESS) -> float:
@@ -131,40 +188,43 @@ def true_effect(books: dict[str, Leases], *, less: float = LESS) -> float:
 
 
 def _terms(
-    folder: Path, out: Path, book: Leases, table: pd.DataFrame, model: TableModel
+    name: str, out: Path, book: Book, table: pd.DataFrame, model: TableModel
 ) -> list[dict[str, Any]]:
-    """Daily signals of the machines with most downtime and with least, folded into terms."""
-    order = np.argsort(-book.downtime, kind="stable")
-    names = book.stated["machine"].to_numpy()[[*order[: _WATCHED // 2], *order[-_WATCHED // 2 :]]]
+    """Daily signals of the machines with the worst scores and the best, folded into terms."""
+    folder = pack_folder(name)
+    order = np.argsort(-model.said(table), kind="stable")
+    names = table["machine"].to_numpy()[[*order[: _WATCHED // 2], *order[-_WATCHED // 2 :]]]
     watched = book.readings[book.readings["machine"].isin(names)]
     _write(out / "watched" / "makers" / "one" / "readings.csv", watched)
     contract = load_contract(folder / "readings.yaml")
     rules = load_terms(folder / "terms.yaml")
+    asked = {one.indicator: one.name for one in rules.signals if one.indicator is not None}
+    output = next(one.name for one in rules.signals if one.output)
     days: list[Day] = []
     for day in range(1, int(watched["time_h"].max()) // 24 + 2):
         plan = make_plan(
             contract,
-            ["utilisation", "downtime_share"],
-            hold="8h",
+            list(asked),
+            hold=PACKS[name].hold,
             window="1d",
             as_of=float(24 * day),
         )
         found = compute_indicators(plan, out / "watched", key=bytes(32))
         now = pd.DataFrame(
-            {
-                "machine": [one.split("|")[-1] for one in found.devices],
-                "utilisation": found.columns["utilisation@1"],
-                "downtime_share": found.columns["downtime_share@1"],
-            }
+            {"machine": [one.split("|")[-1] for one in found.devices]}
+            | {asked[key]: x for key, x in found.columns.items()}
         )
         # the model knows a lease's whole record, so its score does not move with a single day
         own = table.set_index("machine").loc[now["machine"]].reset_index()
-        now["default_probability"] = model.probability(own)
+        now[output] = model.said(own)
         days += [
             Day(
                 subject=str(row["machine"]),
                 day=_FIRST_DAY + day - 1,
-                values={one.name: float(row[one.name]) for one in rules.signals},
+                values={
+                    one.name: None if pd.isna(row[one.name]) else float(row[one.name])
+                    for one in rules.signals
+                },
             )
             for row in now.to_dict("records")
         ]

@@ -26,8 +26,8 @@ class TableModel:
     weights: NDArray[np.float32]
     statistics: tuple[Floats, ...]
 
-    def probability(self, rows: pd.DataFrame) -> Floats:
-        """Chance of the positive class for each row, shape (n,)."""
+    def said(self, rows: pd.DataFrame) -> Floats:
+        """What it says of each row, shape (n,): the chance of the positive class, or a rate."""
         import torch
 
         features = TableFeatures(self.contract, self.spec)
@@ -40,7 +40,8 @@ class TableModel:
         network.eval()
         examples = features.examples(ready, self.statistics)
         with torch.no_grad():
-            said = torch.sigmoid(network(*tensors(network, examples, torch.device("cpu"))))
+            out = network(*tensors(network, examples, torch.device("cpu")))
+            said = torch.exp(out) if self.contract.label.kind == "count" else torch.sigmoid(out)
         return np.asarray(said.numpy(), dtype=np.float64)
 
 

@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from clients.check import check_data
+from clients.contract import load_contract
 from clients.terms.log import read_log
+from clients.terms.rule import load_terms
 from federation.cli.main import app
+from federation.config import load_project
 from federation.scenarios.construction import draw_leases
-from federation.scenarios.pack import run_pack
+from federation.scenarios.pack import PACKS, pack_folder, run_pack, write_books
 from privacy.errors import InputError
 
 TERMS = Path(__file__).parents[2] / "configs" / "scenarios" / "construction_lease" / "terms.yaml"
@@ -60,3 +64,23 @@ def test_terms_on_the_command_line(tmp_path: Path) -> None:
     log.unlink()
     days.write_text("subject,day,vibration\nm,2026-06-01,3\n")
     assert isinstance(CliRunner().invoke(app, run).exception, InputError)
+
+
+@pytest.mark.parametrize("name", sorted(PACKS))
+def test_every_scenario_keeps_its_contracts(name: str, tmp_path: Path) -> None:
+    folder = pack_folder(name)
+    write_books(name, tmp_path, seed=0, leases=60)
+    for contract in (
+        load_contract(folder / "readings.yaml"),
+        load_project(folder / "run.yaml").contract,
+    ):
+        report = check_data(contract, tmp_path)
+        assert report.passed, report.problems
+    assert load_terms(folder / "terms.yaml").name == name
+
+
+def test_a_claims_scenario_runs_end_to_end(tmp_path: Path) -> None:
+    report = run_pack("ev_fleet_insurance", tmp_path / "out", seed=0, leases=60)
+    assert report["events"] > 0
+    assert report["effect"] is None
+    assert len(read_log(tmp_path / "out" / "terms.jsonl").terms) == 6
