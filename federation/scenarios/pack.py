@@ -25,7 +25,10 @@ from clients.terms.rule import load_terms
 from federation.config import load_project
 from federation.home import Home, write_json
 from federation.launch import LaunchOptions, launch_local
+from federation.scenarios.cnc import draw_workshop
 from federation.scenarios.construction import Leases, draw_leases
+from federation.scenarios.dairy import draw_herds
+from federation.scenarios.pv import draw_plants
 from federation.scenarios.scored import TableModel, read_table_model
 from federation.scenarios.vehicles import draw_vehicles
 from federation.scenarios.wind import draw_turbines
@@ -71,6 +74,21 @@ PACKS: Final[Mapping[str, Pack]] = {
     ),
     "wind_farm": Pack(
         "wind, pitch and icing: loans on turbines", draw_turbines, ("banks", "leases.csv"), "1h"
+    ),
+    "cnc_workshop": Pack(
+        "spindle load, tool wear and scrap: loans on CNC machines",
+        draw_workshop,
+        ("banks", "leases.csv"),
+        "1h",
+    ),
+    "pv_plant": Pack(
+        "sun, soiling and inverter trips: loans on PV plants",
+        draw_plants,
+        ("banks", "leases.csv"),
+        "1h",
+    ),
+    "dairy_herd": Pack(
+        "rumination, mastitis and milk: loans on herds", draw_herds, ("banks", "leases.csv"), "1h"
     ),
     "ev_fleet_insurance": Pack(
         "braking, night and distance: claims of electric fleets",
