@@ -53,7 +53,7 @@ def run(
     if as_json:
         print_json(report)
         return
-    table = Table(title=f"{name}: {report['leases']} units, {report['events']} events")
+    table = Table(title=f"{name}: {report['leases']} units, label total {report['events']}")
     for column in ("what", "value"):
         table.add_column(column)
     if report["effect"] is not None:

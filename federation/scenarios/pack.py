@@ -25,6 +25,7 @@ from clients.terms.rule import load_terms
 from federation.config import load_project
 from federation.home import Home, write_json
 from federation.launch import LaunchOptions, launch_local
+from federation.scenarios.batteries import draw_batteries
 from federation.scenarios.cnc import draw_workshop
 from federation.scenarios.construction import Leases, draw_leases
 from federation.scenarios.dairy import draw_herds
@@ -89,6 +90,12 @@ PACKS: Final[Mapping[str, Pack]] = {
     ),
     "dairy_herd": Pack(
         "rumination, mastitis and milk: loans on herds", draw_herds, ("banks", "leases.csv"), "1h"
+    ),
+    "battery_residual_value": Pack(
+        "cycles, fast charging and heat: what batteries are worth",
+        draw_batteries,
+        ("banks", "leases.csv"),
+        "1h",
     ),
     "ev_fleet_insurance": Pack(
         "braking, night and distance: claims of electric fleets",

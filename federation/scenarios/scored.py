@@ -27,7 +27,7 @@ class TableModel:
     statistics: tuple[Floats, ...]
 
     def said(self, rows: pd.DataFrame) -> Floats:
-        """What it says of each row, shape (n,): the chance of the positive class, or a rate."""
+        """What it says of each row, shape (n,): a chance, a rate, or a value."""
         import torch
 
         features = TableFeatures(self.contract, self.spec)
@@ -41,7 +41,13 @@ class TableModel:
         examples = features.examples(ready, self.statistics)
         with torch.no_grad():
             out = network(*tensors(network, examples, torch.device("cpu")))
-            said = torch.exp(out) if self.contract.label.kind == "count" else torch.sigmoid(out)
+            kind = self.contract.label.kind
+            overview = features.overview(self.statistics)
+            # values are learnt in standard deviations from the federation's mean
+            value = overview.mean + overview.spread * out
+            said = value if kind == "value" else torch.exp(out)
+            if kind == "binary":
+                said = torch.sigmoid(out)
         return np.asarray(said.numpy(), dtype=np.float64)
 
 
