@@ -6,7 +6,19 @@ import sys
 import click
 import typer
 
-from federation.cli import audit, budget, coordinator, data, demo, node, registry, rules, run
+from federation.cli import (
+    audit,
+    budget,
+    coordinator,
+    data,
+    demo,
+    node,
+    registry,
+    rules,
+    run,
+    scenario,
+    terms,
+)
 from federation.cli import federation as federation_cli
 from privacy.errors import TacitError
 
@@ -26,6 +38,8 @@ app.add_typer(budget.app, name="budget", help="See what privacy was spent.")
 app.add_typer(audit.app, name="audit", help="Verify what was recorded.")
 app.add_typer(registry.app, name="registry", help="Serve ledgers and proofs to members.")
 app.add_typer(rules.app, name="rules", help="See the rules, and what a contract or run breaks.")
+app.add_typer(scenario.app, name="scenario", help="Worked examples, from readings to terms.")
+app.add_typer(terms.app, name="terms", help="Grades, limits and premiums from indicators.")
 
 NODE_PACKAGES = frozenset(
     {"fastapi", "flwr", "google", "grpc", "jinja2", "matplotlib", "msgspec", "numpy", "pandas"}

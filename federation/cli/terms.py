@@ -1,0 +1,202 @@
+"""`tacit terms`: grades, limits and premiums from indicators and model outputs."""
+
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from federation.cli.output import AsJson, print_json, print_rich
+from privacy.errors import InputError
+
+if TYPE_CHECKING:
+    from clients.terms.fold import Act
+    from clients.terms.log import Day, TermsLog
+    from clients.terms.rule import TermRules
+
+app = typer.Typer(no_args_is_help=True)
+_TEXT_MAX = 300
+Rules = Annotated[Path, typer.Argument(help="Rules of terms (YAML).")]
+Log = Annotated[Path, typer.Argument(help="A log that `tacit terms run` wrote.")]
+Lang = Annotated[str, typer.Option("--lang", help="en or zh.")]
+
+
+@app.command()
+def check(rules: Rules, as_json: AsJson = False) -> None:
+    """Read rules: exit 2 if one asks of a raw reading, or cannot be kept."""
+    from clients.terms.rule import load_terms
+
+    found = load_terms(rules)
+    if as_json:
+        print_json({"digest": found.digest, "rules": found.model_dump(mode="json")})
+    else:
+        print_rich(
+            f"{found.name}: {len(found.signals)} signals, {len(found.rules)} rules, "
+            f"digest {found.digest[:16]}..."
+        )
+
+
+@app.command()
+def run(
+    rules: Rules,
+    values: Annotated[Path, typer.Option("--values", help="CSV: subject, day, signals.")],
+    log: Annotated[Path, typer.Option("--log", help="Where acts are kept.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change; write nothing.")
+    ] = False,
+    lang: Lang = "en",
+    as_json: AsJson = False,
+) -> None:
+    """Fold days into terms, and log what follows."""
+    from clients.terms.log import add_days, open_log, write_log
+    from clients.terms.rule import load_terms
+
+    known = load_terms(rules)
+    kept = open_log(log, known)
+    acts = add_days(kept, _days(values, known))
+    if not dry_run:
+        write_log(kept, log)
+    _show(kept, acts, lang=lang, as_json=as_json, dry_run=dry_run)
+
+
+@app.command("log")
+def verify(
+    log: Log,
+    head: Annotated[str | None, typer.Option(help="The digest that it must end with.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify a log: chain, rules, every act folded anew. Exit 1 if it was changed."""
+    from clients.terms.log import read_log
+
+    found = read_log(log, head=head)
+    facts = {"head": found.head, "lines": len(found.lines), "subjects": len(found.terms)}
+    if as_json:
+        print_json(facts)
+    else:
+        print_rich(f"{log}: holds, {len(found.lines)} lines, head {found.head}")
+
+
+@app.command()
+def explain(log: Log, subject: str, lang: Lang = "en", as_json: AsJson = False) -> None:
+    """Say where one subject stands, and by which acts it came there."""
+    from clients.terms.log import read_log
+
+    found = read_log(log)
+    if subject not in found.terms:
+        raise InputError(f"{log}: has no subject {subject}; check the name.")
+    found.terms = {subject: found.terms[subject]}
+    acts = tuple(one for one in found.acts if one[0] == subject)
+    _show(found, acts, lang=lang, as_json=as_json, dry_run=False)
+
+
+@app.command()
+def decide(
+    log: Log,
+    subject: str,
+    rule: str,
+    by: Annotated[str, typer.Option("--by", help="Who decides.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why.")],
+    approve: Annotated[
+        bool | None, typer.Option("--approve/--refuse", help="Carry it out, or not.")
+    ] = None,
+    lang: Lang = "en",
+    as_json: AsJson = False,
+) -> None:
+    """Put a person's decision about a waiting change on record, and carry it out if approved."""
+    from clients.terms.log import Decision, read_log, write_log
+
+    if approve is None:
+        raise InputError("say --approve or --refuse.")
+    for name, text in (("--by", by), ("--reason", reason)):
+        if not text.strip() or len(text) > _TEXT_MAX or not text.isprintable():
+            raise InputError(f"{name}: expected 1 to {_TEXT_MAX} printable characters.")
+    found = read_log(log)
+    acts = found.decide(
+        Decision(subject=subject, rule=rule, approved=approve, by=by, reason=reason)
+    )
+    write_log(found, log)
+    _show(found, tuple((subject, act) for act in acts), lang=lang, as_json=as_json, dry_run=False)
+
+
+def _show(
+    log: "TermsLog",
+    acts: "tuple[tuple[str, Act], ...]",
+    *,
+    lang: str,
+    as_json: bool,
+    dry_run: bool,
+) -> None:
+    from rich.table import Table
+
+    if lang not in {"en", "zh"}:
+        raise InputError(f"--lang {lang}: choose en or zh.")
+    if as_json:
+        facts: dict[str, Any] = {
+            "dry_run": dry_run,
+            "head": log.head,
+            "acts": [{"subject": subject, **asdict(act)} for subject, act in acts],
+            "terms": {
+                name: {
+                    "grade": now.letter,
+                    "limit": now.limit,
+                    "premium": now.premium,
+                    "frozen": now.frozen,
+                }
+                for name, now in log.terms.items()
+            },
+        }
+        print_json(facts)
+        return
+    table = Table(title="what would change" if dry_run else f"head {log.head[:16]}...")
+    for name in ("subject", "day", "what", "rule", "from", "to", "why"):
+        table.add_column(name)
+    for subject, act in acts:
+        why = act.says if lang == "en" else act.says_zh
+        day = date.fromordinal(act.day).isoformat()
+        table.add_row(subject, day, act.kind, act.rule, act.before, act.after, why)
+    print_rich(table)
+
+
+def _days(path: Path, rules: "TermRules") -> "list[Day]":
+    import csv
+
+    from clients.terms.log import Day
+
+    known = [one.name for one in rules.signals]
+    found: list[Day] = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            for name in reader.fieldnames or ():
+                if name not in {"subject", "day", *known}:
+                    raise InputError(
+                        f"{path}: column {name} is no signal of {rules.name}; take it out, raw "
+                        f"readings are not read here."
+                    )
+            for number, row in enumerate(reader, 2):
+                try:
+                    cells = {name: row.get(name) or "" for name in known}
+                    values = {name: _finite(text) for name, text in cells.items()}
+                    day = date.fromisoformat(row["day"]).toordinal()
+                    subject = row["subject"]
+                except (KeyError, TypeError, ValueError):
+                    raise InputError(
+                        f"{path}: line {number}: expected subject, day (2026-06-30) and numbers."
+                    ) from None
+                found.append(Day(subject=subject, day=day, values=values))
+    except (OSError, UnicodeDecodeError):
+        raise InputError(f"{path}: cannot be read as UTF-8 CSV; check the path.") from None
+    return found
+
+
+def _finite(text: str) -> float | None:
+    """A cell's number; None where it is empty."""
+    import math
+
+    if not text:
+        return None
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return value
