@@ -18,7 +18,7 @@ from clients.statistics import BINS
 from privacy.errors import RefusedError
 
 Floats = NDArray[np.float64]
-BANDS: Final = 8
+APART: Final = 4.0  # points; finer bands make a longer card and a closer one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,7 @@ def _bands(model: AdditiveModel, curve: Curve, factor: float) -> tuple[list[Band
         return found, float(np.abs(points - np.round(points)).max())
     points = -factor * model.amount(curve, grid_values(curve.column))
     missing = float(-factor * model.amount(curve, np.array([np.nan]))[0])
-    edges = _edges(None if shares is None else shares[:BINS])
+    edges = _edges(points)
     low, high = curve.column.bounds
     grid = grid_values(curve.column)
     bands: list[Band] = []
@@ -135,10 +135,13 @@ def _bands(model: AdditiveModel, curve: Curve, factor: float) -> tuple[list[Band
     return bands, worst
 
 
-def _edges(shares: Floats | None) -> Sequence[int]:
-    """First bins of bands that hold about as many rows each; even ones where that is not known."""
-    if shares is None or shares.sum() <= 0:
-        return [round(BINS * place / BANDS) for place in range(BANDS + 1)]
-    below = np.cumsum(shares) / shares.sum()
-    inner = np.searchsorted(below, np.arange(1, BANDS) / BANDS) + 1
-    return [0, *sorted({int(edge) for edge in inner if 0 < edge < BINS}), BINS]
+def _edges(points: Floats) -> Sequence[int]:
+    """First bins of bands, as wide as they may be with points no more than `APART` apart."""
+    edges = [0]
+    lowest = highest = float(points[0])
+    for place, value in enumerate(points.tolist()):
+        lowest, highest = min(lowest, value), max(highest, value)
+        if highest - lowest > APART:
+            edges.append(place)
+            lowest = highest = value
+    return [*edges, points.size]
