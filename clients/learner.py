@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from clients.additive import AdditiveModel, additive_model
 from clients.contract import Count, DataContract
 from clients.examples import Examples
 from clients.features import features_of
@@ -91,6 +92,25 @@ class Learner:
         if self._target is None:
             raise RuntimeError("the learner was not started")
         return self._target
+
+    def additive(self, released: Sequence[Floats]) -> AdditiveModel:
+        """The network, taken apart into one curve for each column, after `start`.
+
+        Raises:
+            RefusedError: It is no sum of curves.
+        """
+        if isinstance(self._features, WindowFeatures):
+            raise RefusedError(
+                "This model reads windows of readings; it is no sum of curves, and has no factors."
+            )
+        return additive_model(
+            self._contract,
+            self._spec,
+            self._features,
+            released,
+            network=self.network,
+            target=self.target,
+        )
 
     @property
     def statistics_sensitivity(self) -> float:

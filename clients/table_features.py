@@ -186,20 +186,62 @@ class TableFeatures:
 
     def _private_inputs(self, rows: pd.DataFrame, released: Sequence[Floats]) -> list[Floats]:
         """Shape (n,) each, in the order of `_private_names`."""
-        pieces = self.spec.features.bins
         inputs: list[Floats] = []
         for column in self.numbers:
-            values = _scaled(rows, column)
-            if column in self._ranked:
-                start = NOISY_OVERVIEW + self._ranked.index(column) * NOISY_BINS
-                histogram = released[0][start : start + NOISY_BINS]
-                values = to_noisy_rank(values, read_noisy_distribution(histogram))
-            if pieces > 1:
-                inputs += list(tents(values, pieces).T)
-            else:
-                inputs.append(np.nan_to_num((values - 0.5) / RANK_SPREAD))
-                inputs.append(np.isnan(values).astype(np.float64))
+            inputs += self.number_inputs(column, _scaled(rows, column), released)
         return inputs
+
+    def number_inputs(
+        self, column: Column, values: Floats, released: Sequence[Floats]
+    ) -> list[Floats]:
+        """What a network sees of one numeric column; the inputs of a value follow from it alone.
+
+        Args:
+            column: One of `numbers`.
+            values: Shape (n,), in [0, 1] as `clients.statistics.to_unit_interval` lays them out;
+                NaN where missing.
+            released: The opened statistics.
+
+        Returns:
+            Shape (n,) each, in the order of `names`.
+        """
+        index = self.numbers.index(column)
+        if self.private == "none":
+            return self._number_inputs(index, values, released)
+        pieces = self.spec.features.bins
+        if column in self._ranked:
+            start = NOISY_OVERVIEW + self._ranked.index(column) * NOISY_BINS
+            histogram = released[0][start : start + NOISY_BINS]
+            values = to_noisy_rank(values, read_noisy_distribution(histogram))
+        if pieces > 1:
+            return list(tents(values, pieces).T)
+        missing = np.isnan(values)
+        return [np.nan_to_num((values - 0.5) / RANK_SPREAD), missing.astype(np.float64)]
+
+    def level_codes(
+        self, column: Column, codes: NDArray[np.int64], released: Sequence[Floats]
+    ) -> NDArray[np.int64]:
+        """The levels that a network sees of one category: rare ones are folded into `other`."""
+        return self._folded(codes, column, released)
+
+    def shares(self, column: Column, released: Sequence[Floats]) -> Floats | None:
+        """How often each of a column's values occurs in the federation; None with noise.
+
+        Returns:
+            For a category, shape (levels,). For a number, shape (`BINS` + 1,): equal bins of
+            [0, 1], and at the end what is missing. They add up to 1.
+        """
+        if self.private != "none":
+            return None
+        rows = self.overview(released).rows
+        if column.type == "category":
+            counts = self._level_counts(column, released)
+        else:
+            start = OVERVIEW + self.numbers.index(column) * (3 + BINS) + 3
+            histogram = np.maximum(released[0][start : start + BINS], 0.0)
+            counts = np.append(histogram, max(rows - float(histogram.sum()), 0.0))
+        held = np.maximum(counts, 0.0)
+        return np.asarray(held / max(float(held.sum()), 1.0))
 
     def _private_names(self) -> tuple[str, ...]:
         pieces = self.spec.features.bins
@@ -212,25 +254,30 @@ class TableFeatures:
         return tuple(names)
 
     def _inputs(self, rows: pd.DataFrame, released: Sequence[Floats]) -> list[Floats]:
-        total = released[0]
         inputs: list[Floats] = []
-        for index, column in enumerate(self.numbers):
-            start = OVERVIEW + index * (3 + BINS)
-            values = _scaled(rows, column)
-            moments = read_moments(total[start : start + 3])
-            if column.transform == "quantile":
-                rank = to_rank(values, read_distribution(total[start + 3 : start + 3 + BINS]))
-                standard = (rank - 0.5) / RANK_SPREAD
-            else:
-                standard = np.clip((values - moments.mean) / moments.spread, -LIMIT, LIMIT)
-            inputs.append(np.nan_to_num(standard))
-            filled = np.where(np.isnan(values), moments.mean, values)
-            edges = self._edges(released, index)
-            inputs += [
-                np.clip((filled - low) / (high - low), 0.0, 1.0) for low, high in pairwise(edges)
-            ]
-            if self._has_gaps(released, index):
-                inputs.append(np.isnan(values).astype(np.float64))
+        for column in self.numbers:
+            inputs += self.number_inputs(column, _scaled(rows, column), released)
+        return inputs
+
+    def _number_inputs(
+        self, index: int, values: Floats, released: Sequence[Floats]
+    ) -> list[Floats]:
+        total = released[0]
+        start = OVERVIEW + index * (3 + BINS)
+        moments = read_moments(total[start : start + 3])
+        if self.numbers[index].transform == "quantile":
+            rank = to_rank(values, read_distribution(total[start + 3 : start + 3 + BINS]))
+            standard = (rank - 0.5) / RANK_SPREAD
+        else:
+            standard = np.clip((values - moments.mean) / moments.spread, -LIMIT, LIMIT)
+        inputs = [np.nan_to_num(standard)]
+        filled = np.where(np.isnan(values), moments.mean, values)
+        edges = self._edges(released, index)
+        inputs += [
+            np.clip((filled - low) / (high - low), 0.0, 1.0) for low, high in pairwise(edges)
+        ]
+        if self._has_gaps(released, index):
+            inputs.append(np.isnan(values).astype(np.float64))
         return inputs
 
     def names(self, released: Sequence[Floats]) -> tuple[str, ...]:
@@ -278,17 +325,20 @@ class TableFeatures:
     ) -> NDArray[np.int64]:
         if self.private != "none":
             return codes
-        at = OVERVIEW + len(self.numbers) * (3 + BINS)
-        for other in self.categories:
-            if other.name == column.name:
-                break
-            at += len(other.categories)
-        counts = released[0][at : at + len(column.categories)]
+        counts = self._level_counts(column, released)
         other_code = len(column.categories) - 1
         target = np.where(
             counts >= self.spec.features.rare_below, np.arange(len(column.categories)), other_code
         )
         return np.asarray(target[codes], dtype=np.int64)
+
+    def _level_counts(self, column: Column, released: Sequence[Floats]) -> Floats:
+        at = OVERVIEW + len(self.numbers) * (3 + BINS)
+        for other in self.categories:
+            if other.name == column.name:
+                break
+            at += len(other.categories)
+        return released[0][at : at + len(column.categories)]
 
 
 def units(rows: pd.DataFrame) -> NDArray[np.int64]:

@@ -107,9 +107,11 @@ def compute(
 
 def lineage(
     table: Annotated[
-        Path, typer.Argument(help="A table that `tacit data indicators compute` wrote.")
+        Path, typer.Argument(help="A table of indicators, or of scores (tacit model predict).")
     ],
-    which: Annotated[str, typer.Argument(help="A device's name, or a row's number from 1.")],
+    which: Annotated[
+        str, typer.Argument(help="A device's name, or a row's number from 1; of scores, the unit.")
+    ],
     indicator: Annotated[str | None, typer.Option(help="Of this indicator alone.")] = None,
     contract: Annotated[
         Path | None,
@@ -121,10 +123,15 @@ def lineage(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Walk from an indicator back to its transform, its contract and its rows.
+    """Walk from an indicator or a score back to transforms, model, run, contract and rows.
 
     With --contract and --data the rows are read again: exit 1 if they, or a value, are others.
     """
+    from federation.scoring import scores_path
+
+    if scores_path(table).exists():
+        _score_lineage(table, which, contract, data, as_json=as_json)
+        return
     from clients.indicators.lineage import read_lineage, trace
     from federation.indicator_tables import lineage_facts, lineage_tree
 
@@ -136,6 +143,28 @@ def lineage(
         print_json(lineage_facts(steps, again=again))
     else:
         print_rich(lineage_tree(steps, again=again))
+
+
+def _score_lineage(
+    table: Path, unit: str, contract: Path | None, data: Path | None, *, as_json: bool
+) -> None:
+    from clients.rows_digest import rows_key
+    from federation.config import data_root
+    from federation.home import open_home
+    from federation.score_lineage import require_same_score, score_steps, score_tree
+    from privacy.randomness import system_bytes
+
+    home = open_home()
+    steps = score_steps(home, table, unit)
+    if contract is not None:
+        home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        key = rows_key(home.root, system_bytes)
+        require_same_score(home, steps, contract, data_root(data), key=key)
+        steps = {**steps, "computed_again": True}
+    if as_json:
+        print_json(steps)
+    else:
+        print_rich(score_tree(steps))
 
 
 def _require_same(

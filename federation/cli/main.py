@@ -12,6 +12,7 @@ from federation.cli import (
     coordinator,
     data,
     demo,
+    model,
     node,
     registry,
     rules,
@@ -34,6 +35,7 @@ app.add_typer(federation_cli.app, name="federation", help="Begin one, and say wh
 app.add_typer(coordinator.app, name="coordinator", help="Carry a federation's runs.")
 app.add_typer(node.app, name="node", help="Join a federation, and take part in its runs.")
 app.add_typer(data.app, name="data", help="Describe, check and gate a member's data.")
+app.add_typer(model.app, name="model", help="Explain models, and score with reasons.")
 app.add_typer(budget.app, name="budget", help="See what privacy was spent.")
 app.add_typer(audit.app, name="audit", help="Verify what was recorded.")
 app.add_typer(registry.app, name="registry", help="Serve ledgers and proofs to members.")

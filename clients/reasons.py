@@ -1,0 +1,273 @@
+"""Why a score is what it is: a factor for each column, reasons in plain words, and what would help.
+
+The factors of a score add up to it: nothing that was decided is left without a reason. A score that
+has no factors cannot be made (`Score` refuses it).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.additive import AdditiveModel, Curve
+from clients.contract import OTHER, Column
+from clients.indicators.registry import INDICATORS
+from privacy.errors import InputError
+
+Floats = NDArray[np.float64]
+Language = Literal["en", "zh"]
+LANGUAGES: Final[tuple[Language, ...]] = ("en", "zh")
+TOLERANCE: Final = 1e-6
+SMALLEST: Final = 5e-3  # of the output's scale; a factor below it is no reason
+STEPS: Final = 200  # places at which a counterfactual looks, in an allowed range
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Factor:
+    """What one column did to one score.
+
+    Attributes:
+        column: Of the contract.
+        value: As it was read; None where it is missing.
+        amount: What it adds to the output, against the model's reference.
+    """
+
+    column: str
+    value: float | str | None
+    amount: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One score with all that made it.
+
+    Attributes:
+        unit: Whose.
+        base: The output where every column is at its reference.
+        output: In the model's own scale.
+        value: A chance, a rate, or a value in the label's unit.
+        factors: One for each column that the model reads; `base` and they add up to `output`.
+
+    Raises:
+        ValueError: There are no factors, or they do not add up.
+    """
+
+    unit: str
+    base: float
+    output: float
+    value: float
+    factors: tuple[Factor, ...]
+
+    def __post_init__(self) -> None:
+        total = self.base + math.fsum(one.amount for one in self.factors)
+        if not self.factors or abs(total - self.output) > TOLERANCE * (1 + abs(self.output)):
+            raise ValueError("a score is the sum of its factors, and has some")
+
+    @property
+    def reasons(self) -> tuple[Factor, ...]:
+        """What raised it, the strongest first; factors too small to matter are left out."""
+        raised = [one for one in self.factors if one.amount >= SMALLEST]
+        return tuple(sorted(raised, key=lambda one: -one.amount))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One column of a counterfactual.
+
+    Attributes:
+        column: Of the contract.
+        before: What it was; None where missing.
+        after: What it would be.
+        amount: What that changes in the output.
+    """
+
+    column: str
+    before: float | None
+    after: float
+    amount: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counterfactual:
+    """What would have to be different, within what was allowed to change.
+
+    Attributes:
+        reached: Whether the aim is met.
+        changes: As few columns as do it, or the best that all of them can do.
+        output: Afterwards.
+        value: Afterwards.
+    """
+
+    reached: bool
+    changes: tuple[Change, ...]
+    output: float
+    value: float
+
+
+def scores(
+    model: AdditiveModel, units: Sequence[str], columns: Mapping[str, NDArray[np.generic]]
+) -> list[Score]:
+    """Score rows, each with its factors.
+
+    Args:
+        model: The model.
+        units: Whose rows, n of them.
+        columns: As `AdditiveModel.amounts` takes them.
+    """
+    amounts = model.amounts(columns)
+    output = model.base + amounts.sum(axis=1)
+    value = model.value(output)
+    found: list[Score] = []
+    for row, unit in enumerate(units):
+        factors = tuple(
+            Factor(
+                column=curve.column.name,
+                value=_shown(curve.column, columns[curve.column.name][row]),
+                amount=float(amounts[row, place]),
+            )
+            for place, curve in enumerate(model.curves)
+        )
+        found.append(
+            Score(
+                unit=unit,
+                base=model.base,
+                output=float(output[row]),
+                value=float(value[row]),
+                factors=factors,
+            )
+        )
+    return found
+
+
+def sentence(model: AdditiveModel, factor: Factor, language: Language) -> str:
+    """One reason in plain words, with what the column means where it is a registered indicator."""
+    column = model.curve(factor.column).column
+    name, shown = column.name, _value_text(column, factor.value, language)
+    about = INDICATORS.get(column.indicator or "")
+    kind = model.target.kind
+    up = factor.amount >= 0
+    if language == "zh":
+        note = f"({about.sentence_zh.rstrip('。')})" if about else ""
+        against = {"average": "与平均水平相比", "range": "与取值范围的中间水平相比"}[
+            model.reference
+        ]
+        effect = {
+            "binary": f"使事件发生比{_times(factor.amount, zh=True)}",
+            "count": f"使预期次数{_times(factor.amount, zh=True)}",
+        }.get(kind, f"使结果{'升高' if up else '降低'} {abs(factor.amount):.3g}")
+        return f"{name}{note}为 {shown}: {against}, {effect}。"
+    note = f" ({about.sentence.rstrip('.')})" if about else ""
+    against = {"average": "the average", "range": "the middle of its range"}[model.reference]
+    effect = {
+        "binary": f"the odds are {_times(factor.amount)}",
+        "count": f"the expected number is {_times(factor.amount)}",
+    }.get(kind, f"the result is {abs(factor.amount):.3g} {'higher' if up else 'lower'}")
+    return f"{name}{note} is {shown}: {effect} than at {against}."
+
+
+def counterfactual(
+    model: AdditiveModel,
+    score: Score,
+    *,
+    aim: float,
+    allowed: Mapping[str, tuple[float, float]],
+) -> Counterfactual:
+    """What would bring a score down to `aim`, by changing allowed columns within their bounds.
+
+    Columns that help most are changed first, and the last one no further than is needed, so as few
+    columns as possible change. Amounts of an additive model do not depend on each other: the best
+    of each column is the best of all together.
+
+    Args:
+        model: The model.
+        score: Of the row as it is.
+        aim: The value that is wanted, at most.
+        allowed: Column -> lowest and highest value that it may get.
+
+    Raises:
+        InputError: A column is not read by the model, is a category, or a bound is outside of the
+            contract's range.
+    """
+    current = {one.column: one for one in score.factors}
+    best: list[tuple[float, Curve, Floats, Floats]] = []
+    for name, (low, high) in allowed.items():
+        curve = _changeable(model, name, low, high)
+        before = current[name]
+        if isinstance(before.value, str):
+            raise InputError(f"--allow {name}: a category cannot be changed by bounds; leave it.")
+        places = np.unique(np.append(np.linspace(low, high, STEPS + 1), _inside(before, low, high)))
+        gain = model.amount(curve, places) - before.amount
+        best.append((float(gain.min()), curve, places, gain))
+    best.sort(key=lambda one: (one[0], one[1].column.name))
+    output, changes = score.output, []
+    for most, curve, places, gain in best:
+        if most >= 0 or float(model.value(np.array([output]))[0]) <= aim:
+            break
+        before = current[curve.column.name]
+        value = float(before.value) if isinstance(before.value, float) else None
+        enough = np.flatnonzero(model.value(output + gain) <= aim)
+        candidates = enough if enough.size else np.flatnonzero(gain <= most + TOLERANCE)
+        start = value if value is not None else float(places[int(gain.argmin())])
+        place = int(candidates[np.abs(places[candidates] - start).argmin()])
+        output += float(gain[place])
+        changes.append(
+            Change(
+                column=curve.column.name,
+                before=value,
+                after=float(places[place]),
+                amount=float(gain[place]),
+            )
+        )
+    value_after = float(model.value(np.array([output]))[0])
+    return Counterfactual(
+        reached=value_after <= aim, changes=tuple(changes), output=output, value=value_after
+    )
+
+
+def _inside(factor: Factor, low: float, high: float) -> list[float]:
+    value = factor.value
+    return [value] if isinstance(value, float) and low <= value <= high else []
+
+
+def _changeable(model: AdditiveModel, name: str, low: float, high: float) -> Curve:
+    try:
+        curve = model.curve(name)
+    except KeyError:
+        known = ", ".join(one.column.name for one in model.curves)
+        raise InputError(f"--allow {name}: the model does not read it; it reads {known}.") from None
+    if curve.column.type == "category":
+        raise InputError(f"--allow {name}: a category cannot be changed by bounds; leave it.")
+    least, most = curve.column.bounds
+    if not least <= low <= high <= most:
+        raise InputError(
+            f"--allow {name}={low:g}:{high:g}: give two numbers within {least:g} and {most:g}, the "
+            f"lower one first."
+        )
+    return curve
+
+
+def _shown(column: Column, value: object) -> float | str | None:
+    if column.type == "category":
+        return column.categories[int(value)]  # type: ignore[call-overload] # a code
+    number = float(value)  # type: ignore[arg-type] # a number
+    return None if math.isnan(number) else number
+
+
+def _value_text(column: Column, value: float | str | None, language: Language) -> str:
+    if value is None:
+        return {"en": "missing", "zh": "缺失"}[language]
+    if isinstance(value, str):
+        return {"en": "not listed", "zh": "其他"}[language] if value == OTHER else value
+    unit = "" if column.unit in {None, "1"} else f" {column.unit}"
+    return f"{value:.6g}{unit}"
+
+
+def _times(amount: float, *, zh: bool = False) -> str:
+    """A change of a logarithm, as people say it: by how many per cent."""
+    share = 100 * math.expm1(abs(amount)) if amount >= 0 else -100 * math.expm1(amount)
+    if zh:
+        return f"{'升高' if amount >= 0 else '降低'} {share:.0f}%"
+    return f"{share:.0f}% {'higher' if amount >= 0 else 'lower'}"

@@ -1,0 +1,191 @@
+"""Models, curves, factors and counterfactuals, as tables for people and objects for programs."""
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from clients.additive import AdditiveModel
+from clients.reasons import Counterfactual, Language, Score, sentence
+from federation.home import Home, read_json
+from federation.kept_model import WEIGHTS, KeptModel, read_kept_model
+from federation.scorecard import Scorecard
+from privacy.errors import TacitError
+
+
+def model_list(home: Home) -> list[dict[str, Any]]:
+    """Every finished run of a home that left a model, oldest first."""
+    from clients.additive import is_additive
+
+    found: list[dict[str, Any]] = []
+    for run in home.run_ids():
+        folder = home.runs / run
+        if not (folder / WEIGHTS).is_file() or not (folder / "result.json").is_file():
+            continue
+        try:
+            kept = read_kept_model(folder)
+            result = read_json(folder / "result.json")
+        except TacitError as failure:
+            found.append({"run": run, "refused": str(failure)})
+            continue
+        headline = str(result["headline"])
+        found.append(
+            {
+                "run": run,
+                "task": kept.manifest.task,
+                "kind": "additive" if is_additive(kept.spec) else kept.spec.model.kind,
+                "headline": headline,
+                "metric": result["metrics"].get(headline),
+                "digest": kept.digest,
+            }
+        )
+    return found
+
+
+def model_table(models: list[dict[str, Any]]) -> RenderableType:
+    """For people."""
+    table = Table(title="models")
+    for name in ("run", "task", "kind", "result", "weights"):
+        table.add_column(name, overflow="fold")
+    for one in models:
+        if "refused" in one:
+            table.add_row(one["run"], "", "", one["refused"], "")
+            continue
+        metric = one["metric"]
+        result = one["headline"] if metric is None else f"{one['headline']} {metric:.4g}"
+        table.add_row(one["run"], one["task"], one["kind"], result, one["digest"][:16])
+    return table
+
+
+def shape_facts(kept: KeptModel, model: AdditiveModel) -> dict[str, Any]:
+    """A whole model for programs."""
+    return {
+        "run": kept.run,
+        "model": kept.digest,
+        "task": kept.manifest.task,
+        "contract": kept.contract.name,
+        "base": model.base,
+        "reference": model.reference,
+        "columns": [
+            {
+                "column": one.column.name,
+                "unit": one.column.unit,
+                "indicator": one.column.indicator,
+                "weight": one.weight,
+                "least": one.least,
+                "most": one.most,
+            }
+            for one in sorted(model.curves, key=lambda one: -one.weight)
+        ],
+    }
+
+
+def shape_table(kept: KeptModel, model: AdditiveModel) -> RenderableType:
+    """The same for people."""
+    kind = model.target.kind
+    scale = {"binary": "log-odds", "count": "log rate"}.get(kind, "the label's unit")
+    table = Table(title=f"{kept.run}: what each column adds, in {scale}")
+    table.add_column("column", overflow="fold")
+    table.add_column("matters", justify="right")
+    table.add_column("least", justify="right")
+    table.add_column("most", justify="right")
+    for one in sorted(model.curves, key=lambda one: -one.weight):
+        table.add_row(one.column.name, f"{one.weight:.3f}", f"{one.least:+.3f}", f"{one.most:+.3f}")
+    against = {
+        "average": "the mean over the members' training rows, known from sums",
+        "range": "the middle over its range, as a run with noise opens no sum of it",
+    }[model.reference]
+    note = (
+        f"Amounts are against {against}; base {model.base:+.4f}, and amounts add up to the score."
+    )
+    return Group(table, Text(note))
+
+
+def score_page(
+    model: AdditiveModel, score: Score, language: Language, what_if: Counterfactual | None
+) -> RenderableType:
+    """One score for people: factors, reasons, and what would help."""
+    table = Table(title=f"{score.unit}: {score.value:.4g}")
+    for name, how in (("column", "left"), ("value", "right"), ("adds", "right")):
+        table.add_column(name, justify="right" if how == "right" else "left", overflow="fold")
+    for one in sorted(score.factors, key=lambda one: -abs(one.amount)):
+        value = one.value
+        shown = "" if value is None else value if isinstance(value, str) else f"{value:.6g}"
+        table.add_row(one.column, shown, f"{one.amount:+.3f}")
+    table.add_section()
+    table.add_row("base", "", f"{score.base:+.3f}")
+    table.add_row("together", "", f"{score.output:+.3f}")
+    parts: list[RenderableType] = [table]
+    parts += [
+        Text(f"{place}. {sentence(model, one, language)}")
+        for place, one in enumerate(score.reasons, start=1)
+    ]
+    if what_if is not None:
+        parts.append(Text(counterfactual_sentence(what_if, language)))
+    return Group(*parts)
+
+
+def counterfactual_facts(what_if: Counterfactual) -> dict[str, Any]:
+    """For programs."""
+    return {
+        "reached": what_if.reached,
+        "value": what_if.value,
+        "output": what_if.output,
+        "changes": [
+            {
+                "column": one.column,
+                "before": one.before,
+                "after": one.after,
+                "amount": one.amount,
+            }
+            for one in what_if.changes
+        ],
+    }
+
+
+def counterfactual_sentence(what_if: Counterfactual, language: Language) -> str:
+    """For people."""
+    if language == "zh":
+        changes = ", ".join(
+            f"{one.column} 由 {_number(one.before, '缺失')} 变为 {one.after:.6g}"
+            for one in what_if.changes
+        )
+        if not what_if.changes:
+            return "在允许的变动范围内, 没有可以改善的项目。"
+        reached = "可以达到目标" if what_if.reached else "仍未达到目标"
+        return f"若 {changes}, 结果为 {what_if.value:.4g}, {reached}。"
+    changes = ", ".join(
+        f"{one.column} {one.after:.6g} instead of {_number(one.before, 'missing')}"
+        for one in what_if.changes
+    )
+    if not what_if.changes:
+        return "Nothing that may change would help, or the aim is met already."
+    reached = "which meets the aim" if what_if.reached else "which does not meet the aim"
+    return f"With {changes} it would be {what_if.value:.4g}, {reached}."
+
+
+def _number(value: float | None, missing: str) -> str:
+    return missing if value is None else f"{value:.6g}"
+
+
+def scorecard_table(card: Scorecard) -> RenderableType:
+    """For people."""
+    table = Table(title=f"scorecard; everybody starts with {card.start}")
+    table.add_column("column", overflow="fold")
+    table.add_column("values", overflow="fold")
+    table.add_column("points", justify="right")
+    table.add_column("share of rows", justify="right")
+    last = ""
+    for one in card.bands:
+        if last and one.column != last:
+            table.add_section()
+        share = "" if one.share is None else f"{one.share:.1%}"
+        table.add_row(one.column if one.column != last else "", one.said, str(one.points), share)
+        last = one.column
+    note = (
+        f"{card.anchor:g} points are odds of {card.odds:g} to one against the event; every "
+        f"{card.double:g} points double them. Bands and rounding move a score by at most "
+        f"{card.off_by:.1f} points."
+    )
+    return Group(table, Text(note))

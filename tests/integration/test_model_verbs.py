@@ -1,0 +1,142 @@
+"""`tacit model` and the lineage of a score, as a user runs them."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from support import tables
+from support.cli import assert_one_sentence, tacit
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tables.SmallFederation]:
+    """A home with one additive run and one that is not."""
+    root = tmp_path_factory.mktemp("models")
+    home = root / "home"
+    where = tables.write(root / "data", config_changes={"model": {"hidden": []}})
+    deep = tables.write(root / "deep", config_changes={"name": "deep"})
+    for one in (where, deep):
+        found = tacit(
+            "run", "launch", str(one.config), "--local", "--data", str(one.root), "--json",
+            home=home,
+        )  # fmt: skip
+        assert found.returncode == 0, found.stderr
+    return home, where
+
+
+def test_models_are_listed_with_what_they_are(
+    launched: tuple[Path, tables.SmallFederation],
+) -> None:
+    home, _ = launched
+    found = tacit("model", "list", "--json", home=home)
+    kinds = {one["run"].split("-")[2]: one["kind"] for one in json.loads(found.stdout)["models"]}
+    assert kinds == {"small_binary": "additive", "deep": "mlp"}
+
+
+def test_a_model_shows_its_curves_and_draws_them(
+    launched: tuple[Path, tables.SmallFederation], tmp_path: Path
+) -> None:
+    home, _ = launched
+    plot = tmp_path / "curves.png"
+    found = tacit("model", "explain", "small_binary", "--plot", str(plot), "--json", home=home)
+    assert found.returncode == 0, found.stderr
+    columns = {one["column"] for one in json.loads(found.stdout)["columns"]}
+    assert columns == {"load", "amount", "code"}
+    assert plot.read_bytes()[:4] == b"\x89PNG"
+    assert "what each column adds" in tacit("model", "explain", "small_binary", home=home).stdout
+
+
+def test_a_score_leaves_with_factors_reasons_and_lineage(
+    launched: tuple[Path, tables.SmallFederation], tmp_path: Path
+) -> None:
+    home, where = launched
+    out = tmp_path / "scores.csv"
+    found = tacit(
+        "model", "predict", "small_binary", "--data", str(where.root), "--out", str(out),
+        home=home,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    with out.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 600
+    assert all(0 < float(row["value"]) < 1 for row in rows)
+    one = next(row for row in rows if row["reason_1"])
+    assert "higher" in one["reason_1_en"]
+    assert "升高" in one["reason_1_zh"]
+
+    walk = tacit(
+        "data", "lineage", str(out), one["unit"], "--contract", str(where.contract),
+        "--data", str(where.root), "--json", home=home,
+    )  # fmt: skip
+    assert walk.returncode == 0, walk.stderr
+    told = json.loads(walk.stdout)
+    assert told["computed_again"]
+    assert told["run_at_hand"]
+    assert told["value"] == float(one["value"])
+    amounts = sum(factor["amount"] for factor in told["factors"].values())
+    assert told["base"] + amounts == pytest.approx(told["output"])
+
+    explained = tacit(
+        "model", "explain", "small_binary", "--unit", one["unit"], "--data", str(where.root),
+        "--aim", "0.2", "--allow", "load=0:1", "--json", home=home,
+    )  # fmt: skip
+    facts = json.loads(explained.stdout)
+    assert facts["row"] == told["row"]
+    assert facts["value"] == told["value"]
+    assert set(facts["counterfactual"]) == {"reached", "value", "output", "changes"}
+    page = tacit(
+        "model", "explain", "small_binary", "--unit", one["unit"], "--data", str(where.root),
+        "--lang", "zh", home=home,
+    )  # fmt: skip
+    assert "与平均水平相比" in page.stdout
+
+
+def test_other_rows_or_a_changed_table_are_no_lineage(
+    launched: tuple[Path, tables.SmallFederation], tmp_path: Path
+) -> None:
+    home, where = launched
+    out = tmp_path / "scores.csv"
+    tacit(
+        "model", "predict", "small_binary", "--data", str(where.root), "--out", str(out), home=home
+    )
+    other = tables.write(tmp_path / "other", rows=tables.table("binary", seed=9))
+    found = tacit(
+        "data", "lineage", str(out), "5", "--contract", str(where.contract),
+        "--data", str(other.root), home=home,
+    )  # fmt: skip
+    assert_one_sentence(found, 1)
+    assert "its row is another" in found.stderr
+    out.write_bytes(out.read_bytes().replace(b"0.", b"1.", 1))
+    found = tacit("data", "lineage", str(out), "5", home=home)
+    assert_one_sentence(found, 1)
+    assert "is not the table" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("explain", "deep"), "no sum of curves"),
+        (("explain", "small_binary", "--unit", "no-one"), "has no rows of no-one"),
+        (("explain", "small_binary", "--aim", "0.1"), "belong together"),
+        (("predict", "small_binary", "--out", "s.txt"), "end it in .csv"),
+    ],
+)
+def test_what_cannot_be_explained_is_refused_in_one_sentence(
+    launched: tuple[Path, tables.SmallFederation], words: tuple[str, ...], said: str
+) -> None:
+    home, where = launched
+    found = tacit("model", *words, "--data", str(where.root), home=home)
+    assert found.returncode in {1, 2}
+    assert said in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
+def test_a_scorecard_says_how_far_it_is_off(
+    launched: tuple[Path, tables.SmallFederation],
+) -> None:
+    home, _ = launched
+    card = json.loads(tacit("model", "scorecard", "small_binary", "--json", home=home).stdout)
+    assert card["off_by_at_most"] > 0
+    assert {one["column"] for one in card["bands"]} == {"load", "amount", "code"}
+    assert "everybody starts with" in tacit("model", "scorecard", "small_binary", home=home).stdout
