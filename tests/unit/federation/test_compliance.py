@@ -390,12 +390,18 @@ def test_shipped_files_bear_their_own_names() -> None:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_baseline_refuses_nothing_shipped_and_finance_what_has_no_noise(path: Path) -> None:
+def test_baseline_refuses_nothing_shipped_and_finance_no_noise_and_unstated_inputs(
+    path: Path,
+) -> None:
     project = load_project(path)
     assert not refused(plan_findings(project, BASELINE, at=AT))
     found = refused(plan_findings(project, FINANCE, at=AT))
     exact = project.config.privacy.noise == "none"
-    assert ids(found) == ({"confidential-with-noise"} if exact else set())
+    inputs = [column for column in project.contract.columns if column.is_input]
+    silent = not any(column.is_stated for column in inputs)
+    scored = project.config.task in {"credit", "claims"}
+    wanted = {"confidential-with-noise": exact, "indicators-stated": scored and silent}
+    assert ids(found) == {name for name, due in wanted.items() if due}
 
 
 def test_the_strict_set_differs_in_severity_alone() -> None:
@@ -684,7 +690,7 @@ def test_check_takes_a_contract_or_a_run_config(said: Callable[..., tuple[int, s
     code, out = said("check", config, "--rules", "finance_cn", "--json")
     assert code == 1
     refusals = [one for one in json.loads(out)["findings"] if one["severity"] == "refuse"]
-    assert [one["rule"] for one in refusals] == ["confidential-with-noise"]
+    assert [one["rule"] for one in refusals] == ["confidential-with-noise", "indicators-stated"]
     code, out = said("check", str(ROOT / "configs" / "contracts" / "uci_credit.yaml"))
     assert code == 0
     assert "governance-stated" in out
