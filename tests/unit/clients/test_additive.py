@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import tables
+from support import asked, tables
 
 from clients.additive import AdditiveModel, grid_values
 from clients.contract import load_contract
@@ -80,6 +80,24 @@ def test_base_and_factors_add_up_to_what_the_network_says(
     if kind == "count":
         output = np.exp(output) * examples.exposure
     np.testing.assert_allclose(output, told, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("bins", [0, 6])
+@pytest.mark.parametrize("kind", ["binary", "value"])
+def test_a_private_model_is_taken_apart_as_exactly(tmp_path: Path, kind: str, bins: int) -> None:
+    plan = asked.PLAN
+    learner, additive, rows, released = _made(
+        tmp_path, kind, plan=plan, features={"bins": bins, "rare_below": 0}
+    )
+    output = additive.base + additive.amounts(_columns(additive, rows)).sum(axis=1)
+    told = score(learner.network, learner.training_examples(rows, released), learner.target)
+    np.testing.assert_allclose(output, told, rtol=2e-4, atol=2e-4)
+    assert additive.reference == "range"
+    for curve in additive.curves:
+        if curve.column.type == "category":
+            continue
+        mean = float(additive.amount(curve, grid_values(curve.column)).mean())
+        assert abs(mean) < 1e-9
 
 
 def test_the_average_row_is_the_reference(tmp_path: Path) -> None:
