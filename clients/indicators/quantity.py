@@ -51,5 +51,6 @@ QUANTITIES: Final[Mapping[str, Quantity]] = MappingProxyType(
         "ambient_temperature": Quantity("level", "degC", "temperature around it"),
         "cell_temperature_max": Quantity("level", "degC", "the warmest cell's"),
         "cell_temperature_min": Quantity("level", "degC", "the coldest cell's"),
+        "failure_risk": Quantity("level", "1", "chance of a failure that a model scored"),
     }
 )

@@ -13,6 +13,7 @@ from clients.indicators.failures import FAILURES
 from clients.indicators.indicator import Indicator
 from clients.indicators.load import LOAD
 from clients.indicators.quality import QUALITY
+from clients.indicators.risk import RISK
 from clients.indicators.running import RUNNING
 from clients.indicators.thermal import THERMAL
 from privacy.canonical import canonical_json
@@ -29,6 +30,7 @@ INDICATORS: Final[Mapping[str, Indicator]] = MappingProxyType(
             *CHARGING,
             *THERMAL,
             *QUALITY,
+            *RISK,
         )
     }
 )

@@ -307,6 +307,9 @@ REFERENCE: Mapping[str, Callable[[list[Held]], float]] = {
         _sum(s, lambda x: max(x.now["output"], 0)),
     ),
     "output_rate@1": lambda s: _per(_sum(s, lambda x: max(x.now["output"], 0)), _hours(s, _on)),
+    "failure_risk@1": lambda s: _per(
+        _sum(s, lambda x: x.hours * min(max(x.now["failure_risk"], 0), 1)), _hours(s, _all)
+    ),
 }
 """Each indicator once more, from its sentence in docs/indicators.md, device by device."""
 
@@ -334,7 +337,10 @@ CHOICES: Mapping[str, tuple[float, ...]] = {
     "ambient_temperature": (-10, 20),
     "cell_temperature_max": (25, 45, 50),
     "cell_temperature_min": (20, 24.5, 47),
+    "failure_risk": (-0.1, 0, 0.02, 0.5, 1, 1.3),
 }
+LATER = frozenset({"failure_risk"})
+"""Quantities that came later: drawn apart, so that the others' values are as they always were."""
 
 
 def random_rows(
@@ -347,8 +353,9 @@ def random_rows(
         steps = rng.choice([0.0, 0.25, 0.5, 1.0, 1.5, 5.0], rows)
         own = pd.DataFrame({"device": names[device], "time": np.cumsum(steps)})
         for name, values in CHOICES.items():
-            cells = rng.choice(np.array(values, dtype=np.float64), rows)
-            cells[rng.random(rows) < missing] = np.nan
+            draw = rng.spawn(1)[0] if name in LATER else rng
+            cells = draw.choice(np.array(values, dtype=np.float64), rows)
+            cells[draw.random(rows) < missing] = np.nan
             own[name] = cells
         twice = rng.random(rows) < 0.1
         own = pd.concat([own, own[twice]]).sort_values("time", kind="stable")

@@ -66,6 +66,7 @@ MEANS = {
     "energy_efficiency@1": "49007ad35011735e",
     "energy_per_hour@1": "eafb1edbc35c07de",
     "failure_frequency@1": "bca4ccea3f44b820",
+    "failure_risk@1": "8811a30cbe2474be",
     "fast_charge_share@1": "96141b5733d21418",
     "hard_acceleration@1": "dd31145d92eac20b",
     "hard_braking@1": "29ad4a8e6ed1d3c9",
