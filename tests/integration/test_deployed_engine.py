@@ -517,12 +517,13 @@ def test_a_thousand_exchanges_leave_nothing_behind() -> None:
         blocks = []
         for turn in range(1_000):
             assert len(asked(transport, b"x" * 1_000)) == 1
-            if turn in {199, 999}:
+            if turn in {199, 599, 999}:
                 gc.collect()
                 blocks.append(sys.getallocatedblocks())
         assert kept(link._fleet) == [0] * 5
-    # less than one object for each exchange
-    assert blocks[1] - blocks[0] < 800
+    # less than one object for each exchange; what grows once, in a suite's caches, is no leak
+    first, second = blocks[1] - blocks[0], blocks[2] - blocks[1]
+    assert min(first, second) < 400
     state = link._fleet.state
     assert state.get_run_status(set(state.run_ids)).popitem()[1].sub_status == "completed"  # type: ignore[attr-defined]
 
