@@ -328,3 +328,19 @@ def test_help_fits_one_screen_and_names_every_verb() -> None:
     assert len(found.stdout.splitlines()) <= 24
     for verb in ("demo", "run", "data", "audit"):
         assert verb in found.stdout
+
+
+def test_a_run_that_breaks_a_rule_is_not_launched_and_leaves_nothing(tmp_path: Path) -> None:
+    where = tables.write(tmp_path / "data", "binary")  # L3 columns, and no noise
+    home = tmp_path / "home"
+    home.mkdir()
+    words = ("run", "launch", str(where.config), "--local", "--data", str(where.root))
+    said = assert_one_sentence(tacit(*words, "--rules", "finance_cn", home=home), 1)
+    assert "adds no noise" in said
+    (home / "rules.yaml").write_text(
+        "format: 1\nname: ours\ntitle: Ours\ntitle_zh: 本行\nbuilds_on: finance_cn\nseverity: {}\n",
+        encoding="utf-8",
+    )
+    assert assert_one_sentence(tacit(*words, home=home), 1) == said
+    assert not (home / "ledger.db").exists()
+    assert not list(home.glob("runs/*"))

@@ -698,3 +698,13 @@ def test_check_takes_a_contract_or_a_run_config(said: Callable[..., tuple[int, s
         said("check", "nowhere.yaml")
     with pytest.raises(InputError, match="contract: is missing; add it"):
         said("check", str(ROOT / "configs" / "rules" / "baseline.yaml"))
+
+
+def test_the_page_says_what_each_set_does() -> None:
+    page = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
+    told = {
+        cells[1].strip(" `"): (cells[-3].strip(), cells[-2].strip())
+        for cells in (line.split("|") for line in page.splitlines() if line.startswith("| `"))
+    }
+    strict = {rule.id: rule.severity for rule in FINANCE}
+    assert told == {rule.id: (rule.severity, strict[rule.id]) for rule in BASELINE}
