@@ -34,11 +34,12 @@ bench: $(VENV)/.dev
 	$(BIN)/python experiments/deployment/engine.py
 	$(BIN)/python experiments/deployment/run.py
 
-# The long forms of what `make test` does shortly: a thousand kills in mid-round, a coordinator that is gone at
+# The long forms of what `make test` does shortly: ten thousand kills in mid-round, a hundred
+# thousand power cuts, a coordinator that is gone at
 # every moment, every bit of a bundle, six members in network namespaces (as root), and each of the field's demands
 # taken out of a copy of the code.
 soak: $(VENV)/.dev
-	TACIT_KILLS=1000 TACIT_LONG=1 $(BIN)/python -m pytest -x tests/faults tests/contract/test_verifiers.py tests/deployed tests/compliance
+	TACIT_KILLS=10000 TACIT_IMAGES=100000 TACIT_LONG=1 $(BIN)/python -m pytest -x tests/faults tests/contract/test_verifiers.py tests/deployed tests/compliance
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

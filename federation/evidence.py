@@ -77,13 +77,16 @@ def home_evidence(home: Home) -> Evidence:
     """
     store = open_store(home.ledger_place)
     coordinator = _view(store, "") if store.size() else None
-    nodes = [
-        _view(SqliteLedger(path), path.parent.parent.name)
-        for path in sorted(home.root.glob(f"nodes/*/*/{LEDGER}"))
+    places = [
+        (path, path.parent.parent.name) for path in sorted(home.root.glob(f"nodes/*/*/{LEDGER}"))
     ]
     own = home.own_node / LEDGER
     if own.exists():
-        nodes.append(_view(SqliteLedger(own), ""))
+        places.append((own, ""))
+    stores = [(SqliteLedger(path), dataset) for path, dataset in places]
+    # a file in which nothing ever stood (a disk was full) is as good as none: whoever knows of
+    # entries in it, as the coordinator's record does, misses them either way
+    nodes = [_view(store, dataset) for store, dataset in stores if store.size()]
     if coordinator is None and not nodes:
         raise InputError(f"{home.root}: there is no ledger yet; launch a run first.")
     return Evidence(
