@@ -1,0 +1,224 @@
+"""Rounds without end and faults at random, over real processes: does anything grow, or break?
+
+    PYTHONPATH=.:tests python tests/faults/long_run.py FOLDER --minutes 60 --seed 1
+
+A coordinator and five nodes. Runs are launched one after the other; meanwhile nodes are killed and
+started again, hang and go on, and launchers go away. The coordinator and the node `steady` are
+never touched, so that what they hold can be measured over the whole time: memory, threads and open
+files, looked at between runs. At the end all ledgers are exported, merged and verified.
+
+Prints one JSON object. Fails where a run ended in any way but a model or a sentence, where a ledger
+does not hold, or where a steady process holds more than `GROWTH` of what it held after the first
+third, or more files or threads.
+"""
+
+import argparse
+import json
+import os
+import random
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from support.deployed import Deployed, Process, deployed, give_rows, sessions, wait_for
+
+ROLES: Final = dict.fromkeys(("steady", "cedar", "elm", "fir"), "manufacturer") | {"bank": "bank"}
+LAUNCHER: Final = "bank"
+SHAKEN: Final = ("cedar", "elm", "fir")
+FAULTS: Final = ("killed", "hung", "restarted", "launcher gone", "none")
+RUN_S: Final = 300.0
+GROWTH: Final = 1.15
+MORE: Final = 6
+"""So many more files or threads may be there by chance, as a look falls into a call."""
+CHANGES: Final[dict[str, Any]] = {
+    "min_members": 3,
+    "deadline_s": 20,
+    "training": {"rounds": 4, "local_epochs": 1, "batch_rows": 32, "learning_rate": 0.02},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a process holds at one look."""
+
+    memory_kib: int
+    threads: int
+    files: int
+
+
+@dataclass
+class Story:
+    """What happened.
+
+    Attributes:
+        ended: How runs ended -> how many.
+        faults: Which faults -> how many.
+        looks: Process -> what it held, in order.
+        wrong: Sentences about what should not be.
+    """
+
+    ended: dict[str, int] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
+    looks: dict[str, list[Held]] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+    def count(self, what: dict[str, int], name: str) -> None:
+        what[name] = what.get(name, 0) + 1
+
+
+def held(process: Process) -> Held:
+    """What it holds now, as Linux counts."""
+    folder = Path("/proc") / str(process.popen.pid)
+    status = dict(
+        line.split(":", 1) for line in (folder / "status").read_text().splitlines() if ":" in line
+    )
+    return Held(
+        memory_kib=int(status["VmRSS"].split()[0]),
+        threads=int(status["Threads"]),
+        files=len(list((folder / "fd").iterdir())),
+    )
+
+
+def shake(federation: Deployed, story: Story, chance: random.Random, launch: Process) -> None:
+    """One fault; all nodes are at work again on return, if slowly."""
+    name = chance.choice(SHAKEN)
+    fault = chance.choices(FAULTS, (4, 4, 2, 1, 4))[0]
+    story.count(story.faults, fault)
+    node = federation[name].running["node"]
+    if fault == "killed":
+        node.kill()
+        time.sleep(chance.uniform(0, 2))
+        federation.start_node(name)
+    elif fault == "hung":
+        node.pause()
+        time.sleep(chance.uniform(0.2, 5))
+        node.go_on()
+    elif fault == "restarted":
+        node.stop()
+        federation.start_node(name)
+    elif fault == "launcher gone" and launch.alive:
+        launch.kill()
+
+
+def one_run(
+    federation: Deployed, config: Path, story: Story, chance: random.Random, number: int
+) -> None:
+    """Launch a run, shake it, and wait for its end."""
+    launch = federation.launch(LAUNCHER, config)
+    until_s = time.monotonic() + RUN_S
+    while launch.alive and time.monotonic() < until_s:
+        time.sleep(chance.uniform(0.2, 3.0))
+        if launch.alive:
+            shake(federation, story, chance, launch)
+    if launch.alive:
+        story.wrong.append(f"run {number} did not end in {RUN_S:g} s")
+        launch.kill()
+        return
+    code = launch.popen.returncode
+    said = [line for line in launch.said().splitlines() if line.startswith("tacit: ")]
+    if code == 0:
+        story.count(story.ended, "model")
+    elif code < 0:
+        story.count(story.ended, "launcher killed")
+    elif len(said) == 1 and "Traceback" not in launch.said():
+        story.count(story.ended, "sentence")
+    else:
+        story.wrong.append(f"run {number} ended with {code}: {launch.said()[-500:]}")
+
+
+def quiet(federation: Deployed) -> None:
+    """Wait until all nodes are there again and no run goes on."""
+    for name in ROLES:
+        node = federation[name].running["node"]
+        if not node.alive:
+            federation.start_node(name)
+
+    def is_quiet() -> bool:
+        told = federation.coordinator.call_operations("/metrics", federation.ports[3])
+        return f"tacit_members_online {len(ROLES)}" in told and not runs_going_on(told)
+
+    wait_for(is_quiet, "runs do not end, or nodes do not come back", timeout_s=RUN_S, every_s=0.5)
+
+
+def runs_going_on(metrics: str) -> int:
+    """From the operations port's figures."""
+    lines = [one for one in metrics.splitlines() if one.startswith("tacit_runs_under_way ")]
+    return int(float(lines[0].split()[1])) if lines else 0
+
+
+def grown(story: Story) -> list[str]:
+    """What holds more at the end than after the first third."""
+    found = []
+    for name, looks in story.looks.items():
+        third = max(len(looks) // 3, 1)
+        early, late = looks[third : 2 * third] or looks[:1], looks[-third:]
+        before, after = (median(one.memory_kib for one in part) for part in (early, late))
+        if after > before * GROWTH:
+            found.append(f"{name} grew from {before:.0f} to {after:.0f} KiB")
+        for what in ("threads", "files"):
+            first, last = (median(getattr(one, what) for one in part) for part in (early, late))
+            if last > first + MORE:
+                found.append(f"{name} has {last:.0f} {what} after {first:.0f}")
+    return found
+
+
+def live(folder: Path, minutes: float, seed: int) -> dict[str, Any]:
+    """The whole of it; see the module."""
+    chance = random.Random(seed)
+    story = Story()
+    with deployed(folder, ROLES) as federation:
+        configs = give_rows(federation, config_changes=CHANGES)
+        federation.found("long")
+        coordinator = federation.start_coordinator()
+        federation.join_all(federation.start_node)
+        federation.connected()
+        steady = federation["steady"].running["node"]
+        until_s = time.monotonic() + 60 * minutes
+        number = 0
+        while time.monotonic() < until_s:
+            number += 1
+            one_run(federation, configs[LAUNCHER], story, chance, number)
+            quiet(federation)
+            for name, process in (("coordinator", coordinator), ("steady", steady)):
+                story.looks.setdefault(name, []).append(held(process))
+            if not (coordinator.alive and steady.alive):
+                story.wrong.append("a process that nobody touched is gone")
+                break
+            sys.stderr.write(f"\rruns {number}, {story.ended}, faults {story.faults}   ")
+        left = {name: len(sessions(federation[name])) for name in ROLES}
+        story.wrong += [f"{name} keeps {count} sessions" for name, count in left.items() if count]
+        verdict = federation.audited()
+    story.wrong += grown(story)
+    return {
+        "minutes": minutes,
+        "seed": seed,
+        "runs": number,
+        "ended": story.ended,
+        "faults": story.faults,
+        "entries": verdict.get("entries", verdict.get("leaves")),
+        "looks": {
+            name: [[one.memory_kib, one.threads, one.files] for one in looks]
+            for name, looks in story.looks.items()
+        },
+        "wrong": story.wrong,
+    }
+
+
+def main() -> int:
+    """Read the command line; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    found = live(given.folder, given.minutes, given.seed)
+    sys.stdout.write(json.dumps(found) + "\n")
+    return bool(found["wrong"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
