@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED := 0
 
-.PHONY: demo test check bench soak experiments format clean
+.PHONY: demo test check bench soak long mutants experiments format clean
 
 demo: $(VENV)/.node
 	$(BIN)/tacit demo
@@ -33,6 +33,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python experiments/private_step/run.py
 	$(BIN)/python experiments/deployment/engine.py
 	$(BIN)/python experiments/deployment/run.py
+	$(BIN)/python experiments/load/run.py
 
 # The long forms of what `make test` does shortly: ten thousand kills in mid-round, a hundred
 # thousand power cuts, a coordinator that is gone at
@@ -40,6 +41,14 @@ bench: $(VENV)/.dev
 # taken out of a copy of the code.
 soak: $(VENV)/.dev
 	TACIT_KILLS=10000 TACIT_IMAGES=100000 TACIT_LONG=1 $(BIN)/python -m pytest -x tests/faults tests/contract/test_verifiers.py tests/deployed tests/compliance
+
+# An hour of runs with nodes that are killed and hang; then: which changes of the code the tests miss (hours).
+long: $(VENV)/.dev
+	PYTHONPATH=.:tests $(BIN)/python tests/faults/long_run.py build/long --minutes 60
+
+mutants: $(VENV)/.dev
+	$(PIP) -e '.[node,dev,mutants]'
+	$(BIN)/python experiments/mutants/run.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
