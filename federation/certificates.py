@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -27,6 +27,17 @@ CLIENT_DAYS: Final = 90
 SKEW: Final = timedelta(hours=1)
 """How far a machine's clock may be behind that of whoever issued."""
 CSR_BYTES_MAX: Final = 4096
+# all that the library raises for bytes that are nothing of the kind, or of a kind that it lacks
+_MALFORMED: Final = (
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
@@ -55,7 +66,7 @@ def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
         raise InputError(f"others may read the key {path}; run chmod 600 {path}")
     try:
         key = serialization.load_pem_private_key(data, password=None)
-    except (ValueError, TypeError):
+    except _MALFORMED:
         raise InputError(f"{path} holds no private key; restore it from a copy") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InputError(f"{path} is no P-256 key; restore it from a copy")
@@ -104,7 +115,7 @@ def load_public(der: bytes) -> ec.EllipticCurvePublicKey:
     """
     try:
         key = serialization.load_der_public_key(der)
-    except ValueError:
+    except _MALFORMED:
         key = None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise RefusedError("the TLS key is not of P-256; update tacit on that machine")
@@ -122,9 +133,7 @@ def public_key_of(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
     Raises:
         RefusedError: it is of another kind.
     """
-    return load_public(
-        certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    )
+    return _public_of(certificate)
 
 
 def make_request(key: ec.EllipticCurvePrivateKey, peer: Peer) -> bytes:
@@ -149,14 +158,23 @@ def read_request(der: bytes, peer: Peer) -> ec.EllipticCurvePublicKey:
         signed = request.is_signature_valid
         names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         told = [name.value for name in names]
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+    except _MALFORMED:
         raise none from None
     if not signed:
         raise none
     if told != [peer.uri]:
         raise RefusedError("the certificate request names another participant; join again")
-    key = request.public_key()
-    return load_public(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    return _public_of(request)
+
+
+def _public_of(
+    signed: x509.Certificate | x509.CertificateSigningRequest,
+) -> ec.EllipticCurvePublicKey:
+    try:
+        der = signed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except _MALFORMED:
+        der = b""
+    return load_public(der)
 
 
 def make_root(key: ec.EllipticCurvePrivateKey, federation: str, now: datetime) -> x509.Certificate:
@@ -211,7 +229,7 @@ def require_issued(
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         told = [name.value for name in names]
         same_key = spki(public_key_of(certificate)) == spki(key)
-    except (ValueError, TypeError, InvalidSignature, RefusedError, x509.ExtensionNotFound):
+    except (*_MALFORMED, RefusedError):
         raise NotVerifiedError(
             "the federation's root did not issue the certificate; ask the operator"
         ) from None
@@ -227,7 +245,7 @@ def read_certificate(pem: bytes, what: str) -> x509.Certificate:
     """
     try:
         return x509.load_pem_x509_certificate(pem)
-    except ValueError:
+    except _MALFORMED:
         raise NotVerifiedError(f"{what} is no certificate; ask the operator") from None
 
 

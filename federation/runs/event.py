@@ -122,7 +122,7 @@ _DECODER = msgspec.json.Decoder(Told)
 
 
 def parse_event(data: bytes) -> Told:
-    """Read what `Told.to_bytes` wrote.
+    """Read what `Told.to_bytes` wrote, and no other bytes that would say the same.
 
     Raises:
         NotVerifiedError: It is none, or of a later version.
@@ -131,7 +131,7 @@ def parse_event(data: bytes) -> Told:
         told = _DECODER.decode(data[: EVENT_BYTES_MAX + 1])  # what is cut off is none
     except (msgspec.MsgspecError, ValueError, RecursionError):
         told = None
-    if told is None or not all(text.isprintable() for text in _texts(told.event)):
+    if told is None or told.to_bytes() != data or not all(text.isprintable() for text in _texts(told.event)):
         raise NotVerifiedError("an event of the run cannot be read; update tacit at both ends")
     return told
 
