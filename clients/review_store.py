@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, TypeAlias
 from clients.gate import Device, Watched
 from clients.review import CLEAR, HELD, REJECTED, RELEASED, Standing, State, standings
 from clients.rows_digest import rows_key
-from clients.vault import Vault
+from clients.vault import KnownVault, Vault
 from privacy.canonical import framed
 from privacy.errors import InputError, NotVerifiedError, RefusedError
 from privacy.ledger.entry import parse_leaf
@@ -97,7 +97,7 @@ class Reviews:
         dataset: str,
         entropy: Entropy,
         now_ms: Callable[[], int],
-        vault: Vault | None = None,
+        vault: Vault | KnownVault | None = None,
     ) -> None:
         """Open them; nothing is written before something happens.
 
