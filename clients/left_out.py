@@ -11,13 +11,15 @@ import hmac
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field
 
 from clients.contract import DataContract
+from clients.frozen import Frozen
 from clients.gate import Device
 from clients.judgement import Judgement, Why
 from privacy.canonical import framed
@@ -54,6 +56,33 @@ class LeftOut:
         return hmac.new(self.key, message, hashlib.sha256).hexdigest()
 
 
+class LeftOutFacts(Frozen):
+    """What a lineage says of a device that is no part of its table.
+
+    Attributes:
+        why: Why its rows are used by nobody.
+        rows: How many were held back, within a window or not.
+    """
+
+    why: Why
+    rows: Annotated[int, Field(ge=0)]
+
+
+def left_out_again(
+    told: Mapping[str, LeftOutFacts] | None, contract: DataContract, key: bytes
+) -> LeftOut | None:
+    """What was left out as a lineage tells it, whatever has been decided of a device since.
+
+    Args:
+        told: The lineage's; None where it asked no gate.
+        contract: The one that it names.
+        key: The node's, of its digests.
+    """
+    if told is None:
+        return None
+    return LeftOut(contract=contract, why={one: facts.why for one, facts in told.items()}, key=key)
+
+
 def left_out(judgements: Mapping[str, Judgement], contract: DataContract, key: bytes) -> LeftOut:
     """Gather what was judged of each member's devices.
 
@@ -84,6 +113,15 @@ class Sieve:
         self._known: dict[tuple[str, Device], str | None] = {}
         self.rows: Counter[str] = Counter()
         """Digest of a device -> rows of it that were held back, at least 1."""
+        self.units: dict[str, Why] = {}
+        """Name of a device that was held back -> why; for its own member's people alone."""
+
+    def facts(self) -> dict[str, LeftOutFacts]:
+        """Digest -> what is said of a device, for all that are left out; by digest."""
+        return {
+            digest: LeftOutFacts(why=why, rows=self.rows[digest])
+            for digest, why in sorted(self.out.why.items())
+        }
 
     def passes(
         self,
@@ -106,20 +144,23 @@ class Sieve:
         if not self.out.why:
             return np.ones(len(units), dtype=bool)
         unit, names = pd.factorize(units)
-        whose = np.where(common, len(members), member).astype(np.int64)
-        kinds = (whose * 2 + test) * len(names) + unit
+        owner = np.where(common, len(members), member).astype(np.int64)
+        kinds = (owner * 2 + test) * len(names) + unit
         found, where = np.unique(kinds, return_inverse=True)
-        outs: list[str | None] = []
+        outs: list[tuple[str, str | None]] = []
         for kind in found.tolist():
-            head, name = divmod(kind, len(names))
+            head, at = divmod(kind, len(names))
             place, told = divmod(head, 2)
             own = members if place == len(members) else members[place : place + 1]
-            device = Device(str(names[name]), bool(told))
-            outs.append(next((one for m in own if (one := self._digest(m, device))), None))
-        for one, count in zip(outs, np.bincount(where, minlength=len(outs)).tolist(), strict=True):
-            if one is not None:
-                self.rows[one] += count
-        return np.array([one is None for one in outs], dtype=bool)[where]
+            device = Device(str(names[at]), bool(told))
+            digests = (self._digest(whose, device) for whose in own)
+            outs.append((device.unit, next(filter(None, digests), None)))
+        counts = np.bincount(where, minlength=len(outs)).tolist()
+        for (name, digest), count in zip(outs, counts, strict=True):
+            if digest is not None:
+                self.rows[digest] += count
+                self.units[name] = self.out.why[digest]
+        return np.array([digest is None for _, digest in outs], dtype=bool)[where]
 
     def _digest(self, member: str, device: Device) -> str | None:
         """The digest of a device that is left out; None for any other."""

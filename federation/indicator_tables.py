@@ -5,8 +5,9 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 from clients.indicators.compute import IndicatorTable
@@ -14,6 +15,7 @@ from clients.indicators.indicator import Indicator
 from clients.indicators.lineage import Step
 from clients.indicators.quantity import QUANTITIES
 from clients.indicators.table_file import Written
+from federation.left_out_shown import left_out_facts, left_out_line
 
 _RISK = {"up": "higher", "down": "lower", "open": ""}
 
@@ -61,11 +63,13 @@ def written_facts(table: IndicatorTable, written: Written) -> dict[str, Any]:
             {"indicator": one.key, "present": int(np.isfinite(table.columns[one.key]).sum())}
             for one in table.plan.indicators
         ],
+        "left_out": left_out_facts(table.left_out),
     }
 
 
 def written_table(table: IndicatorTable, written: Written) -> RenderableType:
     """For people."""
+    line = left_out_line(table.left_out)
     rows = sum(one.rows for one in table.rows)
     out = Table(
         title=f"{len(table.devices):,} devices from {rows:,} rows: {written.table}",
@@ -83,7 +87,7 @@ def written_table(table: IndicatorTable, written: Written) -> RenderableType:
             else ["", "", ""]
         )
         out.add_row(one.key, one.unit, f"{seen.size:,}", *shown)
-    return out
+    return Group(out, Text(line)) if line else out
 
 
 def lineage_facts(steps: Sequence[Step], *, again: bool) -> dict[str, Any]:

@@ -22,8 +22,7 @@ from clients.indicators.quantity import QUANTITIES
 from clients.indicators.readings import Codes, Readings, Sorter, TimeGoesBackError
 from clients.indicators.stream import Stream
 from clients.indicators.units import convert
-from clients.judgement import Why
-from clients.left_out import LeftOut, Sieve
+from clients.left_out import LeftOut, LeftOutFacts, Sieve
 from clients.source import CHUNK_ROWS
 from privacy.canonical import canonical_json, framed
 from privacy.errors import DataError
@@ -52,19 +51,6 @@ class DeviceRows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOutRows:
-    """A device that is no part of a table.
-
-    Attributes:
-        why: Why its rows are used by nobody.
-        rows: How many there are, within the window or not.
-    """
-
-    why: Why
-    rows: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class IndicatorTable:
     """Devices by indicators.
 
@@ -81,7 +67,7 @@ class IndicatorTable:
     devices: tuple[str, ...]
     columns: Mapping[str, Floats]
     rows: tuple[DeviceRows, ...]
-    left_out: Mapping[str, LeftOutRows] | None = None
+    left_out: Mapping[str, LeftOutFacts] | None = None
 
 
 def compute_indicators(
@@ -237,7 +223,7 @@ class _Work:
             devices=tuple(order),
             columns={one.key: found[one.key][codes] for one in self.plan.indicators},
             rows=tuple(self._rows(code) for code in codes),
-            left_out=None if sieve is None else _left_out(sieve),
+            left_out=None if sieve is None else sieve.facts(),
         )
 
     @property
@@ -304,13 +290,6 @@ class _Work:
 
 def _sieve(left_out: LeftOut | None) -> Sieve | None:
     return None if left_out is None else Sieve(left_out)
-
-
-def _left_out(sieve: Sieve) -> dict[str, LeftOutRows]:
-    return {
-        digest: LeftOutRows(why=why, rows=sieve.rows[digest])
-        for digest, why in sorted(sieve.out.why.items())
-    }
 
 
 def _hours(plan: Plan, time: Floats) -> Floats:

@@ -19,8 +19,7 @@ from clients.frozen import Frozen, nearest, parse_settings
 from clients.indicators.compute import IndicatorTable
 from clients.indicators.plan import Plan, make_plan
 from clients.indicators.registry import INDICATORS
-from clients.judgement import Why
-from clients.left_out import LeftOut
+from clients.left_out import LeftOutFacts
 from clients.source import TableFile, read_tables
 from privacy.canonical import canonical_json, parse_canonical
 from privacy.errors import InputError, NotVerifiedError, ProtocolError
@@ -88,13 +87,6 @@ class DeviceFacts(Frozen):
     first: float
     last: float
     end: float | None
-
-
-class LeftOutFacts(Frozen):
-    """A device that is no part of the table; `rows` counts its rows, in the window or not."""
-
-    why: Why
-    rows: int
 
 
 class Lineage(Frozen):
@@ -192,12 +184,7 @@ def lineage_of(table: IndicatorTable, facts: TableFacts) -> Lineage:
             )
             for name, rows in zip(table.devices, table.rows, strict=True)
         },
-        left_out=None
-        if table.left_out is None
-        else {
-            digest: LeftOutFacts(why=one.why, rows=one.rows)
-            for digest, one in table.left_out.items()
-        },
+        left_out=None if table.left_out is None else dict(table.left_out),
     )
 
 
@@ -236,20 +223,6 @@ def plan_again(lineage: Lineage, contract: DataContract) -> Plan:
     return replace(
         plan, step_h=time.step_h, hold_h=time.hold_h, window_h=time.window_h, as_of=time.as_of
     )
-
-
-def left_out_again(lineage: Lineage, contract: DataContract, key: bytes) -> LeftOut | None:
-    """What was left out of the table, whatever has been decided of a device since.
-
-    Args:
-        lineage: The table's.
-        contract: The one that it names.
-        key: The node's, of its digests.
-    """
-    if lineage.left_out is None:
-        return None
-    why = {digest: one.why for digest, one in lineage.left_out.items()}
-    return LeftOut(contract=contract, why=why, key=key)
 
 
 def lineage_path(table: Path) -> Path:

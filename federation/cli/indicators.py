@@ -161,7 +161,7 @@ def _score_lineage(
     if contract is not None:
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = rows_key(home.root, system_bytes)
-        require_same_score(home, steps, contract, data_root(data), key=key)
+        require_same_score(home, table, steps, contract, data_root(data), key=key)
         steps = {**steps, "computed_again": True}
     if as_json:
         print_json(steps)
@@ -178,7 +178,8 @@ def _require_same(
 ) -> None:
     from clients.contract import load_contract
     from clients.indicators.compute import compute_indicators
-    from clients.indicators.lineage import left_out_again, plan_again
+    from clients.indicators.lineage import plan_again
+    from clients.left_out import left_out_again
     from clients.rows_digest import rows_key
     from federation.config import data_root
     from federation.home import open_home
@@ -193,7 +194,7 @@ def _require_same(
         data_root(data),
         key=key,
         member=member,
-        left_out=left_out_again(told, plan.given, key),
+        left_out=left_out_again(told.left_out, plan.given, key),
     )
     device = steps[0].device
     place = now.devices.index(device) if device in now.devices else None
