@@ -15,6 +15,7 @@ from clients.contract import load_contract
 from clients.learner import Learner
 from clients.members import read_members
 from clients.spec import NodeSpec
+from clients.statistics import Floats
 from federation import kept_model, score_lineage
 from federation.cli.data import app as data_app
 from federation.cli.model import app as model_app
@@ -46,7 +47,7 @@ def model_of(where: Machines) -> AdditiveModel:
     learner = Learner(known, NodeSpec.model_validate_json(canonical_json(told)), "cpu")
     found = read_members(known, where.root)
     rows = learner.scaled(pd.concat([one.train for one in found.values()]))
-    released = []
+    released: list[Floats] = []
     for _ in range(learner._features.stages):
         released.append(learner.tally_statistics(rows, released))
     learner.start(released)
@@ -126,3 +127,16 @@ def test_a_score_walks_back_to_what_was_left_out_then(scored: Machines, tmp_path
         assert walk["computed_again"]
     with pytest.raises(InputError, match="has no score of n1"):
         said(data_app, "lineage", str(held), "n1", *again)
+
+
+def test_of_two_devices_with_one_name_the_one_that_is_not_held_is_scored_and_walked_back_to(
+    scored: Machines, tmp_path: Path
+) -> None:
+    out = tmp_path / "scores.csv"
+    file = scored.rows / "a.csv"
+    rows = pd.read_csv(file).replace({"machine": {"s1": "n1"}})
+    rows.loc[rows["member"] == "south", "load"] = 0.1
+    rows.sort_values("member", ascending=False).to_csv(file, index=False)  # the held one is last
+    assert json.loads(predicted(scored, out, "--json"))["scores"] == 11
+    again = ("--contract", str(scored.contract), "--data", str(scored.root), "--json")
+    assert json.loads(said(data_app, "lineage", str(out), "n1", *again))["computed_again"]
