@@ -1,6 +1,6 @@
 """Indicators and their lineage, for people and for programs. It stays on the node."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +15,8 @@ from clients.indicators.indicator import Indicator
 from clients.indicators.lineage import Step
 from clients.indicators.quantity import QUANTITIES
 from clients.indicators.table_file import Written
-from federation.left_out_shown import left_out_facts, left_out_line
+from clients.left_out import LeftOutFacts
+from federation.left_out_shown import left_out_facts, left_out_line, left_out_sentence
 
 _RISK = {"up": "higher", "down": "lower", "open": ""}
 
@@ -90,12 +91,15 @@ def written_table(table: IndicatorTable, written: Written) -> RenderableType:
     return Group(out, Text(line)) if line else out
 
 
-def lineage_facts(steps: Sequence[Step], *, again: bool) -> dict[str, Any]:
+def lineage_facts(
+    steps: Sequence[Step], *, again: bool, left_out: Mapping[str, LeftOutFacts] | None
+) -> dict[str, Any]:
     """For programs: the walk of each value."""
     first = steps[0]
     return {
         "device": first.device,
         "computed_again": again,
+        "left_out": left_out_facts(left_out),
         "rows": first.rows.model_dump(mode="json"),
         "contract": first.contract.model_dump(mode="json"),
         "time": first.time.model_dump(mode="json"),
@@ -113,7 +117,9 @@ def lineage_facts(steps: Sequence[Step], *, again: bool) -> dict[str, Any]:
     }
 
 
-def lineage_tree(steps: Sequence[Step], *, again: bool) -> RenderableType:
+def lineage_tree(
+    steps: Sequence[Step], *, again: bool, left_out: Mapping[str, LeftOutFacts] | None
+) -> RenderableType:
     """For people."""
     first = steps[0]
     rows, time = first.rows, first.time
@@ -135,6 +141,8 @@ def lineage_tree(steps: Sequence[Step], *, again: bool) -> RenderableType:
         f"{rows.rows:,} rows from {first.contract.time} {rows.first:g} to {rows.last:g}, digest "
         f"{rows.digest[:16]}..."
     )
+    if left_out:
+        tree.add(left_out_sentence(left_out))
     if again:
         tree.add("computed again from the rows: the same")
     return tree

@@ -27,13 +27,14 @@ def left_out_facts(found: Mapping[str, LeftOutFacts] | None) -> dict[str, Any] |
 
 
 def left_out_line(found: Mapping[str, LeftOutFacts] | None) -> str:
-    """For people, one sentence; empty where nothing is left out."""
-    if not found:
-        return ""
+    """For people, one sentence that says where to go on; empty where nothing is left out."""
+    return f"{left_out_sentence(found)}; see tacit data review list." if found else ""
+
+
+def left_out_sentence(found: Mapping[str, LeftOutFacts]) -> str:
+    """What was left out and why, of one device at least."""
     whys = Counter(one.why for one in found.values())
     words = ", ".join(f"{whys[why]} {said}" for why, said in WORDS.items() if whys[why])
     rows = sum(one.rows for one in found.values())
-    return (
-        f"Left out by the quality gate: {rows:,} rows of {len(found):,} devices ({words}); see "
-        "tacit data review list."
-    )
+    devices = f"{len(found):,} device{'s' * (len(found) > 1)}"
+    return f"Left out by the quality gate: {rows:,} rows of {devices} ({words})"

@@ -139,12 +139,13 @@ def lineage(
 
     steps = trace(table, which, indicator=indicator)
     again = contract is not None
+    told = read_lineage(table)
     if contract is not None:
-        _require_same(read_lineage(table), steps, contract, data, member)
+        _require_same(told, steps, contract, data, member)
     if as_json:
-        print_json(lineage_facts(steps, again=again))
+        print_json(lineage_facts(steps, again=again, left_out=told.left_out))
     else:
-        print_rich(lineage_tree(steps, again=again))
+        print_rich(lineage_tree(steps, again=again, left_out=told.left_out))
 
 
 def _score_lineage(

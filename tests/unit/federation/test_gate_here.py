@@ -86,7 +86,9 @@ def test_a_table_has_no_value_of_a_held_device_and_stays_what_it_is(
     decide("reject", "n1")
     assert computed(where, tmp_path / "rejected.csv")["left_out"]["rejected"] == 1
     # whatever was decided since, each table comes out again as it was
-    assert walk(where, held, "north|n0")["computed_again"]
+    again = walk(where, held, "north|n0")
+    assert again["computed_again"]
+    assert again["left_out"]["waiting"] == 1
     assert walk(where, released, "north|n1")["computed_again"]
     # and the lineage of the first is no lineage of a device that it left out
     with pytest.raises(InputError, match=r"has no device north\|n1"):
@@ -112,7 +114,7 @@ def test_people_are_told_and_a_lineage_is_not_changed_unseen(
     out = tmp_path / "out.csv"
     words = ("compute", str(where.contract), "--data", str(where.root), "--out", str(out))
     shown = said("indicators", *words, "--choose", "running_hours", "--input", "running=shake")
-    assert "Left out by the quality gate: 40 rows of 1 devices (1 waiting for a review)" in shown
+    assert "Left out by the quality gate: 40 rows of 1 device (1 waiting for a review)" in shown
     path = out.with_name("out.csv.lineage.json")
     value = json.loads(path.read_bytes())
     assert "n1" not in str(value["left_out"])

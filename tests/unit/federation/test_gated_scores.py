@@ -15,7 +15,6 @@ from clients.contract import load_contract
 from clients.learner import Learner
 from clients.members import read_members
 from clients.spec import NodeSpec
-from clients.statistics import Floats
 from federation import kept_model, score_lineage
 from federation.cli.data import app as data_app
 from federation.cli.model import app as model_app
@@ -47,7 +46,7 @@ def model_of(where: Machines) -> AdditiveModel:
     learner = Learner(known, NodeSpec.model_validate_json(canonical_json(told)), "cpu")
     found = read_members(known, where.root)
     rows = learner.scaled(pd.concat([one.train for one in found.values()]))
-    released: list[Floats] = []
+    released: list[Any] = []
     for _ in range(learner._features.stages):
         released.append(learner.tally_statistics(rows, released))
     learner.start(released)
@@ -105,7 +104,7 @@ def test_a_held_device_has_no_score_and_the_command_says_how_many(
     lineage = json.loads(scores_path(out).read_bytes())
     assert [one["why"] for one in lineage["left_out"].values()] == ["waiting"]
     assert "n1" not in lineage["units"]
-    assert "1 rows of 1 devices (1 waiting for a review)" in predicted(scored, out)
+    assert "1 rows of 1 device (1 waiting for a review)" in predicted(scored, out)
     words = ("explain", RUN, "--data", str(scored.root), "--unit")
     with pytest.raises(RefusedError, match="n1: is waiting for a review, so it gets no score"):
         said(model_app, *words, "n1")
