@@ -53,7 +53,7 @@ def dealt_chunks(
         found = tuple(table for table in found if table.member == member)
     parts = {source.part for source in given.sources}
     for table in found:
-        dealt = _Dealt(plan, table, member)
+        dealt = _Dealt(plan, table, member, sifted=sieve is not None)
         for source in given.sources:
             lead = [table.member or ""] if len(found) > 1 else []
             lead += [source.part] if len(parts) > 1 else []
@@ -85,6 +85,7 @@ class _Owned:
     common: NDArray[np.bool_]
     mine: NDArray[np.bool_]
     leads: tuple[bool, bool]
+    nobodys: str
 
     def led(self, names: "pd.Series[str]") -> "pd.Series[str]":
         by_member, by_part = self.leads
@@ -92,7 +93,7 @@ class _Owned:
             parts = np.where(self.test, "test|", "train|")
             names = pd.Series(parts, names.index, dtype=str) + names
         if by_member:
-            whose = np.where(self.common, "", np.array(self.names)[self.member])
+            whose = np.where(self.common, self.nobodys, np.array(self.names)[self.member])
             names = pd.Series(whose, names.index, dtype=str) + "|" + names
         return names
 
@@ -100,23 +101,24 @@ class _Owned:
 class _Dealt:
     """Whose each row of a table is, chunk by chunk."""
 
-    def __init__(self, plan: Plan, table: Table, member: str | None) -> None:
+    def __init__(self, plan: Plan, table: Table, member: str | None, *, sifted: bool) -> None:
         given = plan.given
         self._given, self._member = given, member
-        self._sole = table.member
         self._assigned: Assignment | None = None
         self._at = 0
-        by_part = given.parts_are_told and bool(given.by_role("part"))
         named = {column.name for column in plan.contract.unit_columns}
-        if not _in_folders(given) or by_part:
+        dealt = not _in_folders(given)
+        by_member = dealt and member is None and not _names_member(given) <= named
+        by_part = given.parts_are_told and bool(given.by_role("part"))
+        # a pass of its own, over the columns that decide
+        if by_part or (dealt and (sifted or by_member or member is not None)):
             self._assigned = told_owners(given, table)
         names = (table.member or "",) if self._assigned is None else self._assigned.names
-        if member is not None and not _in_folders(given):
+        if dealt and member is not None:
             _require_member(member, names, given)
-        whose = not _in_folders(given) and member is None and len(names) > 1
         self._names = names
         self._leads = (
-            whose and not _names_member(given) <= named,
+            by_member and len(names) > 1,
             by_part and not {column.name for column in given.by_role("part")} <= named,
         )
 
@@ -127,16 +129,18 @@ class _Dealt:
             told = self._given.parts_are_told and source.part == "test"
             nobody = np.zeros(rows, dtype=np.int32)
             test = np.full(rows, told)
-            return _Owned(self._names, nobody, test, nowhere, ~nowhere, self._leads)
+            return _Owned(self._names, nobody, test, nowhere, ~nowhere, self._leads, "")
         own = self._assigned
         if self._at > own.member.size:
             raise _changed(self._given)
         rows_here = slice(start, self._at)
         member, test, common = own.member[rows_here], own.test[rows_here], own.common[rows_here]
         mine = ~nowhere
-        if self._member is not None and self._sole is None:
+        if self._member is not None and not _in_folders(self._given):
             mine = (member == own.names.index(self._member)) & ~common
-        return _Owned(self._names, member, test, common, mine, self._leads)
+        rule = None if self._given.members is None else self._given.members.file
+        nobodys = "" if rule is None else rule.test or ""
+        return _Owned(self._names, member, test, common, mine, self._leads, nobodys)
 
     def finish(self) -> None:
         if self._assigned is not None and self._at != self._assigned.member.size:

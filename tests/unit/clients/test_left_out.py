@@ -140,6 +140,8 @@ def test_where_ids_tell_the_member_common_rows_are_nobodys_and_held_for_all(
     who.to_csv(tmp_path / "who.csv", index=False)
     assert table_of(FRAME, contract, tmp_path).devices == ("a", "b", "c")
     assert table_of(FRAME, contract, tmp_path, member="n").devices == ("a",)
+    by_time = table_of(FRAME.sort_values("time"), contract, tmp_path, device_key=["running"])
+    assert by_time.devices == ("n|1", "s|0", "s|1", "test|1")
     out = out_of(contract, ("s", Device("c", test=True)))
     assert table_of(FRAME, contract, tmp_path, out).devices == ("a", "b")
 
