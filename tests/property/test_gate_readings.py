@@ -78,6 +78,7 @@ def test_neither_order_nor_repeats_of_rows_change_what_is_found(
     assert found(other) == found(rows)
 
 
+@settings(max_examples=50)
 @given(rows_of_one)
 @example([(0.0, 50.0, 0.0, 1.0, 10.0)])
 def test_a_restart_is_said_once_a_moment_and_the_worst_counts(rows: list[Row]) -> None:
@@ -89,6 +90,7 @@ def test_a_restart_is_said_once_a_moment_and_the_worst_counts(rows: list[Row]) -
     assert found(rows)[1].restarts == expected
 
 
+@settings(max_examples=50)
 @given(rows_of_one)
 def test_a_sensor_is_stuck_by_the_longest_row_of_moments_that_say_one_value(
     rows: list[Row],
