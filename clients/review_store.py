@@ -129,13 +129,17 @@ class Reviews:
         part = b"test" if device.test else b""
         return self._digest(b"device", self._dataset.encode(), part, device.unit.encode())
 
-    def look(self, seen: Mapping[Device, Watched], *, record: bool = True) -> Looked:
+    def look(
+        self, seen: Mapping[Device, Watched], *, record: bool = True, whole: bool = True
+    ) -> Looked:
         """Say where devices stand, and put those under review whose readings do.
 
         Args:
             seen: Each device's watched readings, all that there are.
             record: Whether that is put in the ledger and remembered; otherwise nothing is written,
                 and devices that should be under review are only told.
+            whole: Whether these are all rows that there are. If not, what is remembered of devices
+                that stand on record stays as it was: a person decides on what the gate showed.
 
         Raises:
             InputError: The folder or the ledger cannot be read or written.
@@ -153,7 +157,7 @@ class Reviews:
         if record:
             for one in facts:
                 # before the ledger says so: who reads there must find the readings here
-                if one in due or one.digest in now:
+                if one in due or (whole and one.digest in now):
                     self._remember(one)
             if due:
                 now, new = self._hold(due)

@@ -5,6 +5,7 @@ Indicators, scores, plans and baselines ask here, so that they are about the row
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from clients.contract import DataContract
@@ -20,16 +21,16 @@ from privacy.errors import DataError
 
 @contextmanager
 def left_out_here(
-    home: Home, path: Path, contract: DataContract, data: Path, *, member: str | None, key: bytes
+    home: Home, contract: DataContract, data: Path, *, member: str | None, key: bytes
 ) -> Iterator[LeftOut | None]:
     """Look at the devices whose rows are read within, and say which are left out.
 
-    A look is put on record as a run's is: what it holds waits for a person from then on. None for
-    a contract without a gate.
+    A look is put on record as a run's is: what it holds waits for a person from then on. The rows
+    may be fewer than the node has, as a month's are: what the gate remembers of a device that was
+    under review before is not changed by them. None for a contract without a gate.
 
     Args:
         home: Where the members' nodes are.
-        path: The contract's file, remembered for whoever shows a device later.
         contract: What it says.
         data: Where its sources begin.
         member: Whose rows are read; None: all members'.
@@ -48,8 +49,8 @@ def left_out_here(
     judgements: dict[str, Judgement] = {}
     for name, rows in gate_rows(contract, data, only=only, sole_member=sole).items():
         place = place_of(home, contract, name)
-        judgements[name], _ = judged(rows, contract, place.open(contract).look)
-        place.remember(path, data)
+        look = partial(place.open(contract).look, whole=False)
+        judgements[name], _ = judged(rows, contract, look)
     yield left_out(judgements, contract, key)
     if _mark(contract, data, sole) != before:
         raise DataError(f"The files of {contract.name} changed while they were read; start again.")

@@ -174,8 +174,7 @@ def scored_here(
     Raises:
         TacitError: As `score_rows` and `federation.gate_here.left_out_here`.
     """
-    path = home.run(kept.run) / "contract.yaml"
-    with left_out_here(home, path, kept.contract, data_root, member=None, key=key) as out:
+    with left_out_here(home, kept.contract, data_root, member=None, key=key) as out:
         sieve = None if out is None else Sieve(out)
         found = score_rows(kept, model, data_root, key=key, sieve=sieve)
         yield ScoredHere(scores=found, sieve=sieve)

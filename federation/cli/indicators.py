@@ -98,7 +98,7 @@ def compute(
     home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = rows_key(home.root, system_bytes)
     root, given = data_root(data), plan.given
-    with left_out_here(home, contract, given, root, member=member, key=key) as left_out:
+    with left_out_here(home, given, root, member=member, key=key) as left_out:
         table = compute_indicators(plan, root, key=key, member=member, left_out=left_out)
     written = write_table(table, out)
     if as_json:

@@ -139,3 +139,20 @@ def test_of_two_devices_with_one_name_the_one_that_is_not_held_is_scored_and_wal
     assert json.loads(predicted(scored, out, "--json"))["scores"] == 11
     again = ("--contract", str(scored.contract), "--data", str(scored.root), "--json")
     assert json.loads(said(data_app, "lineage", str(out), "n1", *again))["computed_again"]
+
+
+def test_a_look_at_fewer_rows_does_not_change_what_a_release_is_about(
+    scored: Machines, tmp_path: Path
+) -> None:
+    """A person releases what the gate showed, though rows without those readings were scored."""
+    predicted(scored, tmp_path / "scores.csv")
+    shown = json.loads(said(data_app, "review", "show", "n1", "--json"))
+    assert shown["out_of_threshold"] == 3
+    said(data_app, "review", "release", "n1", "--reason", "a test bench")
+    whole = tmp_path / "whole"
+    words = ("gate", str(whole / "contract.yaml"), "--data", str(whole), "--json")
+    assert json.loads(said(data_app, *words))["waiting"] == 0
+    # and a picture is of the rows that the gate looked at
+    picture = tmp_path / "n1.svg"
+    said(data_app, "review", "show", "n1", "--plot", str(picture))
+    assert picture.exists()
