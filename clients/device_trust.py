@@ -124,17 +124,17 @@ def device_facts(
     """
     if contract.time_column is None:
         raise ValueError("a gated contract has a time column")
-    rules = contract.gate or GateRules.model_construct()
+    rules, time = contract.gate or GateRules.model_construct(), contract.time_column.name
     times = {
-        device: np.unique(frame[contract.time_column.name].to_numpy(dtype=np.float64))
+        device: np.unique(frame[time].to_numpy(dtype=np.float64))
         for device, frame in devices.items()
     }
     usual = rules.interval or _usual_step(times)
     return {
         device: DeviceFacts(
             reporting=_reporting(times[device], usual),
-            restarts=_restarts(frame, rules, times[device].size),
-            firmware_days=_firmware(frame, rules),
+            restarts=_restarts(frame, rules, time, times[device].size),
+            firmware_days=_firmware(frame, rules, time),
             reviews=_reviews(standings.get(device)),
             rejections=standings[device].rejections if device in standings else 0,
         )
@@ -159,17 +159,20 @@ def _reporting(times: "np.typing.NDArray[np.float64]", usual: float | None) -> f
     return min(1.0, times.size / expected)
 
 
-def _restarts(frame: pd.DataFrame, rules: GateRules, readings: int) -> float | None:
+def _restarts(frame: pd.DataFrame, rules: GateRules, time: str, readings: int) -> float | None:
+    """Restarts in 100 readings: of rows of one time, the one with the most counts."""
     if rules.restarts is None:
         return None
-    counted = np.maximum(frame[rules.restarts].to_numpy(dtype=np.float64), 0.0)
-    return 100.0 * float(np.nansum(counted)) / readings
+    most = frame[rules.restarts].clip(lower=0.0).groupby(frame[time]).max()
+    return 100.0 * float(np.nansum(most.to_numpy(dtype=np.float64))) / readings
 
 
-def _firmware(frame: pd.DataFrame, rules: GateRules) -> float | None:
+def _firmware(frame: pd.DataFrame, rules: GateRules, time: str) -> float | None:
+    """Age at the last time that says one: of rows of that time, the oldest counts."""
     if rules.firmware_days is None:
         return None
-    days = frame[rules.firmware_days].to_numpy(dtype=np.float64)  # rows are in order of time
+    oldest = frame[rules.firmware_days].groupby(frame[time]).max()  # by time
+    days = oldest.to_numpy(dtype=np.float64)
     known = days[np.isfinite(days)]
     return max(0.0, float(known[-1])) if known.size else float("inf")
 

@@ -1,8 +1,9 @@
 """The quality gate's rules over one device's readings; pure, and blind to how readings came in.
 
-The rules are written in docs/quality-gate.md. What holds here: everything but the count of late
-rows follows from the *set* of a device's readings. So it is the same in whatever order, in how many
-files and how often they arrive, and whenever a node was restarted between.
+The rules are written in docs/quality-gate.md. What holds here: all but the counts of rows, repeats,
+contradictions and late rows follows from the *set* of a device's rows. So it is the same in
+whatever order, in how many files and how often they arrive, and whenever a node was restarted
+between (tests/property/test_gate_readings.py).
 """
 
 import struct
@@ -208,30 +209,31 @@ def findings(device: Device, frame: pd.DataFrame, contract: DataContract) -> Dev
     """
     rules = contract.gate or GateRules.model_construct()
     time = frame[_time(contract)].to_numpy(dtype=np.float64)
-    first = np.concatenate([[True], np.diff(time) > 0])
-    steps = np.diff(time[first])
+    moments = np.unique(time)
+    steps = np.diff(moments)
     seen = watch(frame, contract)
-    repeats, conflicts = _same_times(frame, contract, first)
+    # a row that is said again is no other
+    once = frame[~frame.duplicated(subset=[c.name for c in contract.columns if c.name in frame])]
     drift = _drift(steps, rules)
-    off = _clock_off(frame, time, rules)
+    off = _clock_off(once, contract, rules)
     return DeviceFindings(
         device=device,
         rows=len(frame),
-        readings=int(first.sum()),
-        repeats=repeats,
-        conflicts=conflicts,
+        readings=moments.size,
+        repeats=len(frame) - len(once),
+        conflicts=len(once) - moments.size,
         late=_late(frame, time),
-        out_of_range=_out_of_range(frame, contract),
+        out_of_range=_out_of_range(once, contract),
         out_of_threshold=int(seen.out.sum()),
         longest_run=max((len(run) for run in seen.runs()), default=0),
         gaps=0 if rules.longest_gap is None else int((steps > rules.longest_gap).sum()),
         longest_gap=float(steps.max()) if steps.size else None,
-        stuck=_stuck(frame[first], contract, rules),
+        stuck=_stuck(once, contract, rules),
         drift=drift,
         drifts=drift is not None and rules.drift is not None and abs(drift) > rules.drift,
         clock_off=off,
         is_off=off is not None and rules.clock_off is not None and abs(off) > rules.clock_off,
-        looks_like=_other_units(frame, contract),
+        looks_like=_other_units(once, contract),
     )
 
 
@@ -254,16 +256,6 @@ def _stretches(flags: NDArray[np.generic]) -> Iterator[tuple[int, int]]:
     yield from zip([0, *edges.tolist()], [*edges.tolist(), flags.size], strict=True)
 
 
-def _same_times(frame: pd.DataFrame, contract: DataContract, first: Flags) -> tuple[int, int]:
-    """Rows that repeat another row of their time, and rows that contradict one."""
-    again = int((~first).sum())
-    if not again:
-        return 0, 0
-    names = [column.name for column in contract.columns if column.name in frame]
-    repeats = int(frame.duplicated(subset=names).sum())
-    return repeats, again - repeats
-
-
 def _late(frame: pd.DataFrame, time: Floats) -> int:
     arrived = time[np.argsort(frame[ROW].to_numpy(), kind="stable")]
     return int((arrived < np.maximum.accumulate(arrived)).sum())
@@ -281,15 +273,28 @@ def _out_of_range(frame: pd.DataFrame, contract: DataContract) -> int:
 def _stuck(frame: pd.DataFrame, contract: DataContract, rules: GateRules) -> tuple[str, ...]:
     if rules.stuck_after is None:
         return ()
-    found = []
-    for column in contract.by_role("sensor"):
-        if column.name in (rules.may_rest or ()):
-            continue
-        values = frame[column.name].to_numpy(dtype=np.float64)
-        stretches = _stretches(values[np.isfinite(values)])
-        if max((stop - start for start, stop in stretches), default=0) >= rules.stuck_after:
-            found.append(column.name)
-    return tuple(found)
+    times = frame[_time(contract)].to_numpy(dtype=np.float64)
+    return tuple(
+        column.name
+        for column in contract.by_role("sensor")
+        if column.name not in (rules.may_rest or ())
+        and _longest_rest(times, frame[column.name].to_numpy(dtype=np.float64)) >= rules.stuck_after
+    )
+
+
+def _longest_rest(times: Floats, values: Floats) -> int:
+    """Most moments in a row that all say one value; those that say none are passed over.
+
+    A moment may say several, where its rows contradict each other: what it says besides hides no
+    sensor that stands still.
+    """
+    known = np.isfinite(values)
+    place = np.unique(times[known], return_inverse=True)[1]
+    said = np.unique(np.stack([values[known] + 0.0, place], axis=1), axis=0)
+    if not len(said):
+        return 0
+    ends = np.flatnonzero((np.diff(said[:, 0]) != 0) | (np.diff(said[:, 1]) != 1)) + 1
+    return int(np.diff(np.concatenate([[0], ends, [len(said)]])).max())
 
 
 def _drift(steps: Floats, rules: GateRules) -> float | None:
@@ -298,10 +303,13 @@ def _drift(steps: Floats, rules: GateRules) -> float | None:
     return float(np.median(steps)) / rules.interval - 1.0
 
 
-def _clock_off(frame: pd.DataFrame, time: Floats, rules: GateRules) -> float | None:
+def _clock_off(frame: pd.DataFrame, contract: DataContract, rules: GateRules) -> float | None:
+    """The median over moments; one that arrived several times counts as it arrived first."""
     if rules.received is None:
         return None
-    ahead = time - frame[rules.received].to_numpy(dtype=np.float64)
+    time = frame[_time(contract)]
+    first = frame.groupby(time)[rules.received].min()
+    ahead = first.index.to_numpy(dtype=np.float64) - first.to_numpy(dtype=np.float64)
     known = ahead[np.isfinite(ahead)]
     return float(np.median(known)) if known.size else None
 

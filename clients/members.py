@@ -11,7 +11,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -69,11 +69,13 @@ class Assignment:
         names: Members, sorted.
         member: int32 (rows,). Index into `names`.
         test: bool (rows,). Whether the row is a test row.
+        common: bool (rows,). Whether it is nobody's own, and only dealt out to a member for tests.
     """
 
     names: tuple[str, ...]
     member: NDArray[np.int32]
     test: NDArray[np.bool_]
+    common: NDArray[np.bool_]
 
     def rows_of(self, member: str, *, test: bool) -> int:
         """How many rows of a part a member has."""
@@ -207,6 +209,19 @@ def assign(contract: DataContract, table: Table, *, fold: int | None = None) -> 
         TacitError: As `read_members`.
     """
     return _assign(contract, table, _parts(contract, fold))
+
+
+def told_owners(contract: DataContract, table: Table) -> Assignment:
+    """Say whose each row is, and its part as far as the data itself says it.
+
+    No split is drawn and no label is read: `test` is False where the data does not tell the parts.
+
+    Raises:
+        TacitError: As `read_members`.
+    """
+    told = contract.model_copy(update={"split": None})
+    found = _assign(contract, table, _Parts(told, None))
+    return found if contract.parts_are_told else replace(found, test=np.zeros_like(found.test))
 
 
 def read_table(
@@ -417,7 +432,7 @@ def _assign(contract: DataContract, table: Table, parts: _Parts) -> Assignment:
         # dealt out in the order that the contract lists them, then told by sorted names
         order = np.argsort(np.argsort(names)).astype(np.int32)
         member, names = order[member], tuple(sorted(names))
-    return Assignment(names, member, test)
+    return Assignment(names, member, test, ownerless)
 
 
 @dataclass(slots=True)

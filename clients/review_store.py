@@ -5,7 +5,9 @@
 
 Both are named by keyed digests (HMAC-SHA256 under a key that stays in the node's folder), and so is
 everything in the ledger: who reads that can test no guess of a device or a reading. A file that is
-missing, or is not what its digest says, releases nothing: its device is held again.
+missing releases nothing: its device is held again. One that is there and is not what was written is
+refused, and no row of the contract is used until somebody has seen to it: what it said is unknown,
+and what it says now is somebody else's word.
 """
 
 import hmac
@@ -19,7 +21,7 @@ from typing import Any, Final, Literal, TypeAlias
 from clients.gate import Device, Watched
 from clients.review import CLEAR, HELD, REJECTED, RELEASED, Standing, State, standings
 from clients.rows_digest import rows_key
-from clients.vault import Vault
+from clients.vault import KnownVault, Vault
 from privacy.canonical import framed
 from privacy.errors import InputError, NotVerifiedError, RefusedError
 from privacy.ledger.entry import parse_leaf
@@ -97,7 +99,7 @@ class Reviews:
         dataset: str,
         entropy: Entropy,
         now_ms: Callable[[], int],
-        vault: Vault | None = None,
+        vault: Vault | KnownVault | None = None,
     ) -> None:
         """Open them; nothing is written before something happens.
 
@@ -127,17 +129,22 @@ class Reviews:
         part = b"test" if device.test else b""
         return self._digest(b"device", self._dataset.encode(), part, device.unit.encode())
 
-    def look(self, seen: Mapping[Device, Watched], *, record: bool = True) -> Looked:
+    def look(
+        self, seen: Mapping[Device, Watched], *, record: bool = True, whole: bool = True
+    ) -> Looked:
         """Say where devices stand, and put those under review whose readings do.
 
         Args:
             seen: Each device's watched readings, all that there are.
             record: Whether that is put in the ledger and remembered; otherwise nothing is written,
                 and devices that should be under review are only told.
+            whole: Whether these are all rows that there are. If not, what is remembered of devices
+                that stand on record stays as it was: a person decides on what the gate showed.
 
         Raises:
             InputError: The folder or the ledger cannot be read or written.
-            NotVerifiedError: The ledger is none, or its acts do not follow from each other.
+            NotVerifiedError: The ledger is none, its acts do not follow from each other, or a file
+                is not what was written there.
         """
         now = self._standings()
         facts = [
@@ -150,7 +157,7 @@ class Reviews:
         if record:
             for one in facts:
                 # before the ledger says so: who reads there must find the readings here
-                if one in due or one.digest in now:
+                if one in due or (whole and one.digest in now):
                     self._remember(one)
             if due:
                 now, new = self._hold(due)
@@ -266,13 +273,21 @@ class Reviews:
         return [facts.words[place] for place in facts.seen.puts_under_review(settled)]
 
     def _released(self, device: str, standing: Standing) -> frozenset[str]:
-        """Readings that a person released; a list that is not what the ledger says is none."""
+        """Readings that a person released.
+
+        Raises:
+            NotVerifiedError: A list of them is not what the ledger says.
+        """
         found: set[str] = set()
         for digest in standing.releases:
             value = self._load(digest)
+            if value is None:
+                continue
             readings = _texts(value.get("readings"))
-            if hmac.compare_digest(self._list_digest(device, readings), digest):
-                found.update(readings)
+            listed = None if readings is None else self._list_digest(device, readings)
+            if readings is None or listed is None or not hmac.compare_digest(listed, digest):
+                raise self._damaged(digest)
+            found.update(readings)
         return frozenset(found)
 
     def _standings(self) -> Mapping[str, Standing]:
@@ -301,37 +316,66 @@ class Reviews:
 
     def _remember(self, facts: "_Facts") -> None:
         times = facts.seen.times[facts.seen.out].tolist()
-        value = {
-            "format": FORMAT,
-            "unit": facts.device.unit,
-            "test": facts.device.test,
-            "readings": [[time, word] for time, word in zip(times, facts.words, strict=True)],
-        }
-        if value != self._load(facts.digest):
+        kept = _Kept(facts.device, tuple(zip(times, facts.words, strict=True)))
+        # one that is damaged is refused, not written over: somebody should know of it
+        if self._read(facts.digest) != kept:
+            value = {
+                "format": FORMAT,
+                "unit": facts.device.unit,
+                "test": facts.device.test,
+                "readings": [list(one) for one in kept.readings],
+            }
             self._write(facts.digest, value)
 
     def _read(self, device: str) -> "_Kept | None":
+        """What a device's file says; None where there is none."""
         value = self._load(device)
+        if value is None:
+            return None
         try:
             kept = _Kept(
                 Device(value["unit"], value["test"]),
                 tuple((float(time), str(word)) for time, word in value["readings"]),
             )
-        except (KeyError, TypeError, ValueError):
-            return None
-        # a file under another device's name says nothing of this one
-        return kept if self.device(kept.device) == device else None
+            # a file under another device's name says nothing of this one
+            own = self.device(kept.device) == device
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise self._damaged(device) from None
+        if not own:
+            raise self._damaged(device)
+        return kept
 
-    def _load(self, name: str) -> dict[str, Any]:
-        """A file as it is; empty where there is none that can be read."""
+    def _load(self, name: str) -> dict[str, Any] | None:
+        """A file as it is; None where there is none.
+
+        Raises:
+            InputError: It is there and cannot be read.
+            NotVerifiedError: It is not what was written.
+        """
+        path = self.folder / f"{name}.json"
         try:
-            data = (self.folder / f"{name}.json").read_bytes()
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as failure:
+            raise InputError(
+                f"{path}: cannot be read ({failure.strerror}); give it to this user."
+            ) from None
+        try:
             if self._vault is not None:
                 data = self._vault.unseal("review", f"{self._dataset}/{name}", data)
             value = json.loads(data)
-        except (OSError, ValueError, NotVerifiedError):
-            return {}
-        return value if isinstance(value, dict) else {}
+        except (ValueError, NotVerifiedError):
+            raise self._damaged(name) from None
+        if not isinstance(value, dict):
+            raise self._damaged(name)
+        return value
+
+    def _damaged(self, name: str) -> NotVerifiedError:
+        return NotVerifiedError(
+            f"{self.folder / name}.json: is damaged, belongs elsewhere, or was sealed with another "
+            "key; restore it from a copy, or remove it, and what it released waits again."
+        )
 
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
         path = self.folder / f"{name}.json"
@@ -380,8 +424,8 @@ class _Body:
         return {**asdict(self), **words}
 
 
-def _texts(value: object) -> list[str]:
-    return [str(one) for one in value] if isinstance(value, list) else []
+def _texts(value: object) -> list[str] | None:
+    return [str(one) for one in value] if isinstance(value, list) else None
 
 
 def _text(text: str, option: str) -> str:

@@ -6,29 +6,21 @@ same rows. A contract without thresholds and without a gate leaves everything as
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-import numpy as np
-import pandas as pd
-
-from clients.contract import DataContract, GateRules
-from clients.device_trust import MOST, device_facts, trust_score
-from clients.gate import Device, devices, watch
+from clients.contract import DataContract
+from clients.gate import Device
+from clients.judgement import judged
 from clients.members import MemberRows
 from clients.node_settings import NodeSettings
 from clients.policy import highest_class
 from clients.review_store import Looked, Reviews
-from clients.source import TRUST, UNIT
 from clients.vault import folder_vault
 from privacy.errors import DataError
 from privacy.ledger.store import LedgerStore
 from privacy.randomness import Entropy
-
-LEAST_WEIGHT: Final = 0.01
-"""A member all of whose devices score 0 still trains on them, rather than on nothing at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,21 +47,9 @@ def usable(rows: MemberRows, contract: DataContract, reviews: Reviews) -> Usable
         InputError: The node's folder or ledger cannot be used.
         NotVerifiedError: The ledger is none.
     """
-    by_device = devices(rows, contract)
-    looked = reviews.look({device: watch(frame, contract) for device, frame in by_device.items()})
-    out = looked.left_out
-    rules = contract.gate or GateRules.model_construct()
-    distrusted: frozenset[Device] = frozenset()
-    scores: dict[Device, float] = {}
-    if rules.least_trust is not None or rules.weigh_by_trust:
-        facts = device_facts(by_device, contract, looked.standings)
-        scores = {one: trust_score(known).score for one, known in facts.items()}
-    if rules.least_trust is not None:
-        least = rules.least_trust
-        distrusted = frozenset(one for one, score in scores.items() if score < least) - out
-    kept = _without(rows, contract, out | distrusted)
-    if rules.weigh_by_trust:
-        kept = _weighed(kept, contract, scores)
+    judgement, looked = judged(rows, contract, reviews.look)
+    kept = judgement.usable(rows, contract)
+    distrusted = frozenset(one for one, why in judgement.left_out.items() if why == "distrusted")
     count = len(rows.train) + len(rows.test) - len(kept.train) - len(kept.test)
     return UsableRows(rows=kept, looked=looked, distrusted=distrusted, left_out=count)
 
@@ -128,33 +108,3 @@ def open_reviews(
         now_ms=now_ms,
         vault=folder_vault(home, highest_class(contract), entropy),
     )
-
-
-def _without(rows: MemberRows, contract: DataContract, out: frozenset[Device]) -> MemberRows:
-    if not out:
-        return rows
-    return MemberRows(
-        rows.member,
-        _part(rows.train, {one.unit for one in out if not one.test}),
-        # where a split is drawn, a device's rows of both parts are the same device's
-        _part(rows.test, {one.unit for one in out if one.test is contract.parts_are_told}),
-    )
-
-
-def _weighed(
-    rows: MemberRows, contract: DataContract, scores: Mapping[Device, float]
-) -> MemberRows:
-    """Each row with its device's score as a share, `LEAST_WEIGHT` at least."""
-
-    def part(frame: pd.DataFrame, *, test: bool) -> pd.DataFrame:
-        told = test and contract.parts_are_told
-        weights = [
-            max(LEAST_WEIGHT, scores[Device(str(unit), told)] / MOST) for unit in frame[UNIT]
-        ]
-        return frame.assign(**{TRUST: np.array(weights, dtype=np.float64)})
-
-    return MemberRows(rows.member, part(rows.train, test=False), part(rows.test, test=True))
-
-
-def _part(frame: pd.DataFrame, units: set[str]) -> pd.DataFrame:
-    return frame[~frame[UNIT].isin(units)].reset_index(drop=True)

@@ -33,6 +33,8 @@ Suite = Literal["aes", "sm4"]
 KEY_FILE: Final = "vault.key"
 MAGIC: Final = b"tacit vault 1\n"
 KEY_BYTES: Final = 32
+SEALED: Final = ("L3", "L4")
+"""Classes of what is sealed at rest."""
 _SUITES: Final[tuple[Suite, ...]] = ("aes", "sm4")
 _KEY_BYTES_OF: Final = {"aes": 32, "sm4": 16}
 _NONCE_BYTES: Final = 12
@@ -228,9 +230,50 @@ def folder_vault(folder: Path, data_class: str, entropy: Entropy) -> Vault | Non
         InputError: The key in `vault.key` cannot be used.
     """
     path = folder / KEY_FILE
-    if data_class not in {"L3", "L4"} or not path.exists():
+    if data_class not in SEALED or not path.exists():
         return None
     return Vault(MasterKey(file_key(path, entropy), entropy), data_class, entropy)
+
+
+@dataclass(slots=True)
+class KnownVault:
+    """A vault for files whose class only they know: they are sealed again for the class they had.
+
+    Attributes:
+        vaults: One for each class that is sealed.
+    """
+
+    vaults: Sequence[Vault]
+    _found: Vault | None = None
+
+    def seal(self, kind: str, name: str, data: bytes | memoryview) -> bytes:
+        """See `seal`; as it is where the last that was read lay there as it is."""
+        return bytes(data) if self._found is None else self._found.seal(kind, name, data)
+
+    def unseal(self, kind: str, name: str, data: bytes) -> bytes:
+        """See `unseal`."""
+        self._found = None
+        if not is_sealed(data):
+            return data
+        for vault in self.vaults:
+            try:
+                opened = vault.unseal(kind, name, data)
+            except NotVerifiedError:
+                continue
+            self._found = vault
+            return opened
+        raise NotVerifiedError(_DAMAGED)
+
+
+def known_vault(folder: Path, entropy: Entropy) -> KnownVault | None:
+    """What reads a node's folder where no contract says the class; None without a key there.
+
+    Raises:
+        InputError: As `folder_vault`.
+    """
+    found = [folder_vault(folder, data_class, entropy) for data_class in SEALED]
+    known = [one for one in found if one is not None]
+    return KnownVault(known) if known else None
 
 
 def passphrase_key(passphrase: str, salt: bytes) -> bytes:

@@ -1,12 +1,13 @@
 """Indicators and their lineage, for people and for programs. It stays on the node."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 from clients.indicators.compute import IndicatorTable
@@ -14,6 +15,8 @@ from clients.indicators.indicator import Indicator
 from clients.indicators.lineage import Step
 from clients.indicators.quantity import QUANTITIES
 from clients.indicators.table_file import Written
+from clients.left_out import LeftOutFacts
+from federation.left_out_shown import left_out_facts, left_out_line, left_out_sentence
 
 _RISK = {"up": "higher", "down": "lower", "open": ""}
 
@@ -61,11 +64,13 @@ def written_facts(table: IndicatorTable, written: Written) -> dict[str, Any]:
             {"indicator": one.key, "present": int(np.isfinite(table.columns[one.key]).sum())}
             for one in table.plan.indicators
         ],
+        "left_out": left_out_facts(table.left_out),
     }
 
 
 def written_table(table: IndicatorTable, written: Written) -> RenderableType:
     """For people."""
+    line = left_out_line(table.left_out)
     rows = sum(one.rows for one in table.rows)
     out = Table(
         title=f"{len(table.devices):,} devices from {rows:,} rows: {written.table}",
@@ -83,15 +88,18 @@ def written_table(table: IndicatorTable, written: Written) -> RenderableType:
             else ["", "", ""]
         )
         out.add_row(one.key, one.unit, f"{seen.size:,}", *shown)
-    return out
+    return Group(out, Text(line)) if line else out
 
 
-def lineage_facts(steps: Sequence[Step], *, again: bool) -> dict[str, Any]:
+def lineage_facts(
+    steps: Sequence[Step], *, again: bool, left_out: Mapping[str, LeftOutFacts] | None
+) -> dict[str, Any]:
     """For programs: the walk of each value."""
     first = steps[0]
     return {
         "device": first.device,
         "computed_again": again,
+        "left_out": left_out_facts(left_out),
         "rows": first.rows.model_dump(mode="json"),
         "contract": first.contract.model_dump(mode="json"),
         "time": first.time.model_dump(mode="json"),
@@ -109,7 +117,9 @@ def lineage_facts(steps: Sequence[Step], *, again: bool) -> dict[str, Any]:
     }
 
 
-def lineage_tree(steps: Sequence[Step], *, again: bool) -> RenderableType:
+def lineage_tree(
+    steps: Sequence[Step], *, again: bool, left_out: Mapping[str, LeftOutFacts] | None
+) -> RenderableType:
     """For people."""
     first = steps[0]
     rows, time = first.rows, first.time
@@ -131,6 +141,8 @@ def lineage_tree(steps: Sequence[Step], *, again: bool) -> RenderableType:
         f"{rows.rows:,} rows from {first.contract.time} {rows.first:g} to {rows.last:g}, digest "
         f"{rows.digest[:16]}..."
     )
+    if left_out:
+        tree.add(left_out_sentence(left_out))
     if again:
         tree.add("computed again from the rows: the same")
     return tree

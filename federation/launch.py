@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from aggregator import coordinator
 from aggregator.coordinator import RunResult
+from clients.gate_rows import gate_rows
+from clients.judgement import Judgement
 from clients.members import member_names
 from clients.targets import tally_kind, target_unit
 from federation.card import keep_card, make_card
@@ -39,6 +41,7 @@ from federation.coordinator_key import Settled, settle_key
 from federation.declaration import declaration
 from federation.engine.worker import LocalNode
 from federation.fold_mean import fold_mean
+from federation.gate_here import judgements_here
 from federation.home import Home, read_json, write_json
 from federation.ledger_place import open_store
 from federation.ledger_recorder import LedgerRecorder
@@ -223,6 +226,8 @@ def launch_local(
             {"name": project.config.name, "task": project.config.task, "seed": options.seed},
         )
         work = _Launch(project, home, options, show, run, folder, ledger, launcher, plan, law)
+        # as the nodes are about to find it: what a person decides later is of later runs
+        judgements = _judgements(project, home, options)
         try:
             with work.started(nodes) as grid:
                 outcome = work.carry_out(grid, nodes, started)
@@ -248,7 +253,7 @@ def launch_local(
             finding.require()
         if options.baselines:
             # the run is complete without them; if they fail, it stays so
-            outcome["baselines"] = work.baselines([node.member for node in nodes])
+            outcome["baselines"] = work.baselines([node.member for node in nodes], judgements)
             outcome["seconds"]["total"] = round(time.perf_counter() - started, 2)
             write_json(folder.path / "result.json", outcome)
         return outcome
@@ -528,8 +533,10 @@ class _Launch:
     def _of_member(self, member: str, run: str) -> Path:
         return self.home.node(self.project.contract.name, member) / "runs" / run
 
-    def baselines(self, members: Sequence[str]) -> dict[str, Any]:
-        """Train each member alone and all pooled, fold by fold."""
+    def baselines(
+        self, members: Sequence[str], judgements: Mapping[str, Judgement]
+    ) -> dict[str, Any]:
+        """Train each member alone and all pooled, fold by fold, on the rows that the run used."""
         from federation.engine.baselines import POOLED, BaselineTask, train_baselines
 
         config, contract = self.project.config, self.project.contract
@@ -561,6 +568,7 @@ class _Launch:
                 average_last=config.average_last,
                 device=self.options.device,
                 member=POOLED,
+                judgements=judgements,
             )
             found = train_baselines(task, members, told)
             reasons |= found.reasons
@@ -584,6 +592,14 @@ class _Launch:
                 "by_member": {member: fold_mean(values) for member, values in pooled_own.items()},
             },
         }
+
+
+def _judgements(project: Project, home: Home, options: LaunchOptions) -> dict[str, Judgement]:
+    """What the gates make of the members' devices; empty where no baseline asks."""
+    contract = project.contract
+    if not (options.baselines and contract.is_gated):
+        return {}
+    return judgements_here(home, contract, gate_rows(contract, options.data_root))
 
 
 def _engine(name: Literal["embedded", "ray"]) -> "type[LocalGrid | SimulationGrid]":

@@ -1,7 +1,7 @@
 """A run, said before it runs: size, time, privacy, and who would refuse."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,14 @@ from federation.compliance import (
     rules_digest,
 )
 from federation.config import Project
+from federation.gate_here import judgements_here
 from federation.home import Home
 from federation.node_policy import over_budget, read_policy
 from federation.noise_spec import CNN_WARNING, warnings
 from federation.report import size
 from federation.spending import account, sentences
 from privacy import fixed_point
-from privacy.errors import CohortError
+from privacy.errors import CohortError, DataError
 from privacy.fixed_point import FixedPoint
 from privacy.ledger.entry import STATISTICS, UPDATE
 from privacy.manifest import Manifest
@@ -36,9 +37,21 @@ from privacy.secure_sum.schemes import scheme_of
 from privacy.secure_sum.tag import tag_words
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from clients.contract import DataContract
     from clients.examples import Examples
     from clients.learner import Learner
+    from clients.members import MemberRows
     from clients.spec import NodeSpec
+
+    Floats = NDArray[np.float64]
+
+NOBODY_LEFT = (
+    "No training rows are left: all devices wait for a review, were rejected, or are not trusted; "
+    "see tacit data review list."
+)
 
 
 def plan_privacy(project: Project) -> dict[str, Any]:
@@ -89,7 +102,8 @@ def plan_run(
     """Work out what a run would cost, and what rules it breaks.
 
     The network's size depends on the summed statistics (which columns have gaps, where quantiles
-    lie), so the members' rows are read and one round of the largest member is timed, here.
+    lie), so the members' rows are read and one round of the largest member is timed, here. Rows
+    are counted as a run would use them: without those of devices that its gate leaves out.
 
     Returns:
         What `tacit run plan --json` prints.
@@ -97,31 +111,28 @@ def plan_run(
     Raises:
         TacitError: The data do not keep the contract, or nothing could be learnt from them.
     """
-    import numpy as np
     import torch
 
     from clients.class_floor import class_refusals, keeping_refusals
-    from clients.learner import Learner, split_validation
-    from clients.members import read_members
+    from clients.learner import Learner
     from clients.policy import refusals
     from clients.spec import parse_node_spec
 
     torch.set_num_threads(1)
     config, contract = project.config, project.contract
     fold = project.folds[0]
-    rows = read_members(contract, data_root, fold=fold)
+    rows, left_out = _usable_rows(contract, home, data_root, fold)
     settings = config.node_settings(seed=seed, fold=fold)
     spec = parse_node_spec(settings)
     noise = project.privacy_plan()
     work = Learner(contract, spec, "cpu", plan=noise)
-    released: list[np.ndarray] = []
-    statistics_values = 0
-    for _ in range(work.stages):
-        tallies = [work.tally_statistics(work.scaled(one.train), released) for one in rows.values()]
-        released.append(np.sum(np.stack(tallies), axis=0))
-        statistics_values += released[-1].size
+    able = [one for one in rows.values() if not one.train.empty]
+    if not able:
+        raise DataError(f"{contract.name}: {NOBODY_LEFT}")
+    released = _statistics(work, able)
+    statistics_values = sum(one.size for one in released)
     work.start(released)
-    largest = max(rows.values(), key=lambda one: len(one.train))
+    largest = max(able, key=lambda one: len(one.train))
     examples = work.training_examples(work.scaled(largest.train), released)
     seconds = _second_time_s(_one_round(work, examples, spec, noise))
     members = sorted(rows)
@@ -151,8 +162,6 @@ def plan_run(
     planned *= len(project.folds)
     reasons: dict[str, list[str]] = {}
     for member, one in rows.items():
-        own = split_validation(work.scaled(one.train), spec)[0]
-        too_few = len(work.training_examples(own, released)) == 0
         folder = home.node(contract.name, member)
         policy = read_policy(home.root, folder)
         reasons[member] = [
@@ -160,7 +169,7 @@ def plan_run(
             *class_refusals(manifest, spec, policy, contract, own_machine=True),
             *keeping_refusals(contract, at.date()),
             *over_budget(policy, folder, planned, member=member, contract=contract, plan=noise),
-            *(["It has no training example."] if too_few else []),
+            *_too_few(work, one, spec, released),
         ]
     watches = -(-config.training.rounds // config.watch_every) if config.watch_every else 0
     evaluations = watches + 1 + (config.personal is not None)
@@ -180,6 +189,7 @@ def plan_run(
             member: {
                 "training_rows": len(one.train),
                 "test_rows": len(one.test),
+                "left_out_rows": left_out[member],
                 "would_refuse": reasons[member],
             }
             for member, one in rows.items()
@@ -206,6 +216,49 @@ def plan_run(
         and len(members) >= config.minimum_cohort
         and not refused(findings),
     }
+
+
+def _usable_rows(
+    contract: "DataContract", home: Home, data_root: Path, fold: int | None
+) -> tuple[dict[str, "MemberRows"], dict[str, int]]:
+    """Member -> its rows as a run would use them, and how many its gate leaves out."""
+    from clients.members import read_members
+
+    whole = read_members(contract, data_root, fold=fold)
+    judgements = judgements_here(home, contract, whole)
+    rows = {
+        member: judgements[member].usable(one, contract) if member in judgements else one
+        for member, one in whole.items()
+    }
+    counts = {
+        member: len(one.train) + len(one.test) - len(rows[member].train) - len(rows[member].test)
+        for member, one in whole.items()
+    }
+    return rows, counts
+
+
+def _statistics(work: "Learner", members: "Sequence[MemberRows]") -> "list[Floats]":
+    """The opened statistics of all stages."""
+    import numpy as np
+
+    released: list[Floats] = []
+    for _ in range(work.stages):
+        tallies = [work.tally_statistics(work.scaled(one.train), released) for one in members]
+        released.append(np.sum(np.stack(tallies), axis=0))
+    return released
+
+
+def _too_few(
+    work: "Learner", one: "MemberRows", spec: "NodeSpec", released: "Sequence[Floats]"
+) -> list[str]:
+    """Why a member's rows are too few to train on; empty where they are not."""
+    from clients.learner import split_validation
+
+    if one.train.empty:
+        return [NOBODY_LEFT]
+    own = split_validation(work.scaled(one.train), spec)[0]
+    few = len(work.training_examples(own, released)) == 0
+    return ["It has no training example."] if few else []
 
 
 def _second_time_s(work: Callable[[], object]) -> float:
@@ -272,12 +325,16 @@ def plan_table(plan: dict[str, Any]) -> RenderableType:
     table.add_column("member")
     table.add_column("training rows (own)", justify="right")
     table.add_column("test rows (own)", justify="right")
+    gated = any(facts["left_out_rows"] for facts in plan["members"].values())
+    if gated:
+        table.add_column("left out by the gate", justify="right")
     table.add_column("would refuse")
     for member, facts in plan["members"].items():
         table.add_row(
             member,
             f"{facts['training_rows']:,}",
             f"{facts['test_rows']:,}",
+            *([f"{facts['left_out_rows']:,}"] if gated else []),
             " ".join(facts["would_refuse"]) or "no",
         )
     facts = Table.grid(padding=(0, 2))

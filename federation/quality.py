@@ -15,12 +15,11 @@ from rich.text import Text
 
 from clients.contract import DataContract, FoldSplit, load_contract
 from clients.device_trust import TrustScore, device_facts, trust_score
-from clients.gate import Device, DeviceFindings, devices, findings, totals, watch
-from clients.ledger_files import LEDGER
+from clients.gate import Device, DeviceFindings, devices, findings, totals
+from clients.judgement import judged
 from clients.members import MemberRows, member_names, read_members
 from clients.review import Standing, State
 from clients.review_store import Looked, Remembered
-from clients.usable_rows import usable
 from federation.home import Home
 from federation.review_places import ReviewPlace, own_member, place_of
 from privacy.errors import InputError
@@ -292,21 +291,11 @@ def _gated(
     place: ReviewPlace, rows: MemberRows, contract: DataContract, *, record: bool
 ) -> MemberGate:
     by_device = devices(rows, contract)
-    whole = len(rows.train) + len(rows.test)
-    left_out = 0
-    if not contract.is_gated:
-        looked = Looked(standings={}, new=())
-    elif record:
-        kept = usable(rows, contract, place.open())
-        looked, left_out = kept.looked, kept.left_out
-    else:
-        seen = {device: watch(frame, contract) for device, frame in by_device.items()}
-        if (place.folder / LEDGER).exists():
-            looked = place.open(begin=False).look(seen, record=False)
-        else:
-            due = [device for device, one in seen.items() if one.puts_under_review()]
-            looked = Looked(standings={}, new=tuple(due))
-        left_out = sum(len(by_device[one]) for one in looked.left_out | set(looked.new))
+    looked, left_out = Looked(standings={}, new=()), 0
+    if contract.is_gated:
+        look = place.open(contract).look if record else place.looks(contract)
+        judgement, looked = judged(rows, contract, look)
+        left_out = sum(len(by_device[one]) for one in judgement.left_out if one in by_device)
     facts = device_facts(by_device, contract, looked.standings)
     return MemberGate(
         member=rows.member,
@@ -314,7 +303,7 @@ def _gated(
         looked=looked,
         trust={device: trust_score(known) for device, known in facts.items()},
         left_out=left_out,
-        rows=whole,
+        rows=len(rows.train) + len(rows.test),
     )
 
 

@@ -5,13 +5,17 @@
 place.json                                       where its contract and rows were last
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
+from clients.gate import Device, Watched
 from clients.ledger_files import LEDGER
-from clients.review_store import FOLDER, Remembered, Reviews
+from clients.policy import highest_class
+from clients.review_store import FOLDER, Looked, Remembered, Reviews
+from clients.vault import folder_vault, known_vault
 from federation.home import Home, read_json, write_json
 from privacy.errors import InputError
 from privacy.identity import Identity
@@ -21,6 +25,7 @@ from privacy.randomness import system_bytes
 
 if TYPE_CHECKING:
     from clients.contract import DataContract
+    from clients.judgement import Look
 
 PLACE: Final = "place.json"
 _LEAST_OF_DIGEST: Final = 8
@@ -42,10 +47,12 @@ class ReviewPlace:
     folder: Path
     identity: Path
 
-    def open(self, *, begin: bool = True) -> Reviews:
+    def open(self, contract: "DataContract | None" = None, *, begin: bool = True) -> Reviews:
         """Open the reviews; a node that never ran gets its identity and its ledger now.
 
         Args:
+            contract: What the rows mean: its highest class is part of what files are sealed for.
+                None: of whichever class files were sealed for.
             begin: Whether a ledger is begun where there is none.
 
         Raises:
@@ -71,7 +78,25 @@ class ReviewPlace:
             dataset=self.dataset,
             entropy=system_bytes,
             now_ms=_now_ms,
+            vault=known_vault(self.folder, system_bytes)
+            if contract is None
+            else folder_vault(self.folder, highest_class(contract), system_bytes),
         )
+
+    def looks(self, contract: "DataContract") -> "Look":
+        """A look that puts nothing on record, also where no node ever ran.
+
+        Raises:
+            TacitError: As `clients.review_store.Reviews.look`, when it looks.
+        """
+
+        def look(seen: Mapping[Device, Watched]) -> Looked:
+            if (self.folder / LEDGER).exists():
+                return self.open(contract, begin=False).look(seen, record=False)
+            due = [device for device, one in seen.items() if one.puts_under_review()]
+            return Looked(standings={}, new=tuple(sorted(due)))
+
+        return look
 
     def remember(self, contract: Path, data: Path) -> None:
         """Remember where contract and rows are, for whoever shows a device later.
@@ -100,6 +125,11 @@ def place_of(home: Home, contract: "DataContract", member: str) -> ReviewPlace:
     own = _deployed(home)
     if own is not None and own[0] == member and contract.name in own[1]:
         return _own_place(home, member, contract.name)
+    return embedded_place(home, contract, member)
+
+
+def embedded_place(home: Home, contract: "DataContract", member: str) -> ReviewPlace:
+    """Where the reviews of a node are that launches on this machine run."""
     folder = home.node(contract.name, member)
     return ReviewPlace(member, contract.name, folder, folder / "identity.pem")
 

@@ -9,6 +9,7 @@ from rich.tree import Tree
 from clients.contract import load_contract
 from clients.frozen import nearest
 from clients.indicators.registry import INDICATORS
+from clients.left_out import Sieve, left_out_again
 from federation.home import Home
 from federation.kept_model import read_kept_model
 from federation.scoring import one_unit, read_score_lineage, score_rows
@@ -61,9 +62,17 @@ def score_steps(home: Home, table: Path, unit: str) -> dict[str, Any]:
 
 
 def require_same_score(
-    home: Home, steps: Mapping[str, Any], contract: Path, data_root: Path, *, key: bytes
+    home: Home,
+    table: Path,
+    steps: Mapping[str, Any],
+    contract: Path,
+    data_root: Path,
+    *,
+    key: bytes,
 ) -> None:
     """Return if the unit's row, scored again by the run's model, gives this score.
+
+    Left out are the devices that the table's lineage names, whatever was decided of one since.
 
     Raises:
         InputError: The run is not in this home, or the unit has no row.
@@ -74,9 +83,10 @@ def require_same_score(
             f"{contract}: is not the contract that the lineage names; give that one."
         )
     kept = read_kept_model(home.run(steps["run"]))
-    again = one_unit(
-        score_rows(kept, kept.additive(), data_root, key=key), steps["unit"], kept.contract.name
-    )
+    out = left_out_again(read_score_lineage(table).left_out, kept.contract, key)
+    sieve = None if out is None else Sieve(out)
+    found = score_rows(kept, kept.additive(), data_root, key=key, sieve=sieve)
+    again = one_unit(found, steps["unit"], kept.contract.name)
     if again.row != steps["row"]:
         raise NotVerifiedError(
             f"{steps['unit']}: its row is another than the one that was scored, or this home "

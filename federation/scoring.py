@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -19,15 +20,19 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from clients.additive import AdditiveModel
+from clients.contract import DataContract
 from clients.frozen import Frozen, nearest, parse_settings
 from clients.indicators.registry import INDICATORS
-from clients.members import read_table, tables
+from clients.left_out import LeftOutFacts, Sieve
+from clients.members import Assignment, read_table, tables, told_owners
 from clients.reasons import LANGUAGES, Language, Score, scores, sentence
-from clients.source import unit_names
-from federation.home import write_bytes
+from clients.source import ROW, unit_names
+from federation.gate_here import left_out_here
+from federation.home import Home, write_bytes
 from federation.kept_model import KeptModel
+from federation.left_out_shown import WORDS
 from privacy.canonical import canonical_json, framed, parse_canonical
-from privacy.errors import DataError, InputError, NotVerifiedError, ProtocolError
+from privacy.errors import DataError, InputError, NotVerifiedError, ProtocolError, RefusedError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +75,8 @@ class ScoreLineage(Frozen):
         indicators: Input -> the registered transform that made it, with its digest; empty where
             it is declared.
         units: Whose scores.
+        left_out: Keyed digest of a device -> why it has no score; None, and not in the file, where
+            the contract has no gate.
     """
 
     scores: Literal[1]
@@ -82,6 +89,15 @@ class ScoreLineage(Frozen):
     contract_name: str
     indicators: dict[str, dict[str, str]]
     units: dict[str, ScoredUnit]
+    left_out: dict[Hex, LeftOutFacts] | None = None
+
+    @property
+    def bytes(self) -> bytes:
+        """Canonical JSON."""
+        value = self.model_dump(mode="json")
+        if self.left_out is None:
+            del value["left_out"]
+        return canonical_json(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +109,23 @@ class Scored:
 
 
 def score_rows(
-    kept: KeptModel, model: AdditiveModel, data_root: Path, *, key: bytes
+    kept: KeptModel,
+    model: AdditiveModel,
+    data_root: Path,
+    *,
+    key: bytes,
+    sieve: Sieve | None = None,
 ) -> Iterator[Scored]:
     """Score all rows of the contract's sources below `data_root`, in their order.
 
     Labels are not read, so rows may be scored before anything is known of how they end.
+
+    Args:
+        kept: The model's run.
+        model: Its curves.
+        data_root: Where the contract's sources lie.
+        key: The node's, of its digests of rows.
+        sieve: Holds back rows of devices that are left out: they get no score.
 
     Raises:
         InputError: A file cannot be read.
@@ -107,18 +135,80 @@ def score_rows(
     inputs = [curve.column for curve in model.curves]
     wanted = frozenset(column.name for column in (*inputs, *contract.unit_columns))
     for table in tables(contract, data_root):
+        owners = None if sieve is None else told_owners(contract, table)
         for frame in read_table(contract, table, columns=wanted):
+            if sieve is not None and owners is not None:
+                frame = frame[_passing(frame, contract, owners, sieve)]  # noqa: PLW2901 - fewer rows
+                if frame.empty:
+                    continue
             columns = {column.name: _values(frame, column.name) for column in inputs}
             units = unit_names(frame, contract).tolist()
             for score in scores(model, units, columns):
                 yield Scored(score=score, row=_row_digest(key, score, table.member or ""))
 
 
-def one_unit(found: Iterator[Scored], unit: str, where: str) -> Scored:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredHere:
+    """Scores of a machine's rows as they may be used.
+
+    Attributes:
+        scores: One a row, in their order; to be read once, within `scored_here`.
+        sieve: What held rows back; None for a contract without a gate.
+    """
+
+    scores: Iterator[Scored]
+    sieve: Sieve | None
+
+    @property
+    def left_out(self) -> dict[str, LeftOutFacts] | None:
+        """What got no score, once all scores were read."""
+        return None if self.sieve is None else self.sieve.facts()
+
+
+@contextmanager
+def scored_here(
+    home: Home, kept: KeptModel, model: AdditiveModel, data_root: Path, *, key: bytes
+) -> Iterator[ScoredHere]:
+    """Score rows of this machine; devices that the gate of their contract leaves out get none.
+
+    Raises:
+        TacitError: As `score_rows` and `federation.gate_here.left_out_here`.
+    """
+    with left_out_here(home, kept.contract, data_root, member=None, key=key) as out:
+        sieve = None if out is None else Sieve(out)
+        found = score_rows(kept, model, data_root, key=key, sieve=sieve)
+        yield ScoredHere(scores=found, sieve=sieve)
+
+
+def _passing(
+    frame: "pd.DataFrame", contract: DataContract, owners: Assignment, sieve: Sieve
+) -> NDArray[np.bool_]:
+    rows = frame[ROW].to_numpy()
+    if rows[-1] >= owners.member.size:
+        raise DataError(f"The files of {contract.name} changed while they were read; start again.")
+    return sieve.passes(
+        unit_names(frame, contract),
+        members=owners.names,
+        member=owners.member[rows],
+        test=owners.test[rows],
+        common=owners.common[rows],
+    )
+
+
+def one_unit(
+    found: Iterator[Scored], unit: str, where: str, *, sieve: Sieve | None = None
+) -> Scored:
     """The last row of a unit.
+
+    Args:
+        found: All scores.
+        unit: Whose.
+        where: Name of the rows.
+        sieve: What held rows back of them.
 
     Raises:
         InputError: There is none.
+        RefusedError: There are some, of a device that is left out.
     """
     last: Scored | None = None
     others: list[str] = []
@@ -127,6 +217,11 @@ def one_unit(found: Iterator[Scored], unit: str, where: str) -> Scored:
             last = one
         elif len(others) < MOST_UNITS:
             others.append(one.score.unit)
+    if last is None and sieve is not None and unit in sieve.units:
+        raise RefusedError(
+            f"{unit}: is {WORDS[sieve.units[unit]]}, so it gets no score; see tacit data review "
+            f"list and tacit data trust."
+        )
     if last is None:
         guess = nearest(unit, others)
         advice = f"did you mean {guess}?" if guess else f"there are {len(others)} others."
@@ -135,9 +230,21 @@ def one_unit(found: Iterator[Scored], unit: str, where: str) -> Scored:
 
 
 def write_scores(
-    kept: KeptModel, model: AdditiveModel, found: Sequence[Scored], path: Path
+    kept: KeptModel,
+    model: AdditiveModel,
+    found: Sequence[Scored],
+    path: Path,
+    *,
+    left_out: dict[str, LeftOutFacts] | None = None,
 ) -> ScoreLineage:
     """Write a CSV of scores with reasons in both languages, and its lineage beside it.
+
+    Args:
+        kept: The model's run.
+        model: Its curves.
+        found: The scores.
+        path: The table to write.
+        left_out: What the gate left out; None for a contract without one.
 
     Raises:
         InputError: The name is none of a CSV file.
@@ -172,9 +279,10 @@ def write_scores(
             )
             for one in found
         },
+        left_out=left_out,
     )
     write_bytes(path, data)
-    write_bytes(scores_path(path), canonical_json(lineage.model_dump(mode="json")) + b"\n")
+    write_bytes(scores_path(path), lineage.bytes + b"\n")
     return lineage
 
 

@@ -6,7 +6,7 @@ given takes a pass of its own before, over ids and times alone, to find each dev
 
 import hashlib
 import hmac
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -15,17 +15,17 @@ import numpy as np
 import pandas as pd
 
 from clients.contract import Column
-from clients.frozen import nearest
+from clients.indicators.dealt import dealt_chunks
 from clients.indicators.indicator import Floats
 from clients.indicators.plan import Plan
 from clients.indicators.quantity import QUANTITIES
 from clients.indicators.readings import Codes, Readings, Sorter, TimeGoesBackError
 from clients.indicators.stream import Stream
 from clients.indicators.units import convert
-from clients.members import tables
-from clients.source import CHUNK_ROWS, read_chunks, unit_names
+from clients.left_out import LeftOut, LeftOutFacts, Sieve
+from clients.source import CHUNK_ROWS
 from privacy.canonical import canonical_json, framed
-from privacy.errors import DataError, InputError
+from privacy.errors import DataError
 
 _TAKES_LARGEST: Final = frozenset({"state", "event"})
 _HASH_DOMAIN: Final = b"tacit/indicator-rows/v1"
@@ -59,12 +59,15 @@ class IndicatorTable:
         devices: Names, sorted; those with a row in their window.
         columns: Indicator's key -> one value a device, NaN where it is absent.
         rows: What each device's values were made of.
+        left_out: Keyed digest of a device -> what was left out of it; None where nobody asked
+            the gate.
     """
 
     plan: Plan
     devices: tuple[str, ...]
     columns: Mapping[str, Floats]
     rows: tuple[DeviceRows, ...]
+    left_out: Mapping[str, LeftOutFacts] | None = None
 
 
 def compute_indicators(
@@ -73,37 +76,50 @@ def compute_indicators(
     *,
     key: bytes,
     member: str | None = None,
+    left_out: LeftOut | None = None,
     chunk_rows: int = CHUNK_ROWS,
 ) -> IndicatorTable:
     """Compute a plan over a contract's rows. `docs/indicators.md` has every rule and formula.
 
-    Rows of devices that share a name in several members' folders, or in training and test parts
-    that the contract tells apart, are different devices: the member, or the part, leads the name.
+    Rows of devices that share a name at several members, or in training and test parts that the
+    data tells apart, are different devices: the member, or the part, leads the name.
+
+    No row of a device that is left out is in any value, count, digest or window's end.
 
     Args:
         plan: What to compute.
         data_root: Where the contract's sources lie.
         key: The node's, for the digests of rows: they bind, and whoever has no key can test no
             guess of a row against them. Equal rows have equal digests under one key.
-        member: Read this member's folder alone, where members have folders.
+        member: Read this member's rows alone.
+        left_out: Devices of a gated contract whose rows nobody uses; None: nobody asked the gate.
         chunk_rows: Rows in memory at once.
 
     Raises:
         TacitError: As `clients.source.read_chunks`.
         InputError: There is no such member.
-        DataError: Rows of a device are not in order of time, or no row is in a window.
+        DataError: Rows of a device are not in order of time, no row is in a window or none is
+            left, or the files changed between two passes over them.
     """
+
+    def chunks(sieve: Sieve | None, *, inputs: bool) -> Iterator[tuple[Codes, pd.DataFrame]]:
+        for names, chunk in dealt_chunks(
+            plan, data_root, member=member, sieve=sieve, chunk_rows=chunk_rows, inputs=inputs
+        ):
+            if len(chunk):
+                yield devices.codes(names), chunk
+
     devices = _Devices()
-    end_h = np.zeros(0)
+    last_h = None
     if plan.window_h is not None and plan.as_of is None:
-        for names, chunk in _chunks(plan, data_root, member, chunk_rows, inputs=False):
-            end_h = _latest(plan, devices.codes(names), chunk, end_h, len(devices))
-        end_h += plan.hold_h
-    work = _Work(plan, key, end_h)
-    for names, chunk in _chunks(plan, data_root, member, chunk_rows, inputs=True):
-        codes = devices.codes(names)
+        last_h = np.zeros(0)
+        for codes, chunk in chunks(_sieve(left_out), inputs=False):
+            last_h = _latest(plan, codes, chunk, last_h, len(devices))
+    work = _Work(plan, key, last_h)
+    sieve = _sieve(left_out)
+    for codes, chunk in chunks(sieve, inputs=True):
         work.add(codes, chunk, devices)
-    return work.finish(devices)
+    return work.finish(devices, sieve)
 
 
 class _Devices:
@@ -135,13 +151,15 @@ class _Source:
 class _Work:
     plan: Plan
     key: bytes
-    end_h: Floats
+    last_h: Floats | None
+    end_h: Floats = field(init=False)
     streams: list[Stream] = field(init=False)
     sorter: Sorter = field(init=False)
     sources: dict[int, _Source] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         plan = self.plan
+        self.end_h = np.zeros(0) if self.last_h is None else self.last_h + plan.hold_h
         self.sorter = Sorter([QUANTITIES[name].kind in _TAKES_LARGEST for name in plan.inputs])
         groups: dict[tuple[str, ...], list[int]] = {}
         for place, one in enumerate(plan.indicators):
@@ -153,9 +171,16 @@ class _Work:
 
     def add(self, device: Codes, chunk: pd.DataFrame, devices: _Devices) -> None:
         plan = self.plan
-        self._grow(len(devices))
         time = chunk[plan.time.name].to_numpy(dtype=np.float64)
         time_h = _hours(plan, time)
+        if self.last_h is not None and (
+            len(devices) > self.last_h.size or (time_h > self.last_h[device]).any()
+        ):
+            # a device or a reading that the first pass did not see has no window
+            raise DataError(
+                f"The files of {plan.contract.name} changed while they were read; start again."
+            )
+        self._grow(len(devices))
         if plan.window_h is not None:
             end = self.end_h[device]
             inside = (time_h >= end - plan.window_h) & (time_h < end)
@@ -175,12 +200,17 @@ class _Work:
                 f"{plan.time.name}."
             ) from None
 
-    def finish(self, devices: _Devices) -> IndicatorTable:
+    def finish(self, devices: _Devices, sieve: Sieve | None) -> IndicatorTable:
         self._pass_on(self.sorter.finish())
         found: dict[str, Floats] = {}
         for stream in self.streams:
             found |= stream.finish(end_h=self.end_h, window_h=self._window_h)
         names = {name: code for name, code in devices.names.items() if code in self.sources}
+        if not len(devices) and sieve is not None:
+            raise DataError(
+                f"{self.plan.contract.name}: no row is left: its devices wait for a review, were "
+                f"rejected, or are not trusted; see tacit data review list."
+            )
         if not names:
             raise DataError(
                 f"{self.plan.contract.name}: no row is within the window; check --as-of and "
@@ -193,6 +223,7 @@ class _Work:
             devices=tuple(order),
             columns={one.key: found[one.key][codes] for one in self.plan.indicators},
             rows=tuple(self._rows(code) for code in codes),
+            left_out=None if sieve is None else sieve.facts(),
         )
 
     @property
@@ -257,35 +288,8 @@ class _Work:
         )
 
 
-def _chunks(
-    plan: Plan, data_root: Path, member: str | None, chunk_rows: int, *, inputs: bool
-) -> Iterator[tuple["pd.Series[str]", pd.DataFrame]]:
-    contract = plan.contract
-    wanted = {plan.time.name, *(column.name for column in contract.unit_columns)}
-    if inputs:
-        wanted |= set(plan.columns)
-    found = tables(contract, data_root)
-    if member is not None:
-        found = tuple(table for table in found if table.member == member)
-        if not found:
-            known = [table.member or "" for table in tables(contract, data_root)]
-            guess = nearest(member, known)
-            advice = f"did you mean {guess}?" if guess else "check the data folder."
-            raise InputError(f"{contract.name} has no member's folder {member}; {advice}")
-    parts = {source.part for source in contract.sources}
-    for table in found:
-        for source in contract.sources:
-            lead = [table.member or ""] if len(found) > 1 else []
-            lead += [source.part] if len(parts) > 1 else []
-            for chunk in read_chunks(
-                contract, table.root, source, columns=frozenset(wanted), chunk_rows=chunk_rows
-            ):
-                yield _led(unit_names(chunk, contract), lead), chunk
-
-
-def _led(names: "pd.Series[str]", lead: Sequence[str]) -> "pd.Series[str]":
-    head = "".join(f"{text}|" for text in lead)
-    return head + names if head else names
+def _sieve(left_out: LeftOut | None) -> Sieve | None:
+    return None if left_out is None else Sieve(left_out)
 
 
 def _hours(plan: Plan, time: Floats) -> Floats:

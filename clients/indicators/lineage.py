@@ -19,6 +19,7 @@ from clients.frozen import Frozen, nearest, parse_settings
 from clients.indicators.compute import IndicatorTable
 from clients.indicators.plan import Plan, make_plan
 from clients.indicators.registry import INDICATORS
+from clients.left_out import LeftOutFacts
 from clients.source import TableFile, read_tables
 from privacy.canonical import canonical_json, parse_canonical
 from privacy.errors import InputError, NotVerifiedError, ProtocolError
@@ -98,6 +99,8 @@ class Lineage(Frozen):
         time: How readings stand for time.
         indicators: Column -> transform.
         devices: Name -> its rows.
+        left_out: Keyed digest of a device -> why none of its rows was used; None, and not in the
+            bytes, where the contract has no gate.
     """
 
     lineage: Literal[1]
@@ -106,11 +109,15 @@ class Lineage(Frozen):
     time: TimeFacts
     indicators: dict[str, TransformFacts]
     devices: dict[str, DeviceFacts]
+    left_out: dict[Hex, LeftOutFacts] | None = None
 
     @property
     def bytes(self) -> bytes:
         """Canonical JSON."""
-        return canonical_json(_plain(self.model_dump(mode="json")))
+        value = self.model_dump(mode="json")
+        if self.left_out is None:
+            del value["left_out"]
+        return canonical_json(_plain(value))
 
     @property
     def digest(self) -> str:
@@ -177,6 +184,7 @@ def lineage_of(table: IndicatorTable, facts: TableFacts) -> Lineage:
             )
             for name, rows in zip(table.devices, table.rows, strict=True)
         },
+        left_out=None if table.left_out is None else dict(table.left_out),
     )
 
 

@@ -27,7 +27,7 @@ class Plan:
 
     Attributes:
         contract: What the rows mean; its unit key names the device.
-        digest: Of the contract as it was given, whatever the device key.
+        given: The contract as it was given: reviews are about its units, whatever the device key.
         indicators: In the order of the registry, one version of each name.
         inputs: Quantity -> the column that holds it.
         step_h: Hours of one unit of the time column.
@@ -39,7 +39,7 @@ class Plan:
     """
 
     contract: DataContract
-    digest: str
+    given: DataContract
     indicators: tuple[Indicator, ...]
     inputs: Mapping[str, Column]
     step_h: float
@@ -47,6 +47,11 @@ class Plan:
     window_h: float | None = None
     as_of: float | None = None
     zone_h: float = 0.0
+
+    @property
+    def digest(self) -> str:
+        """Of the contract as it was given."""
+        return self.given.digest
 
     @property
     def time(self) -> Column:
@@ -96,8 +101,7 @@ def make_plan(
     Raises:
         InputError: An indicator, quantity, column or duration is none, or does not fit.
     """
-    digest = contract.digest
-    contract = _with_device(contract, device_key)
+    given, contract = contract, _with_device(contract, device_key)
     time = contract.time_column
     if time is None:
         raise InputError(
@@ -114,7 +118,7 @@ def make_plan(
     step_h, hold_h = _times(contract, time, step, hold)
     return Plan(
         contract=contract,
-        digest=digest,
+        given=given,
         indicators=indicators,
         inputs={name: columns[name] for name in QUANTITIES if name in needed},
         step_h=step_h,

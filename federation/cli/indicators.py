@@ -50,7 +50,7 @@ def compute(
         str, typer.Option("--device-key", help="Columns that name a device, with commas.")
     ] = "",
     member: Annotated[
-        str | None, typer.Option(help="One member, where members have folders.")
+        str | None, typer.Option(help="Of this member's rows alone; default: all here.")
     ] = None,
     window: Annotated[
         str | None, typer.Option(help="Such as 30d; default: each device's whole record.")
@@ -77,6 +77,7 @@ def compute(
     from clients.indicators.table_file import table_format, write_table
     from clients.rows_digest import rows_key
     from federation.config import data_root
+    from federation.gate_here import left_out_here
     from federation.home import open_home
     from federation.indicator_tables import written_facts, written_table
     from privacy.randomness import system_bytes
@@ -95,9 +96,10 @@ def compute(
     )
     home = open_home()
     home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    table = compute_indicators(
-        plan, data_root(data), key=rows_key(home.root, system_bytes), member=member
-    )
+    key = rows_key(home.root, system_bytes)
+    root, given = data_root(data), plan.given
+    with left_out_here(home, given, root, member=member, key=key) as left_out:
+        table = compute_indicators(plan, root, key=key, member=member, left_out=left_out)
     written = write_table(table, out)
     if as_json:
         print_json(written_facts(table, written))
@@ -119,7 +121,7 @@ def lineage(
     ] = None,
     data: Data = None,
     member: Annotated[
-        str | None, typer.Option(help="One member, where members have folders.")
+        str | None, typer.Option(help="Of this member's rows alone; default: all here.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -137,12 +139,13 @@ def lineage(
 
     steps = trace(table, which, indicator=indicator)
     again = contract is not None
+    told = read_lineage(table)
     if contract is not None:
-        _require_same(read_lineage(table), steps, contract, data, member)
+        _require_same(told, steps, contract, data, member)
     if as_json:
-        print_json(lineage_facts(steps, again=again))
+        print_json(lineage_facts(steps, again=again, left_out=told.left_out))
     else:
-        print_rich(lineage_tree(steps, again=again))
+        print_rich(lineage_tree(steps, again=again, left_out=told.left_out))
 
 
 def _score_lineage(
@@ -159,7 +162,7 @@ def _score_lineage(
     if contract is not None:
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = rows_key(home.root, system_bytes)
-        require_same_score(home, steps, contract, data_root(data), key=key)
+        require_same_score(home, table, steps, contract, data_root(data), key=key)
         steps = {**steps, "computed_again": True}
     if as_json:
         print_json(steps)
@@ -177,6 +180,7 @@ def _require_same(
     from clients.contract import load_contract
     from clients.indicators.compute import compute_indicators
     from clients.indicators.lineage import plan_again
+    from clients.left_out import left_out_again
     from clients.rows_digest import rows_key
     from federation.config import data_root
     from federation.home import open_home
@@ -185,8 +189,13 @@ def _require_same(
     home = open_home()
     home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     plan = plan_again(told, load_contract(contract))
+    key = rows_key(home.root, system_bytes)
     now = compute_indicators(
-        plan, data_root(data), key=rows_key(home.root, system_bytes), member=member
+        plan,
+        data_root(data),
+        key=key,
+        member=member,
+        left_out=left_out_again(told.left_out, plan.given, key),
     )
     device = steps[0].device
     place = now.devices.index(device) if device in now.devices else None

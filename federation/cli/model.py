@@ -59,7 +59,7 @@ def explain(
     from federation.home import open_home, write_bytes
     from federation.kept_model import read_kept_model
     from federation.model_pages import counterfactual_facts, score_page, shape_facts, shape_table
-    from federation.scoring import one_unit, score_facts, score_rows
+    from federation.scoring import one_unit, score_facts, scored_here
     from federation.shape_plot import draw_shapes
     from privacy.randomness import system_bytes
 
@@ -80,7 +80,8 @@ def explain(
             print_rich(shape_table(kept, model))
         return
     key = rows_key(home.root, system_bytes)
-    scored = one_unit(score_rows(kept, model, data_root(data), key=key), unit, kept.contract.name)
+    with scored_here(home, kept, model, data_root(data), key=key) as found:
+        scored = one_unit(found.scores, unit, kept.contract.name, sieve=found.sieve)
     what_if = None
     if aim is not None:
         what_if = counterfactual(model, scored.score, aim=aim, allowed=allowed)
@@ -100,12 +101,16 @@ def predict(
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score all rows of the contract's sources, each score with reasons and lineage."""
+    """Score all rows of the contract's sources, each score with reasons and lineage.
+
+    Devices that the quality gate leaves out get no score; how many, and why, is said.
+    """
     from clients.rows_digest import rows_key
     from federation.config import data_root
     from federation.home import open_home
     from federation.kept_model import read_kept_model
-    from federation.scoring import score_rows, scores_path, write_scores
+    from federation.left_out_shown import left_out_facts, left_out_line
+    from federation.scoring import scored_here, scores_path, write_scores
     from privacy.randomness import system_bytes
 
     if out.suffix.lower() != ".csv":
@@ -114,8 +119,10 @@ def predict(
     kept = read_kept_model(home.run(run))
     model = kept.additive()
     key = rows_key(home.root, system_bytes)
-    found = list(score_rows(kept, model, data_root(data), key=key))
-    lineage = write_scores(kept, model, found, out)
+    with scored_here(home, kept, model, data_root(data), key=key) as scored:
+        found = list(scored.scores)
+    left_out = scored.left_out
+    lineage = write_scores(kept, model, found, out, left_out=left_out)
     facts = {
         "run": kept.run,
         "model": kept.digest,
@@ -123,6 +130,7 @@ def predict(
         "table": str(out),
         "lineage": str(scores_path(out)),
         "digest": lineage.table,
+        "left_out": left_out_facts(left_out),
     }
     if as_json:
         print_json(facts)
@@ -131,6 +139,8 @@ def predict(
             f"{len(found):,} scores in {out}, each with up to three reasons; where they came from: "
             f"{scores_path(out)}"
         )
+        if left_out:
+            print_rich(left_out_line(left_out))
 
 
 @app.command()

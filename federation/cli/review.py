@@ -221,11 +221,14 @@ def _follow(
     record: bool,
     as_json: bool,
 ) -> None:
-    """Look again whenever files change, until stopped; wait for a file that is no good yet."""
+    """Look again whenever files change, until stopped, and after a look that failed.
+
+    What stopped a look need not be a file of rows: a full disk or a busy ledger goes by itself.
+    """
     from federation.home import open_home
     from federation.quality import files_mark, gate_facts, gate_members, gate_table
 
-    before = None
+    before, told = None, ""
     while True:
         mark = files_mark(root)
         if mark != before:
@@ -235,8 +238,13 @@ def _follow(
                     open_home(), contract, root, member=member, record=record
                 )
             except TacitError as fault:
-                typer.echo(f"tacit: {' '.join(str(fault).split())}", err=True)
+                before = None
+                sentence = " ".join(str(fault).split())
+                if sentence != told:  # once, however often it is tried
+                    typer.echo(f"tacit: {sentence}", err=True)
+                told = sentence
             else:
+                told = ""
                 if as_json:
                     # a line for each look, for whoever reads along
                     sys.stdout.write(json.dumps(gate_facts(known, found), allow_nan=False) + "\n")

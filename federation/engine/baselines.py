@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ from federation.engine.pool import end
 from privacy.errors import RefusedError
 
 if TYPE_CHECKING:
+    from clients.contract import DataContract
+    from clients.judgement import Judgement
     from clients.members import MemberRows
 
 Floats = NDArray[np.float64]
@@ -39,6 +41,8 @@ class BaselineTask:
         average_last: As in the run.
         device: As in the run.
         member: Whose rows; `POOLED` for all.
+        judgements: Member -> what its gate made of its devices, so that a baseline is of the rows
+            that the run uses, weighed as there; workers read no ledger and write to none.
     """
 
     contract: Path
@@ -47,6 +51,7 @@ class BaselineTask:
     average_last: int
     device: str
     member: str
+    judgements: Mapping[str, "Judgement"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +93,7 @@ def train_baselines(
         # the longest first
         waiting = {pool.submit(_train, task): POOLED}
         for member in members:
-            mine = BaselineTask(
-                contract=task.contract,
-                data_root=task.data_root,
-                settings=task.settings,
-                average_last=task.average_last,
-                device=task.device,
-                member=member,
-            )
-            waiting[pool.submit(_train, mine)] = member
+            waiting[pool.submit(_train, replace(task, member=member))] = member
         for future in as_completed(waiting):
             member = waiting[future]
             try:
@@ -125,8 +122,23 @@ def _train(task: BaselineTask) -> dict[str, Floats]:
     contract = load_contract(task.contract)
     spec = parse_node_spec(dict(task.settings))
     rows = _rows(task.contract, task.data_root, spec.fold)
-    chosen = [rows[task.member]] if task.member else list(rows.values())
+    names = [task.member] if task.member else list(rows)
+    chosen = [usable for name in names if (usable := _usable(task, contract, rows[name]))]
+    if not chosen:
+        raise RefusedError(
+            "No training rows are left: all devices wait for a review, were rejected, or are not "
+            "trusted."
+        )
     return train_alone(contract, spec, chosen, average_last=task.average_last, device=task.device)
+
+
+def _usable(
+    task: BaselineTask, contract: "DataContract", rows: "MemberRows"
+) -> "MemberRows | None":
+    """A member's rows as its node uses them; None where it could not have joined."""
+    judgement = task.judgements.get(rows.member)
+    usable = rows if judgement is None else judgement.usable(rows, contract)
+    return None if usable.train.empty else usable
 
 
 @lru_cache(maxsize=1)

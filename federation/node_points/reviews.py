@@ -6,8 +6,10 @@ from pathlib import Path
 
 from clients.contract import DataContract
 from clients.ledger_files import LEDGER
+from clients.policy import highest_class
 from clients.review import State
 from clients.review_store import Reviews
+from clients.vault import folder_vault
 from federation.node_points.point import Point, sentence_of
 from privacy.errors import TacitError
 from privacy.ledger.sqlite import SqliteLedger
@@ -28,6 +30,7 @@ def review_points(contract: DataContract, folder: Path) -> Iterator[Point]:
             dataset=contract.name,
             entropy=system_bytes,
             now_ms=lambda: time.time_ns() // 1_000_000,
+            vault=folder_vault(folder, highest_class(contract), system_bytes),
         ).remembered()
     except TacitError as fault:
         yield Point(name, "failed", sentence_of(fault), "Restore the node's folder from a copy.")

@@ -55,7 +55,7 @@ DECIMALS = {
     "exposure_years": 3,
     "machine_age_years": 1,
     "load_share": 3,
-    "bearing_temp_c": 1,
+    "temperature_rise": 1,
     "operator_years": 1,
 }
 """Digits after the point in the file."""
@@ -65,20 +65,23 @@ DECIMALS = {
 class PolicyBook:
     """An insurer's book: the file's rows, and the claims a year that each was drawn from.
 
-    `failures_per_year` is the machine's breakdown rate, which no file holds.
+    `failures_per_year` is the machine's breakdown rate and `bearing_temp_c` its bearing's
+    temperature. No file holds them: an insurer sees no reading, and the file has an indicator,
+    the temperature's rise above the surroundings.
     """
 
     insurer: Insurer
     policies: pd.DataFrame
     failures_per_year: Floats
+    bearing_temp_c: Floats
     claims_per_year: Floats
 
 
 def draw_policies(insurer: Insurer, *, count: int, rng: np.random.Generator) -> PolicyBook:
     """Draw an insurer's book.
 
-    Holds: the same generator state gives the same book; `claims_per_year` equals
-    `claim_rate(policies, failures_per_year=failures_per_year)`.
+    Holds: the same generator state gives the same book; `claims_per_year` equals `claim_rate` of
+    its policies, failures and temperatures.
     """
     home = rng.random(count) < insurer.home_share
     others = [i for i in range(len(MAKERS)) if i not in insurer.home_makers]
@@ -90,16 +93,18 @@ def draw_policies(insurer: Insurer, *, count: int, rng: np.random.Generator) -> 
     ageing = np.exp(rng.normal(0.0, 0.15, count))
     ambient = np.array(REGION_TEMP_C)[region] + rng.normal(0.0, 3.0, count)
     point = operating_points(maker, load=load, ambient_c=ambient, on_share=on_share, ageing=ageing)
-    temp, failures = point.bearing_temp_c, point.failures_per_year
+    failures = point.failures_per_year
     full_year = rng.random(count) < 0.4  # noqa: PLR2004 - policies in force all year
+    exposure = np.where(full_year, 1.0, rng.uniform(0.08, 1.0, count))
+    temp = (point.bearing_temp_c + rng.normal(0.0, 1.0, count)).round(1)
     policies = pd.DataFrame(
         {
             "policy": [f"{insurer.name}-{number:06d}" for number in range(1, count + 1)],
-            "exposure_years": np.where(full_year, 1.0, rng.uniform(0.08, 1.0, count)),
+            "exposure_years": exposure,
             "machine_age_years": age,
             "hours_per_year": np.round(8760.0 * on_share).astype(np.int64),
             "load_share": load,
-            "bearing_temp_c": temp + rng.normal(0.0, 1.0, count),
+            "temperature_rise": temp - ambient,
             "operator_years": np.minimum(rng.gamma(1.3, 5.0, count), 45.0),
             "use": np.array(USES)[rng.choice(len(USES), count, p=USE_SHARE)],
             "region": np.array(REGIONS)[region],
@@ -107,21 +112,26 @@ def draw_policies(insurer: Insurer, *, count: int, rng: np.random.Generator) -> 
             "deductible_eur": rng.choice(DEDUCTIBLES_EUR, count, p=[0.15, 0.35, 0.25, 0.15, 0.1]),
         }
     ).round(DECIMALS)
-    rate = claim_rate(policies, failures_per_year=failures)
+    rate = claim_rate(policies, failures_per_year=failures, bearing_temp_c=temp)
     policies["claims"] = rng.poisson(rate * policies["exposure_years"].to_numpy())
     return PolicyBook(
-        insurer=insurer, policies=policies, failures_per_year=failures, claims_per_year=rate
+        insurer=insurer,
+        policies=policies,
+        failures_per_year=failures,
+        bearing_temp_c=temp,
+        claims_per_year=rate,
     )
 
 
-def claim_rate(policies: pd.DataFrame, *, failures_per_year: Floats) -> Floats:
+def claim_rate(
+    policies: pd.DataFrame, *, failures_per_year: Floats, bearing_temp_c: Floats
+) -> Floats:
     """Return claims a year: exp of the sum of the terms in docs/generated-data.md."""
     region = policies["region"].map({code: i for i, code in enumerate(REGIONS)}).to_numpy()
     maker = policies["maker"].map({name: i for i, name in enumerate(MAKERS)}).to_numpy()
     use = policies["use"].map({name: i for i, name in enumerate(USES)}).to_numpy()
     age = policies["machine_age_years"].to_numpy(dtype=np.float64)
     load = policies["load_share"].to_numpy(dtype=np.float64)
-    temp = policies["bearing_temp_c"].to_numpy(dtype=np.float64)
     novice = np.exp(-policies["operator_years"].to_numpy(dtype=np.float64) / 3.0)
     deductible = policies["deductible_eur"].to_numpy(dtype=np.float64)
     rate: Floats = np.exp(
@@ -133,7 +143,7 @@ def claim_rate(policies: pd.DataFrame, *, failures_per_year: Floats) -> Floats:
         + 0.4 * np.exp(-age)
         + 0.07 * np.clip(age - 6.0, 0.0, 10.0)
         + 0.6 * novice * (1.0 + (load > 0.7))  # noqa: PLR2004 - where load counts as heavy
-        + 0.04 * np.maximum(0.0, temp - 48.0)
+        + 0.04 * np.maximum(0.0, bearing_temp_c - 48.0)
         - 0.2 * np.log(deductible / 1000.0)
     )
     return rate

@@ -10,9 +10,13 @@ from support.cli import assert_one_sentence, start, tacit
 from support.machines import HOT, Machines, add, column, contract, overheat, readings, write
 
 from clients.ledger_files import LEDGER
+from clients.targets import tally_kind, target_unit
+from federation.config import load_project
+from federation.engine.baselines import POOLED, BaselineTask, _train
 from federation.home import Home
 from privacy.ledger.entry import parse_leaf
 from privacy.ledger.sqlite import SqliteLedger
+from privacy.tally import metrics
 
 
 def gate(where: Machines, home: Path, *more: str, code: int = 0) -> dict[str, Any]:
@@ -38,6 +42,22 @@ def acts(home: Path, member: str) -> list[dict[str, object]]:
     leaves = SqliteLedger(Home(home).node("machines", member) / LEDGER).leaves()
     entries = [parse_leaf(leaf) for leaf in leaves]
     return [{"act": one.kind, **one.body} for one in entries if one.kind.startswith("device.")]
+
+
+def pooled(where: Machines) -> dict[str, Any]:
+    """What a model of all these rows says of each member's, to be held against a launch's."""
+    project = load_project(where.config)
+    settings = project.config.baseline_settings(seed=0, fold=None)
+    task = BaselineTask(
+        contract=where.contract, data_root=where.root, settings=settings, member=POOLED,
+        average_last=project.config.average_last, device="cpu",
+    )  # fmt: skip
+    known = project.contract
+    unit = target_unit(known)
+    return {
+        member: pytest.approx(metrics(tally_kind(known), tally, known.groups, target_unit=unit))
+        for member, tally in _train(task).items()
+    }
 
 
 def test_a_device_waits_is_shown_released_and_held_again_when_more_comes(tmp_path: Path) -> None:
@@ -85,7 +105,12 @@ def test_a_launch_uses_no_row_of_a_device_that_waits_and_verifies(tmp_path: Path
     home = tmp_path / "home"
     where = write(tmp_path / "data", overheat(readings(), "n1", range(10, 14)))
     launch = ("run", "launch", str(where.config), "--local", "--data", str(where.root), "--json")
-    assert tacit(*launch, home=home).returncode == 0
+    launched = tacit(*launch, "--baselines", home=home)
+    assert launched.returncode == 0, launched.stderr
+    told = json.loads(launched.stdout)["baselines"]["pooled"]["by_member"]
+    frame = readings()
+    without = write(tmp_path / "without", frame[frame["machine"] != "n1"])
+    assert told == pooled(without)  # one that never had the device
     # nobody had looked before: the node did, when it read its rows
     assert state(home) == {("north", "n1"): "waiting"}
     log = (Home(home).node("machines", "north") / "node.log").read_text()
@@ -163,6 +188,26 @@ def test_a_folder_that_grows_is_followed(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=30)
     assert "Traceback" not in told
+    assert state(home) == {("north", "n1"): "waiting"}
+
+
+def test_a_look_that_failed_is_tried_again_though_no_file_of_rows_changes(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    where = write(tmp_path / "data", overheat(readings(), "n1", range(10, 14)))
+    words = ("data", "gate", str(where.contract), "--data", str(where.root))
+    home.mkdir()
+    (home / "nodes").write_text("in the way")
+    process = start(*words, "--follow", "0.1", "--json", home=home)
+    try:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        assert "cannot be made" in process.stderr.readline()
+        (home / "nodes").unlink()
+        assert json.loads(process.stdout.readline())["waiting"] == 1
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=30)
+    assert "cannot be made" not in told  # said once, however often it was tried
     assert state(home) == {("north", "n1"): "waiting"}
 
 

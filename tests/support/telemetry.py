@@ -23,15 +23,20 @@ def telemetry_contract(
     columns: Sequence[str],
     *,
     time_unit: str = "h",
+    more: Sequence[dict[str, Any]] = (),
     **keys: Any,  # noqa: ANN401 - any key
 ) -> DataContract:
-    """Columns called like quantities, in the quantity's own unit; `keys` replaces top keys."""
+    """Columns called like quantities, in the quantity's own unit, after `more` of any kind.
+
+    `keys` replaces top keys.
+    """
     value: dict[str, Any] = {
         "contract": 1,
         "name": "readings",
         "unit": "device",
         "sources": [{"path": "readings.csv"}],
         "columns": [
+            *more,
             {"name": "device", "type": "text", "role": "id", "class": "L3"},
             {"name": "time", "type": "time", "role": "time", "class": "L3", "unit": time_unit},
             *(

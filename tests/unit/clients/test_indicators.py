@@ -390,7 +390,7 @@ def test_devices_of_members_and_parts_are_not_mixed(tmp_path: Path) -> None:
     assert list(table.columns["utilisation@1"]) == [1, 0]
     one = compute_indicators(plan, tmp_path, key=KEY, member="south")
     assert one.devices == ("a",)
-    with pytest.raises(InputError, match=r"no member's folder sooth; did you mean south\?"):
+    with pytest.raises(InputError, match=r"no member sooth; did you mean south\?"):
         compute_indicators(plan, tmp_path, key=KEY, member="sooth")
 
 

@@ -108,22 +108,63 @@ def test_a_rejected_device_stays_out_until_a_person_looks_again(
     assert acts(reviews) == [HELD, REJECTED, HELD, RELEASED]
 
 
-@pytest.mark.parametrize("how", ["gone", "emptied", "more"])
-def test_a_release_whose_readings_are_not_what_it_says_releases_nothing(
-    opened: Callable[..., Reviews], how: str
+def test_a_release_whose_readings_are_gone_releases_nothing(
+    opened: Callable[..., Reviews],
 ) -> None:
     reviews = opened()
     reviews.look({PUMP: HOT})
     standing = reviews.decide(reviews.device(PUMP), "release", reason="fine", by="ann")
-    path = reviews.folder / f"{standing.releases[0]}.json"
-    if how == "gone":
-        path.unlink()
-    else:
-        value = json.loads(path.read_text())
-        more = reviews._facts(PUMP, read(50, 96, 96, 96, 50)).words
-        value["readings"] = [] if how == "emptied" else [*value["readings"], *more]
-        path.write_text(json.dumps(value))
+    (reviews.folder / f"{standing.releases[0]}.json").unlink()
     assert opened().look({PUMP: HOT}).new == (PUMP,)
+
+
+@pytest.mark.parametrize(
+    ("whose", "how"),
+    [
+        *(("device", how) for how in ("cut", "noise", "list", "other", "no list", "folder")),
+        *(("release", how) for how in ("cut", "noise", "list", "other", "no list", "folder")),
+        # of a device, these would be what the next look sees anyway
+        *(("release", how) for how in ("emptied", "more")),
+    ],
+)
+def test_a_file_that_is_not_what_was_written_is_refused(
+    opened: Callable[..., Reviews], how: str, whose: str
+) -> None:
+    reviews = opened()
+    reviews.look({PUMP: HOT, FAN: HOT})
+    digest = reviews.device(PUMP)
+    standing = reviews.decide(digest, "release", reason="fine", by="ann")
+    other = reviews.decide(reviews.device(FAN), "release", reason="fine", by="ann").releases[0]
+    path = reviews.folder / f"{digest if whose == 'device' else standing.releases[0]}.json"
+    value = json.loads(path.read_text())
+    if how == "folder":
+        path.unlink()
+        path.mkdir()
+    elif how == "other":
+        name = reviews.device(FAN) if whose == "device" else other
+        path.write_bytes((reviews.folder / f"{name}.json").read_bytes())
+    elif how in {"cut", "noise", "list"}:
+        bad = {"cut": path.read_bytes()[:-3], "noise": b"\xff\x00", "list": b"[]"}
+        path.write_bytes(bad[how])
+    else:
+        more = reviews._facts(PUMP, read(50, 96, 96, 96, 50)).words
+        lists = {"emptied": [], "more": [*value["readings"], *more], "no list": 7}
+        path.write_text(json.dumps({**value, "readings": lists[how]}))
+    before = path.read_bytes() if path.is_file() else b""
+    kind = InputError if how == "folder" else NotVerifiedError
+    with pytest.raises(kind, match=r"\.json: (is damaged|cannot be read)") as said:
+        opened().look({PUMP: HOT, FAN: HOT})
+    assert "\n" not in str(said.value)
+    if whose == "release":
+        with pytest.raises(kind):
+            opened().look({PUMP: HOT}, record=False)
+    assert acts(opened()).count(HELD) == 2
+    assert (path.read_bytes() if path.is_file() else b"") == before  # nothing is mended unseen
+    if whose == "device":
+        with pytest.raises(kind):
+            opened().remembered()
+        with pytest.raises(kind):
+            opened().decide(digest, "reject", reason="no", by="ann")
 
 
 def test_nothing_is_decided_about_a_device_that_nobody_looked_at(
@@ -138,7 +179,7 @@ def test_nothing_is_decided_about_a_device_that_nobody_looked_at(
     # another device's file under this one's name says nothing of it
     own = reviews.folder / f"{reviews.device(PUMP)}.json"
     own.rename(reviews.folder / f"{reviews.device(FAN)}.json")
-    with pytest.raises(InputError, match="not remembered"):
+    with pytest.raises(NotVerifiedError, match="belongs elsewhere"):
         reviews.decide(reviews.device(FAN), "release", reason="fine", by="ann")
     assert acts(reviews) == [HELD]
 

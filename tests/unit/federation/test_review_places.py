@@ -8,15 +8,17 @@ from support.machines import Machines, overheat, readings, write
 
 from clients.gate import Device
 from clients.ledger_files import LEDGER
+from clients.vault import KEY_FILE, file_key, is_sealed
 from federation.home import Home
 from federation.node_data import NodeData, reader
 from federation.node_points.reviews import review_points
 from federation.node_points.rows import remembered_points
 from federation.quality import gate_members
 from federation.review_places import chosen_places, find_device, known_places
-from privacy.errors import InputError
+from privacy.errors import InputError, NotVerifiedError
 from privacy.ledger.entry import parse_leaf
 from privacy.ledger.sqlite import SqliteLedger
+from privacy.randomness import system_bytes
 
 
 @pytest.fixture
@@ -50,6 +52,31 @@ def test_a_deployed_node_has_its_reviews_in_its_own_folder_and_ledger(
     # the running node reads the same rows, and its own reviews
     rows = reader(contract, where.root, "north")(None)
     assert "n1" in {*rows.train["machine"], *rows.test["machine"]}
+
+
+def test_what_a_node_seals_its_people_read_and_decide_on(home: Home, where: Machines) -> None:
+    """The node seals reviews of L3 rows; nobody who names only a data set knows the class."""
+    file_key(home.own_node / KEY_FILE, system_bytes)
+    contract, _ = gate_members(home, where.contract, where.root, member=None)
+    places = chosen_places(home, member=None, dataset=None)
+    place, reviews, one = find_device(places, "n1")
+    assert one.device == Device("n1")
+    files = [path for path in reviews.folder.glob("*.json") if path.name != "place.json"]
+    assert all(is_sealed(path.read_bytes()) for path in files)
+    reviews.decide(one.digest, "release", reason="fine", by="ann", seen=reviews.shown(one.digest))
+    # the node, which knows the class, reads what was released
+    _, found = gate_members(home, where.contract, where.root, member=None)
+    assert (found[0].waiting, found[0].left_out) == ((), 0)
+    files = [path for path in reviews.folder.glob("*.json") if path.name != "place.json"]
+    assert len(files) == 2
+    assert all(is_sealed(path.read_bytes()) for path in files)
+    assert [point.level for point in review_points(contract, home.own_node)] == ["ok"]
+    (home.own_node / KEY_FILE).write_bytes(bytes(32))
+    with pytest.raises(NotVerifiedError, match="sealed with another key"):
+        gate_members(home, where.contract, where.root, member=None)
+    with pytest.raises(NotVerifiedError, match="sealed with another key"):
+        place.open(begin=False).remembered()
+    assert [point.level for point in review_points(contract, home.own_node)] == ["failed"]
 
 
 def test_a_nodes_check_tells_that_a_device_waits(home: Home, where: Machines) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 from clients.contract import load_contract
 from clients.members import read_members
+from federation.compliance import load_rules, plan_findings
+from federation.config import load_project
 from federation.scenarios import generate as module
 from federation.scenarios import leases as lease_facts
 from federation.scenarios import policies as policy_facts
@@ -375,8 +378,9 @@ def test_claims_follow_the_documented_log_rate() -> None:
     book = draw_policies(INSURERS[0], count=4000, rng=_generator(6))
     rows = book.policies
     expected = np.empty(len(rows))
-    for place, (row, failures) in enumerate(
-        zip(rows.to_dict("records"), book.failures_per_year, strict=True)
+    hidden = zip(book.failures_per_year, book.bearing_temp_c, strict=True)
+    for place, (row, (failures, temp)) in enumerate(
+        zip(rows.to_dict("records"), hidden, strict=True)
     ):
         expected[place] = np.exp(
             policy_facts.INTERCEPT
@@ -387,14 +391,29 @@ def test_claims_follow_the_documented_log_rate() -> None:
             + 0.4 * np.exp(-row["machine_age_years"])
             + 0.07 * min(max(row["machine_age_years"] - 6, 0), 10)
             + 0.6 * np.exp(-row["operator_years"] / 3) * (2 if row["load_share"] > 0.7 else 1)
-            + 0.04 * max(0.0, row["bearing_temp_c"] - 48)
+            + 0.04 * max(0.0, temp - 48)
             - 0.2 * np.log(row["deductible_eur"] / 1000)
         )
     assert book.claims_per_year == pytest.approx(expected)
-    again = claim_rate(rows, failures_per_year=book.failures_per_year)
+    again = claim_rate(
+        rows, failures_per_year=book.failures_per_year, bearing_temp_c=book.bearing_temp_c
+    )
     assert again == pytest.approx(expected)
     mean = (expected * rows["exposure_years"]).sum()
     assert abs(rows["claims"].sum() - mean) < 4 * np.sqrt(mean)
+
+
+@pytest.mark.parametrize("scenario", ["claims", "credit"])
+def test_a_score_of_generated_data_is_lawful_at_a_financial_institution(
+    scenario: module.Scenario,
+) -> None:
+    """Every input is an indicator or stated; no reading of a machine is among them."""
+    folder = Path(module.__file__).parent
+    rules = load_rules("finance_cn")
+    project = load_project(folder / f"{scenario}.yaml")
+    broken = {one.rule for one in plan_findings(project, rules, at=datetime.now(UTC))}
+    assert not broken & {"indicators-stated", "score-reads-indicators"}
+    assert project.contract.accepts == "indicators"
 
 
 def test_rates_are_those_of_the_trade(data: module.GeneratedData) -> None:
