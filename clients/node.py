@@ -52,6 +52,7 @@ from clients.session_file import (
     sweep,
     sweep_run,
 )
+from clients.signing_keys import SigningKeys
 from clients.spec import NodeSpec, parse_node_spec, require_trainable
 from clients.train import fine_tune, local_seed, train
 from clients.usable_rows import read_usable
@@ -169,6 +170,7 @@ class Node:
         # one run is joined at a time, so that each sees what the others were promised
         self._joining = threading.RLock()
         self._log = logging.getLogger(f"tacit.node.{settings.member}")
+        self._signing = SigningKeys(settings.home, settings.identity, self._ledger, entropy)
 
     @property
     def member(self) -> str:
@@ -687,7 +689,7 @@ class Node:
         # (8) it is new here, also after a restart: one run, one set of keys, one answer a sum
         self._require_new(manifest, run)
         key, offer = offer_key(
-            settings.identity,
+            self._signing.voice(manifest.suite),
             settings.member,
             run=run,
             directory=manifest.directory_keys(),
@@ -893,12 +895,14 @@ class Node:
         )
         self._require_safe(session, roster, minimum)
         self._require_still_members(session, roster, minimum)
+        with self._lock:
+            self._signing.require_known(roster)
         session.roster, session.minimum = roster, minimum
         if maker_of(roster) != self.member:
             return Ready(member=self.member)
         key, envelopes = make_group_key(
             self.member,
-            self._settings.identity,
+            self._signing.voice(manifest.suite),
             roster,
             scheme_of(manifest.protection),
             self._entropy,
@@ -1032,7 +1036,7 @@ class Node:
         minimum = session.minimum
         sealer = Sealer(
             self.member,
-            self._settings.identity,
+            self._signing.voice(session.manifest.suite),
             session.key,
             roster,
             scheme=scheme.name,
@@ -1068,9 +1072,7 @@ class Node:
             if member not in everyone.members:
                 raise ProtocolError(f"{member} is no member of this run, and accepts nothing.")
             try:
-                verify_signature(
-                    everyone.roster.directory[member], ACCEPTED_DOMAIN, session.history, signature
-                )
+                everyone.roster.require_signed(member, ACCEPTED_DOMAIN, session.history, signature)
             except ProtocolError:
                 raise ProtocolError(
                     f"{member} did not accept the sums that this node was shown; the coordinator "
@@ -1169,7 +1171,7 @@ class Node:
             length=values.size,
             leaves=session.head.leaves,
             root=bytes.fromhex(session.head.root),
-            signature=self._settings.identity.sign(
+            signature=self._signing.voice(session.manifest.suite).sign(
                 HEAD_DOMAIN, head_message(context.digest(), session.head)
             ),
             witnessed=self._books().seen(session.manifest.ledger["origin"]),
@@ -1337,7 +1339,9 @@ class Node:
             history=session.history,
             model=session.model_digest,
             kept=kept,
-            signature=self._settings.identity.sign(ACCEPTED_DOMAIN, session.history),
+            signature=self._signing.voice(session.manifest.suite).sign(
+                ACCEPTED_DOMAIN, session.history
+            ),
         )
 
     def _require_signed(

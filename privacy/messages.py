@@ -20,6 +20,8 @@ SEALED_BEFORE: Final = "This sum was already sealed; it is not made again."
 Natural = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+RunSignature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=4096)]
+"""`Voice.sign`: by the identity, and by the run's suite beside it; as long as the suite says."""
 Cosignature = Annotated[bytes, msgspec.Meta(min_length=72, max_length=72)]
 """Eight bytes of time and an Ed25519 signature (C2SP cosignature/v1)."""
 Path = Annotated[tuple[Digest, ...], msgspec.Meta(max_length=63)]
@@ -78,7 +80,7 @@ class KeyNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ke
     public: bytes
     carrier: bytes
     secret: bytes
-    signature: Signature
+    signature: RunSignature
 
 
 class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -91,7 +93,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """
 
     run: Digest
-    accepted: dict[str, Signature]
+    accepted: dict[str, RunSignature]
 
 
 class StatisticsRequest(Asked, frozen=True, forbid_unknown_fields=True, tag="statistics"):
@@ -176,7 +178,7 @@ class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
     run: Digest
     context: Digest
     survivors: tuple[str, ...]
-    votes: dict[str, Signature]
+    votes: dict[str, RunSignature]
 
 
 class RevealRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="reveal"):
@@ -188,7 +190,7 @@ class RevealRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     run: Digest
     context: Digest
     survivors: tuple[str, ...]
-    votes: dict[str, Signature]
+    votes: dict[str, RunSignature]
     cosignatures: dict[str, Cosignature]
     boxes: dict[str, bytes]
 
@@ -203,7 +205,7 @@ class SumPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     survivors: tuple[str, ...]
-    votes: dict[str, Signature]
+    votes: dict[str, RunSignature]
     length: Natural
 
 
@@ -278,7 +280,7 @@ class SealedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A group key that only one member can open; signed by its maker."""
 
     secret: bytes
-    signature: Signature
+    signature: RunSignature
 
 
 class KeyMade(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="key-made"):
@@ -339,7 +341,7 @@ class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="seale
         length: Values in it.
         leaves: Entries of the node's own ledger, which has this release.
         root: Their root.
-        signature: By its identity, over both and the sum's context.
+        signature: `Voice.sign`, over both and the sum's context.
         witnessed: Entries of the coordinator's ledger when this node cosigned it last.
     """
 
@@ -350,7 +352,7 @@ class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="seale
     length: Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
     leaves: Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
     root: Digest
-    signature: Signature
+    signature: RunSignature
     witnessed: Natural
 
 
@@ -358,7 +360,7 @@ class Voted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="voted"
     """Node to coordinator: a `Vote`, and the cosignature under the ledger that has the sum."""
 
     member: str
-    signature: Signature
+    signature: RunSignature
     cosignature: Cosignature
 
 
@@ -367,7 +369,7 @@ class Released(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="rel
 
     member: str
     seeds: dict[str, Digest]
-    signature: Signature
+    signature: RunSignature
 
 
 class Revealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="revealed"):
@@ -375,7 +377,7 @@ class Revealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="rev
 
     member: str
     shares: dict[str, bytes]
-    signature: Signature
+    signature: RunSignature
 
 
 class Accepted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="accepted"):
@@ -386,14 +388,14 @@ class Accepted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="acc
         history: `extend_history` after this step.
         model: Hash of the common model that the node holds now; zeros before there is one.
         kept: False where the node went back to an earlier model.
-        signature: By its identity, over the history.
+        signature: `Voice.sign`, over the history.
     """
 
     member: str
     history: Digest
     model: Digest
     kept: bool
-    signature: Signature
+    signature: RunSignature
 
 
 class Refused(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="refused"):

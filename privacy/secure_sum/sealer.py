@@ -27,7 +27,7 @@ import numpy as np
 
 from privacy.canonical import framed
 from privacy.errors import CohortError, ProtocolError
-from privacy.identity import Identity, verify_signature
+from privacy.identity import Identity
 from privacy.keystream import KEY_BYTES, Words
 from privacy.randomness import Entropy
 from privacy.secure_sum import Answer, Release, SealedVector, Vote
@@ -47,6 +47,7 @@ from privacy.secure_sum.statements import (
 from privacy.shamir import SHARE_BYTES, split
 from privacy.suites import Suite
 from privacy.suites.intl import INTL
+from privacy.suites.voice import Voice, voice_of
 from privacy.sum_context import SURVIVORS_DOMAIN, SumContext, survivors_message
 
 # Each box has a key of its own, so its nonce may be fixed.
@@ -102,7 +103,6 @@ class Sealer:
 
     __slots__ = (
         "_entropy",
-        "_identity",
         "_key",
         "_masked",
         "_pairs",
@@ -110,6 +110,7 @@ class Sealer:
         "_roster",
         "_scheme",
         "_shared",
+        "_voice",
         "_wrap",
         "member",
     )
@@ -117,7 +118,7 @@ class Sealer:
     def __init__(
         self,
         member: str,
-        identity: Identity,
+        identity: Identity | Voice,
         key: ExchangeKey,
         roster: Roster,
         *,
@@ -143,6 +144,9 @@ class Sealer:
             raise ProtocolError(f"the roster holds another exchange key for {member}; offer anew")
         if roster.directory[member] != identity.public:
             raise ProtocolError(f"the directory has another key for {member}; get the current one")
+        voice = voice_of(identity, roster.suite)
+        if roster.beside_of(member) != voice.beside:
+            raise ProtocolError(f"the roster holds another signing key for {member}; offer anew")
         if masked and not roster.suite.static_holds and len(shared) != KEY_BYTES:
             raise ProtocolError(
                 f"the suite {roster.suite.id} needs the run's group key; open it first"
@@ -150,7 +154,7 @@ class Sealer:
         key.bind(roster.digest)
         self._shared = b"" if roster.suite.static_holds else shared
         self.member = member
-        self._identity = identity
+        self._voice = voice
         self._key = key
         self._roster = roster
         self._scheme = scheme
@@ -217,7 +221,7 @@ class Sealer:
             unsigned.payload,
             boxes,
             commitments,
-            self._identity.sign(SEALED_DOMAIN, message),
+            self._voice.sign(SEALED_DOMAIN, message),
         )
 
     def _masked_numbers(
@@ -248,7 +252,7 @@ class Sealer:
             return pending.vote
         message = survivors_message(context, survivors)
         pending.survivors = survivors
-        pending.vote = Vote(self.member, self._identity.sign(SURVIVORS_DOMAIN, message))
+        pending.vote = Vote(self.member, self._voice.sign(SURVIVORS_DOMAIN, message))
         return pending.vote
 
     def require_vote(self, context: bytes, survivors: tuple[str, ...]) -> None:
@@ -289,7 +293,7 @@ class Sealer:
         suite = self._roster.suite
         seeds = {peer: mask_key(self._pair(peer), context, suite) for peer in gone}
         message = told_message(context, survivors, seeds)
-        return Release(self.member, seeds, self._identity.sign(RELEASE_DOMAIN, message))
+        return Release(self.member, seeds, self._voice.sign(RELEASE_DOMAIN, message))
 
     def reveal(
         self,
@@ -324,7 +328,7 @@ class Sealer:
                 raise ProtocolError("shares of this sum were revealed before; none are again")
             return pending.answer
         message = told_message(context, survivors, shares)
-        pending.answer = Answer(self.member, shares, self._identity.sign(ANSWER_DOMAIN, message))
+        pending.answer = Answer(self.member, shares, self._voice.sign(ANSWER_DOMAIN, message))
         return pending.answer
 
     def kept(self) -> KeptSum | None:
@@ -365,11 +369,11 @@ class Sealer:
                 pending.vote,
                 context=kept.context,
                 survivors=kept.survivors,
-                directory=self._roster.directory,
+                roster=self._roster,
             )
         if kept.shares is not None:
             message = told_message(kept.context, kept.survivors, kept.shares)
-            verify_signature(self._identity.public, ANSWER_DOMAIN, message, kept.answer)
+            self._roster.require_signed(self.member, ANSWER_DOMAIN, message, kept.answer)
             pending.answer = Answer(self.member, kept.shares, kept.answer)
         self._pending = pending
 
@@ -441,7 +445,7 @@ def require_votes(
         if vote.member not in asked:
             raise ProtocolError(f"{vote.member} is not asked for this sum; leave it out")
         counted.add(vote.member)
-    check_votes(given, context=context, survivors=survivors, directory=cohort.roster.directory)
+    check_votes(given, context=context, survivors=survivors, roster=cohort.roster)
     held = len(counted.intersection(holders))
     needed = cohort.threshold(member)
     if held < needed:

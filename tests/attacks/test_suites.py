@@ -16,6 +16,7 @@ from privacy.randomness import system_bytes
 from privacy.secure_sum.keys import KeyOffer, admit, offer_key
 from privacy.secure_sum.sealer import pair_secret
 from privacy.suites import SUITE_IDS, SUITES, sm2_library
+from privacy.suites.voice import SEED_BYTES, Voice
 
 
 def run_of(root: Path, suite: str, policy: NodePolicy | None = None, how: str = "masked") -> Direct:
@@ -27,6 +28,11 @@ def run_of(root: Path, suite: str, policy: NodePolicy | None = None, how: str = 
 def skip_without(suite: str) -> None:
     if SUITES[suite].missing():
         pytest.skip(SUITES[suite].missing())
+
+
+def voice_in(suite: str, identity: Identity) -> Voice:
+    one = SUITES[suite]
+    return Voice(identity, one, system_bytes(SEED_BYTES) if one.signs_beside else b"")
 
 
 @pytest.mark.parametrize("suite", SUITE_IDS)
@@ -126,7 +132,12 @@ def test_an_offer_of_one_suite_is_none_of_another(suite: str) -> None:
     directory = {name: one.public for name, one in identities.items()}
     made = {
         name: offer_key(
-            one, name, run=b"run", directory=directory, entropy=system_bytes, suite=SUITES[suite]
+            voice_in(suite, one),
+            name,
+            run=b"run",
+            directory=directory,
+            entropy=system_bytes,
+            suite=SUITES[suite],
         )
         for name, one in identities.items()
     }
