@@ -4,8 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import tables
-from support.direct import Direct, assemble
+from support.suites import run_of, skip_without, voice_in
 
 from clients.policy import NodePolicy
 from privacy.errors import ProtocolError, RefusedError
@@ -16,23 +15,6 @@ from privacy.randomness import system_bytes
 from privacy.secure_sum.keys import KeyOffer, admit, offer_key
 from privacy.secure_sum.sealer import pair_secret
 from privacy.suites import SUITE_IDS, SUITES, sm2_library
-from privacy.suites.voice import SEED_BYTES, Voice
-
-
-def run_of(root: Path, suite: str, policy: NodePolicy | None = None, how: str = "masked") -> Direct:
-    protection = {"sum": how, **({} if suite == "intl" else {"suite": suite})}
-    where = tables.write(root, "binary", config_changes={"protection": protection})
-    return assemble(where.config, root, policy=policy)
-
-
-def skip_without(suite: str) -> None:
-    if SUITES[suite].missing():
-        pytest.skip(SUITES[suite].missing())
-
-
-def voice_in(suite: str, identity: Identity) -> Voice:
-    one = SUITES[suite]
-    return Voice(identity, one, system_bytes(SEED_BYTES) if one.signs_beside else b"")
 
 
 @pytest.mark.parametrize("suite", SUITE_IDS)
