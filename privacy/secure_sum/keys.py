@@ -33,6 +33,8 @@ OFFER_BYTES_MAX = 8192
 # With one member the sum is that member's vector.
 SMALLEST_ROSTER = 2
 _OFFER_DOMAIN = "key-offer"
+# an array of four, in MessagePack
+_LONG = b"\x94"
 _SIZES = {
     (suite.exchange_bytes, signature_bytes(suite), beside_bytes(suite)) for suite in SUITES.values()
 }
@@ -212,11 +214,10 @@ class KeyOffer:
         Raises:
             ProtocolError: anything but the one encoding that `to_bytes` writes.
         """
-        parsed: _Offer | _LongOffer
-        try:
-            parsed = read_form(data, _Offer, what="a key offer", most=OFFER_BYTES_MAX)
-        except ProtocolError:
-            parsed = read_form(data, _LongOffer, what="a key offer", most=OFFER_BYTES_MAX)
+        form = _LongOffer if data[:1] == _LONG else _Offer
+        parsed: _Offer | _LongOffer = read_form(
+            data, form, what="a key offer", most=OFFER_BYTES_MAX
+        )
         require_member_name(parsed.member)
         beside = parsed.beside if isinstance(parsed, _LongOffer) else b""
         sizes = (len(parsed.exchange), len(parsed.signature), len(beside))
