@@ -40,6 +40,9 @@ from privacy.messages import (
     KeyHeld,
     KeyMade,
     KeyNotice,
+    PairNotice,
+    PairRequest,
+    PairsMade,
     Parcel,
     Ready,
     RecordedSum,
@@ -70,6 +73,7 @@ from privacy.secure_sum.cohort import Cohort, groups_of
 from privacy.secure_sum.gathering import Gathering, OpenedSum
 from privacy.secure_sum.graph import threshold
 from privacy.secure_sum.keys import KeyOffer, Roster, admit
+from privacy.secure_sum.pair_keys import pairs_due
 from privacy.secure_sum.schemes import Scheme, scheme_of
 from privacy.suites import suite_of
 from privacy.suites.voice import identity_half
@@ -92,6 +96,7 @@ AnyReply = TypeVar(
     Revealed,
     Accepted,
     KeyHeld,
+    PairsMade,
     Cosigned,
 )
 Word = TypeVar("Word", bound=Hashable)
@@ -527,6 +532,8 @@ def _agree_on_key(work: _Run) -> None:
         )
     packed = tuple(offer.to_bytes() for offer in work.roster.offers)
     _share_key(work, _all_of(work, RosterNotice(run=work.run, offers=packed)))
+    if pairs_due(work.roster, masked=work.scheme.masked):
+        _share_pairs(work)
     work.history = first_history(work.roster.digest, work.fingerprint)
     work.ledger.record(
         "keys.agreed",
@@ -714,6 +721,23 @@ def _share_key(work: _Run, replies: Mapping[str, Reply]) -> None:
             raise ProtocolError(
                 f"{member} holds another key than {maker.member} told of; one of them is at fault."
             )
+
+
+def _share_pairs(work: _Run) -> None:
+    """Bring each member what others sealed to it; whether all of it is there is its own to say."""
+    asked = dict.fromkeys(work.members, (PairRequest(run=work.run), b""))
+    made = {
+        member: reply.keys
+        for member, (reply, _) in _ask(work, asked, PairsMade, "query", all_=True).items()
+    }
+    notices = {
+        member: PairNotice(
+            run=work.run,
+            keys={sender: keys[member] for sender, keys in made.items() if member in keys},
+        )
+        for member in work.members
+    }
+    _ask(work, {name: (n, b"") for name, n in notices.items()}, Ready, "query", all_=True)
 
 
 def _initial_model(work: _Run) -> None:

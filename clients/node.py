@@ -92,6 +92,9 @@ from privacy.messages import (
     KeyHeld,
     KeyMade,
     KeyNotice,
+    PairNotice,
+    PairRequest,
+    PairsMade,
     Pending,
     Ready,
     RecordedSum,
@@ -132,6 +135,13 @@ from privacy.secure_sum.group_key import (
     resume_group_key,
 )
 from privacy.secure_sum.keys import ExchangeKey, KeyOffer, Roster, admit, offer_key
+from privacy.secure_sum.pair_keys import (
+    PairEnvelope,
+    neighbours_of,
+    open_pairs,
+    pairs_due,
+    seal_pairs,
+)
 from privacy.secure_sum.schemes import scheme_of
 from privacy.secure_sum.sealer import Sealer, require_votes
 from privacy.secure_sum.tag import append_tag, check_tag, tag_key, tag_words
@@ -272,6 +282,8 @@ class Node:
         answers: dict[type, Callable[..., Reply]] = {
             RosterNotice: self._accept_roster,
             KeyNotice: self._accept_key,
+            PairRequest: lambda session, _: self._make_pairs(session),
+            PairNotice: self._accept_pairs,
             InitialModelRequest: lambda session, _: self._initial_model(session),
             SurvivorsNotice: self._vote,
             ReleaseRequest: self._release,
@@ -1031,6 +1043,38 @@ class Node:
         self._set_up(session, roster, key)
         return KeyHeld(member=self.member, fingerprint=key.fingerprint)
 
+    def _make_pairs(self, session: Session) -> PairsMade:
+        setup, peers = session.agreed, self._pair_peers(session)
+        if session.pair_keys:
+            raise ProtocolError("The secrets of a run's pairs are made once.")
+        voice = self._signing.voice(session.manifest.suite)
+        secrets, envelopes = seal_pairs(self.member, voice, setup.roster, peers, self._entropy)
+        session.pair_keys.update(secrets)
+        return PairsMade(
+            member=self.member,
+            keys={peer: SealedKey(one.secret, one.signature) for peer, one in envelopes.items()},
+        )
+
+    def _accept_pairs(self, session: Session, request: PairNotice) -> Ready:
+        setup, peers = session.agreed, self._pair_peers(session)
+        made = {peer for peer in peers if self.member < peer}
+        if session.sealed or set(session.pair_keys) != made:
+            raise ProtocolError("The secrets of a run's pairs are opened once, after its own.")
+        envelopes = {
+            peer: PairEnvelope(one.secret, one.signature) for peer, one in request.keys.items()
+        }
+        opened = open_pairs(self.member, session.key, setup.roster, peers, envelopes)
+        session.pair_keys.update(opened)
+        # nothing was sealed yet: without them it would have been refused
+        self._set_up(session, setup.roster, setup.key)
+        return Ready(member=self.member)
+
+    def _pair_peers(self, session: Session) -> frozenset[str]:
+        setup = session.agreed
+        if not pairs_due(setup.roster, masked=setup.scheme.masked):
+            raise ProtocolError("This run's pairs of members send each other no secrets.")
+        return neighbours_of(self.member, (setup.everyone, *setup.groups))
+
     def _set_up(self, session: Session, roster: Roster, key: GroupKey) -> None:
         scheme = scheme_of(session.manifest.protection)
         minimum = session.minimum
@@ -1044,6 +1088,7 @@ class Node:
             masked=scheme.masked,
             entropy=self._entropy,
             shared=key.tag_secret,
+            pair_keys=session.pair_keys,
         )
         session.setup = Setup(
             roster=roster,

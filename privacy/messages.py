@@ -5,6 +5,7 @@ courier may cut it into chunks. Decoding re-encodes and compares, so one meaning
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Final, TypeVar
 
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.errors import ProtocolError
+from privacy.suites import SUITES
+from privacy.suites.voice import signature_bytes
 
 MAX_MESSAGE_BYTES: Final = 4 * 2**20
 SEALED_BEFORE: Final = "This sum was already sealed; it is not made again."
@@ -24,6 +27,7 @@ RunSignature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=4096)]
 """`Voice.sign`: by the identity, and by the run's suite beside it; as long as the suite says."""
 Cosignature = Annotated[bytes, msgspec.Meta(min_length=72, max_length=72)]
 """Eight bytes of time and an Ed25519 signature (C2SP cosignature/v1)."""
+_LENGTHS: Final = frozenset(signature_bytes(suite) for suite in SUITES.values())
 Path = Annotated[tuple[Digest, ...], msgspec.Meta(max_length=63)]
 
 
@@ -81,6 +85,29 @@ class KeyNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ke
     carrier: bytes
     secret: bytes
     signature: RunSignature
+
+
+class PairRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="pair"):
+    """Coordinator to node, where the suite needs it: seal a secret to each neighbour after you.
+
+    Answer: `PairsMade`.
+    """
+
+    run: Digest
+
+
+class SealedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A key that only one member can open; signed by its maker."""
+
+    secret: bytes
+    signature: RunSignature
+
+
+class PairNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="pairs"):
+    """Coordinator to node: the secrets that neighbours sealed to it, by sender. Answer: `Ready`."""
+
+    run: Digest
+    keys: dict[str, SealedKey]
 
 
 class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -276,13 +303,6 @@ class Pending(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="pend
     reason: str
 
 
-class SealedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A group key that only one member can open; signed by its maker."""
-
-    secret: bytes
-    signature: RunSignature
-
-
 class KeyMade(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="key-made"):
     """Node to coordinator: the group key for each other member, and its public part."""
 
@@ -298,6 +318,13 @@ class KeyHeld(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="key-
 
     member: str
     fingerprint: Digest
+
+
+class PairsMade(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="pairs-made"):
+    """Node to coordinator: a pair's secret for each neighbour after this one, by receiver."""
+
+    member: str
+    keys: dict[str, SealedKey]
 
 
 class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ready"):
@@ -411,6 +438,8 @@ Request = (
     | CountersignRequest
     | RosterNotice
     | KeyNotice
+    | PairRequest
+    | PairNotice
     | StatisticsRequest
     | InitialModelRequest
     | TrainRequest
@@ -429,6 +458,7 @@ Reply = (
     | Pending
     | KeyMade
     | KeyHeld
+    | PairsMade
     | Ready
     | Cosigned
     | InitialModel
@@ -491,7 +521,19 @@ def _decode(data: bytes, decoder: "msgspec.msgpack.Decoder[AnyMessage]") -> AnyM
         raise ProtocolError("A message cannot be read; update tacit on both sides.") from None
     if _ENCODER.encode(message) != data:
         raise ProtocolError("A message is not in its one canonical encoding.")
+    if not _LENGTHS.issuperset(map(len, _signatures_in(message))):
+        raise ProtocolError("A signature in a message has the length of no suite's.")
     return message
+
+
+def _signatures_in(message: object) -> Iterator[bytes]:
+    """Whatever a message holds of type `RunSignature`, and other signatures beside it."""
+    yield from getattr(message, "accepted", {}).values() if isinstance(message, Asked) else ()
+    for holder in (message, *getattr(message, "parts", ())):
+        yield from getattr(holder, "votes", {}).values()
+    for holder in (message, *getattr(message, "keys", {}).values()):
+        if isinstance(signature := getattr(holder, "signature", None), bytes):
+            yield signature
 
 
 def vector_digest(vector: NDArray[np.float32] | NDArray[np.float64]) -> bytes:

@@ -214,10 +214,11 @@ class KeyOffer:
         Raises:
             ProtocolError: anything but the one encoding that `to_bytes` writes.
         """
-        form = _LongOffer if data[:1] == _LONG else _Offer
-        parsed: _Offer | _LongOffer = read_form(
-            data, form, what="a key offer", most=OFFER_BYTES_MAX
-        )
+        parsed: _Offer | _LongOffer
+        if data[:1] == _LONG:
+            parsed = read_form(data, _LongOffer, what="a key offer", most=OFFER_BYTES_MAX)
+        else:
+            parsed = read_form(data, _Offer, what="a key offer", most=OFFER_BYTES_MAX)
         require_member_name(parsed.member)
         beside = parsed.beside if isinstance(parsed, _LongOffer) else b""
         sizes = (len(parsed.exchange), len(parsed.signature), len(beside))

@@ -14,13 +14,14 @@ everything but the keys of the honest members, and holds those of f < 2t - n mem
 survivors of at least the minimum size, and nothing else; as long as the suite's algorithms,
 AES-256, SHA-256, BLAKE3 and Ed25519 are what they are taken for. In a graph of
 neighbours the same is argued, not proved, for up to a tenth of the members chosen before the graph
-is known (`graph`). With `hybrid`, against whoever breaks X25519 this holds for f = 0 only: pair
-secrets are then protected by the run's group key, which every member has.
+is known (`graph`). With `hybrid` this holds against whoever breaks X25519 too: each pair has
+a secret that one sent to the other under ML-KEM-768 (`pair_keys`).
 """
 
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
@@ -105,6 +106,7 @@ class Sealer:
         "_entropy",
         "_key",
         "_masked",
+        "_pair_keys",
         "_pairs",
         "_pending",
         "_roster",
@@ -127,11 +129,13 @@ class Sealer:
         masked: bool,
         entropy: Entropy,
         shared: bytes = b"",
+        pair_keys: Mapping[str, bytes] = MappingProxyType({}),
     ) -> None:
         """Take part in the sums of `roster`.
 
-        `shared` is the secret of the run's group key (`GroupKey.tag_secret`). Pair secrets need it
-        where the suite's own agreement does not hold alone (`Suite.static_holds`).
+        `shared` is the secret of the run's group key (`GroupKey.tag_secret`), `pair_keys` what
+        each neighbour and this member sent each other (`pair_keys`). Pair secrets need both where
+        the suite's own agreement does not hold alone (`Suite.static_holds`).
 
         Raises:
             CohortError: there is no other member, so nothing would hide this one's vectors.
@@ -152,6 +156,7 @@ class Sealer:
                 f"the suite {roster.suite.id} needs the run's group key; open it first"
             )
         key.bind(roster.digest)
+        self._pair_keys = dict(pair_keys)
         self._shared = b"" if roster.suite.static_holds else shared
         self.member = member
         self._voice = voice
@@ -402,8 +407,15 @@ class Sealer:
 
     def _pair(self, peer: str) -> bytes:
         if peer not in self._pairs:
+            sent = b""
+            if not self._roster.suite.static_holds:
+                sent = self._pair_keys.get(peer, b"")
+                if len(sent) != KEY_BYTES:
+                    raise ProtocolError(
+                        f"{self.member} and {peer} sent each other no secret; start a new run"
+                    )
             self._pairs[peer] = pair_secret(
-                self._key, self.member, peer, self._roster, shared=self._shared
+                self._key, self.member, peer, self._roster, shared=self._shared, sent=sent
             )
         return self._pairs[peer]
 
@@ -470,19 +482,26 @@ def require_own(context: SumContext, cohort: Cohort, roster: Roster) -> None:
 
 
 def pair_secret(
-    key: ExchangeKey, member: str, peer: str, roster: Roster, *, shared: bytes = b""
+    key: ExchangeKey,
+    member: str,
+    peer: str,
+    roster: Roster,
+    *,
+    shared: bytes = b"",
+    sent: bytes = b"",
 ) -> bytes:
     """Return what `member`, who holds `key`, and `peer` share in this run and nobody else.
 
     The suite's key agreement, then its HKDF (RFC 5869) over roster and names. With `shared`, which
-    all members of the run hold and nobody else, both must be broken.
+    all members of the run hold and nobody else, and `sent`, which these two hold and nobody else,
+    all of them must be broken.
     """
     first, second = sorted((member, peer))
     names = (first.encode("utf-8"), second.encode("utf-8"))
     info = framed(b"tacit/pair-secret/v1", roster.digest, *names)
     agreed = key.agree(roster.exchange_of(peer))
     if shared:
-        agreed = framed(agreed, roster.suite.mac(shared, b"tacit/pair-secret/v1"))
+        agreed = framed(agreed, roster.suite.mac(shared, b"tacit/pair-secret/v1"), sent)
     return roster.suite.derive(agreed, roster.run, info)
 
 

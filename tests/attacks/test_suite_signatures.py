@@ -17,19 +17,16 @@ from privacy.identity import SIGNATURE_BYTES, Identity
 from privacy.ledger.sqlite import SqliteLedger
 from privacy.messages import (
     Accepted,
-    EvaluateRequest,
     InitialModelRequest,
     Joined,
     KeyMade,
     Parcel,
-    ReleaseRequest,
     Reply,
     Request,
     Revealed,
     RevealRequest,
     Sealed,
     SumNotice,
-    TrainRequest,
     Voted,
     pack,
     unpack_reply,
@@ -82,10 +79,11 @@ def reply_with(half: Half, reply: Reply, payload: bytes, what: str) -> Reply:
     if what == "group key" and isinstance(reply, KeyMade):
         return keys_with(half, reply)
     kinds = {"head": Sealed, "vote": Voted, "shares": Revealed, "history": Accepted}
-    if what in kinds and isinstance(reply, kinds[what]):
-        said: Any = reply
-        return msgspec.structs.replace(said, signature=half(said.signature))
-    return reply
+    said: Any = reply
+    if type(reply) is kinds.get(what):
+        said = msgspec.structs.replace(said, signature=half(said.signature))
+    changed: Reply = said
+    return changed
 
 
 @pytest.mark.parametrize("suite", LONG)
@@ -116,14 +114,13 @@ def asked_with(half: Half, request: Request) -> Request:
     def all_of(signatures: dict[str, bytes]) -> dict[str, bytes]:
         return {name: half(one) for name, one in signatures.items()}
 
-    said: Any = request
-    if isinstance(request, InitialModelRequest | TrainRequest | EvaluateRequest):
-        return msgspec.structs.replace(said, accepted=all_of(said.accepted))
-    if isinstance(request, RevealRequest | ReleaseRequest):
-        return msgspec.structs.replace(said, votes=all_of(said.votes))
+    if isinstance(request, InitialModelRequest):
+        return msgspec.structs.replace(request, accepted=all_of(request.accepted))
+    if isinstance(request, RevealRequest):
+        return msgspec.structs.replace(request, votes=all_of(request.votes))
     if isinstance(request, SumNotice):
-        parts = [msgspec.structs.replace(one, votes=all_of(one.votes)) for one in said.parts]
-        return msgspec.structs.replace(said, parts=tuple(parts))
+        parts = [msgspec.structs.replace(one, votes=all_of(one.votes)) for one in request.parts]
+        return msgspec.structs.replace(request, parts=tuple(parts))
     return request
 
 
@@ -177,14 +174,14 @@ def offered_by_a_forger(direct: Direct, member: str) -> Callable[[str, Request, 
         reply, payload = unpack_reply(parcel)
         if not isinstance(reply, Joined) or name != member:
             return parcel
-        _, offer = offer_key(
+        offer = offer_key(
             voice,
             member,
             run=manifest.digest(),
             directory=manifest.directory_keys(),
             entropy=system_bytes,
             suite=SUITES[manifest.suite],
-        )
+        )[1]
         return pack(msgspec.structs.replace(reply, offer=offer.to_bytes()), payload)
 
     return tamper

@@ -30,6 +30,7 @@ def test_a_run_ends_with_each_suite_and_no_secret_goes_over_the_wire(
         for node in direct.nodes.values():
             for session in node._sessions.values():
                 secrets.append(session.key.kept().private[:32])
+                secrets.extend(session.pair_keys.values())
                 if session.setup is not None:
                     secrets.append(session.setup.key.tag_secret)
                     secrets.extend(session.setup.sealer._pairs.values())
