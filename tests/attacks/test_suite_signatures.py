@@ -78,9 +78,9 @@ def reply_with(half: Half, reply: Reply, payload: bytes, what: str) -> Reply:
         return header_with(half, reply, payload)
     if what == "group key" and isinstance(reply, KeyMade):
         return keys_with(half, reply)
-    kinds = {"head": Sealed, "vote": Voted, "shares": Revealed, "history": Accepted}
+    kinds: dict[str, type] = {"head": Sealed, "vote": Voted, "shares": Revealed}
     said: Any = reply
-    if type(reply) is kinds.get(what):
+    if isinstance(said, {**kinds, "history": Accepted}.get(what, ())):
         said = msgspec.structs.replace(said, signature=half(said.signature))
     changed: Reply = said
     return changed
