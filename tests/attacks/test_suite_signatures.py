@@ -74,16 +74,14 @@ def keys_with(half: Half, made: KeyMade) -> KeyMade:
 
 
 def reply_with(half: Half, reply: Reply, payload: bytes, what: str) -> Reply:
-    if what == "vector" and isinstance(reply, Sealed):
-        return header_with(half, reply, payload)
-    if what == "group key" and isinstance(reply, KeyMade):
-        return keys_with(half, reply)
-    kinds: dict[str, type] = {"head": Sealed, "vote": Voted, "shares": Revealed}
-    said: Any = reply
-    if isinstance(said, {**kinds, "history": Accepted}.get(what, ())):
-        said = msgspec.structs.replace(said, signature=half(said.signature))
-    changed: Reply = said
-    return changed
+    if what == "vector":
+        return header_with(half, reply, payload) if isinstance(reply, Sealed) else reply
+    if what == "group key":
+        return keys_with(half, reply) if isinstance(reply, KeyMade) else reply
+    kind = {"head": Sealed, "vote": Voted, "shares": Revealed, "history": Accepted}[what]
+    if not isinstance(reply, Sealed | Voted | Revealed | Accepted) or type(reply) is not kind:
+        return reply
+    return msgspec.structs.replace(reply, signature=half(reply.signature))
 
 
 @pytest.mark.parametrize("suite", LONG)
