@@ -78,8 +78,8 @@ def reply_with(half: Half, reply: Reply, payload: bytes, what: str) -> Reply:
         return header_with(half, reply, payload) if isinstance(reply, Sealed) else reply
     if what == "group key":
         return keys_with(half, reply) if isinstance(reply, KeyMade) else reply
-    kind = {"head": Sealed, "vote": Voted, "shares": Revealed, "history": Accepted}[what]
-    if not isinstance(reply, Sealed | Voted | Revealed | Accepted) or type(reply) is not kind:
+    kind = {"head": "Sealed", "vote": "Voted", "shares": "Revealed", "history": "Accepted"}[what]
+    if not isinstance(reply, Sealed | Voted | Revealed | Accepted) or type(reply).__name__ != kind:
         return reply
     return msgspec.structs.replace(reply, signature=half(reply.signature))
 
