@@ -23,7 +23,7 @@ from privacy.suites import SUITES
 from privacy.suites.voice import SEED_BYTES, Voice
 
 HPKE_VERSION = b"HPKE-v1"
-X25519_HKDF_SHA256 = b"\x00\x20"
+X25519_HKDF_SHA256, X_WING = b"\x00\x20", b"\x64\x7a"
 HKDF_SHA256 = b"\x00\x01"
 AES_128_GCM, AES_256_GCM = b"\x00\x01", b"\x00\x02"
 KEY_BYTES = {AES_128_GCM: 16, AES_256_GCM: 32}
@@ -132,9 +132,11 @@ def shared(agreed: bytes, fresh: bytes, public: bytes) -> bytes:
     return expanded(key, suite, b"shared_secret", fresh + public, 32)
 
 
-def scheduled(secret: bytes, info: bytes, cipher: bytes) -> tuple[bytes, bytes]:
+def scheduled(
+    secret: bytes, info: bytes, cipher: bytes, *, kem: bytes = X25519_HKDF_SHA256
+) -> tuple[bytes, bytes]:
     """RFC 9180, section 5.1, base mode: key and nonce of the first message."""
-    suite = b"HPKE" + X25519_HKDF_SHA256 + HKDF_SHA256 + cipher
+    suite = b"HPKE" + kem + HKDF_SHA256 + cipher
     context = b"\0" + extracted(b"", suite, b"psk_id_hash", b"")
     context += extracted(b"", suite, b"info_hash", info)
     main = extracted(secret, suite, b"secret", b"")
@@ -180,3 +182,26 @@ def test_what_intl_wraps_is_hpke_as_it_is_written_here() -> None:
     )
     sealed = once.public + AESGCM(key).encrypt(nonce, b"another", b"")
     assert mine.unwrap(sealed, info) == b"another"
+
+
+def test_what_hybrid_wraps_is_hpke_over_ml_kem_768_and_x25519() -> None:
+    """X-Wing (draft-connolly-cfrg-xwing-kem): SHA3-256 of both secrets, one side, and a label."""
+    suite, info = SUITES["hybrid"], b"purpose"
+    mine = suite.create_exchange(system_bytes)
+    classic, lattice = mine.secret_bytes()[:32], mine.secret_bytes()[32:]
+    envelope = suite.wrap(mine.public, b"a secret", info)
+    of_lattice, fresh, closed = envelope[:1088], envelope[1088:1120], envelope[1120:]
+    both = (
+        MLKEM768PrivateKey.from_seed_bytes(lattice).decapsulate(of_lattice),
+        SUITES["intl"].restore_exchange(classic).agree(fresh),
+    )
+
+    def opened(one: bytes, other: bytes) -> bytes:
+        said = one + other + fresh + mine.public[:32] + rb"\.//^" + b"\\"
+        key, nonce = scheduled(hashlib.sha3_256(said).digest(), info, AES_256_GCM, kem=X_WING)
+        return AESGCM(key).decrypt(nonce, closed, b"")
+
+    assert opened(*both) == b"a secret"
+    for half in ((bytes(32), both[1]), (both[0], bytes(32))):
+        with pytest.raises(InvalidTag):
+            opened(*half)
