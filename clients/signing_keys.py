@@ -5,7 +5,7 @@
 
 A key is stated in a run's offers, signed by its member's identity. Who forges that signature could
 state another: so a node remembers the key of each identity that it was once in a run with, and goes
-into no run where the same identity states another. A member that has lost its key renews its
+into no run where the same identity states another. A member that has lost its key changes its
 identity, and is met anew.
 """
 
@@ -82,7 +82,8 @@ class SigningKeys:
                 elif known != stated:
                     raise ProtocolError(
                         f"{member} signs by another key of the suite {roster.suite.id} than in "
-                        "earlier runs; ask its people, who renew its identity where the key is lost"
+                        "earlier runs; ask its people, who change its identity if that key is lost: "
+                        "tacit federation rotate --identity"
                     )
             for name, stated in new.items():
                 self._ledger.keep_note(name, stated)
@@ -103,7 +104,7 @@ class SigningKeys:
             raise RefusedError("This node cannot use the signing key in its folder.") from None
         if len(seed) != SEED_BYTES:
             raise RefusedError(
-                f"The signing key {path.name} is damaged; restore it, or renew the identity."
+                f"The signing key {path.name} is damaged; restore it, or change the identity."
             )
         return seed
 
