@@ -82,8 +82,8 @@ class SigningKeys:
                 elif known != stated:
                     raise ProtocolError(
                         f"{member} signs by another key of the suite {roster.suite.id} than in "
-                        "earlier runs; ask its people, who change its identity if that key is lost: "
-                        "tacit federation rotate --identity"
+                        "earlier runs; ask its people, who change its identity if that key is "
+                        "lost: tacit federation rotate --identity"
                     )
             for name, stated in new.items():
                 self._ledger.keep_note(name, stated)
