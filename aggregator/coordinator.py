@@ -25,7 +25,6 @@ from aggregator.progress import Opened, Place, Progress, Shown, parse_progress
 from aggregator.showing import clean, require_cosigned, show_state, speaks_for
 from privacy.canonical import canonical_json
 from privacy.errors import CohortError, NotVerifiedError, ProtocolError, RefusedError
-from privacy.identity import verify_signature
 from privacy.ledger.entry import ROWS, STATISTICS, UPDATE
 from privacy.ledger.head import HEAD_DOMAIN, LedgerHead, head_message
 from privacy.manifest import Manifest
@@ -41,6 +40,9 @@ from privacy.messages import (
     KeyHeld,
     KeyMade,
     KeyNotice,
+    PairNotice,
+    PairRequest,
+    PairsMade,
     Parcel,
     Ready,
     RecordedSum,
@@ -71,8 +73,10 @@ from privacy.secure_sum.cohort import Cohort, groups_of
 from privacy.secure_sum.gathering import Gathering, OpenedSum
 from privacy.secure_sum.graph import threshold
 from privacy.secure_sum.keys import KeyOffer, Roster, admit
+from privacy.secure_sum.pair_keys import pairs_due
 from privacy.secure_sum.schemes import Scheme, scheme_of
 from privacy.suites import suite_of
+from privacy.suites.voice import identity_half
 from privacy.sum_context import (
     ACCEPTED_DOMAIN,
     SumContext,
@@ -92,6 +96,7 @@ AnyReply = TypeVar(
     Revealed,
     Accepted,
     KeyHeld,
+    PairsMade,
     Cosigned,
 )
 Word = TypeVar("Word", bound=Hashable)
@@ -527,6 +532,8 @@ def _agree_on_key(work: _Run) -> None:
         )
     packed = tuple(offer.to_bytes() for offer in work.roster.offers)
     _share_key(work, _all_of(work, RosterNotice(run=work.run, offers=packed)))
+    if pairs_due(work.roster, masked=work.scheme.masked):
+        _share_pairs(work)
     work.history = first_history(work.roster.digest, work.fingerprint)
     work.ledger.record(
         "keys.agreed",
@@ -714,6 +721,23 @@ def _share_key(work: _Run, replies: Mapping[str, Reply]) -> None:
             raise ProtocolError(
                 f"{member} holds another key than {maker.member} told of; one of them is at fault."
             )
+
+
+def _share_pairs(work: _Run) -> None:
+    """Bring each member what others sealed to it; whether all of it is there is its own to say."""
+    asked = dict.fromkeys(work.members, (PairRequest(run=work.run), b""))
+    made = {
+        member: reply.keys
+        for member, (reply, _) in _ask(work, asked, PairsMade, "query", all_=True).items()
+    }
+    notices = {
+        member: PairNotice(
+            run=work.run,
+            keys={sender: keys[member] for sender, keys in made.items() if member in keys},
+        )
+        for member in work.members
+    }
+    _ask(work, {name: (n, b"") for name, n in notices.items()}, Ready, "query", all_=True)
 
 
 def _initial_model(work: _Run) -> None:
@@ -992,7 +1016,7 @@ def _reserve(
                 member: {
                     "leaves": replies[member][0].leaves,
                     "root": replies[member][0].root.hex(),
-                    "signature": replies[member][0].signature.hex(),
+                    "signature": identity_half(replies[member][0].signature).hex(),
                 }
                 for member in one.gathering.arrived
             },
@@ -1145,9 +1169,10 @@ def _require_head(
     """
     where, public = work.members[member], work.roster.directory[member]
     head = LedgerHead(reply.leaves, reply.root.hex())
-    verify_signature(public, HEAD_DOMAIN, head_message(context, head), reply.signature)
+    work.roster.require_signed(member, HEAD_DOMAIN, head_message(context, head), reply.signature)
     if reserved is not None:
-        told = {"leaves": head.leaves, "root": head.root, "signature": reply.signature.hex()}
+        signed = identity_half(reply.signature).hex()
+        told = {"leaves": head.leaves, "root": head.root, "signature": signed}
         nodes = reserved["nodes"]
         if not isinstance(nodes, dict) or nodes.get(member) != told:
             raise ProtocolError(f"the vector of {member} came after its sum was put on record")
@@ -1173,7 +1198,9 @@ def _prepare(work: _Run, opened: _Step) -> None:
                 "context": one.context.hex(),
                 "aggregate": one.aggregate.hex(),
                 "payload_bytes": len(one.opened.payload),
-                "signatures": {vote.member: vote.signature.hex() for vote in one.opened.votes},
+                "signatures": {
+                    vote.member: identity_half(vote.signature).hex() for vote in one.opened.votes
+                },
             }
         )
         for one in opened.there
@@ -1251,8 +1278,7 @@ def _agreement(
     for member, (reply, _) in answers.items():
         with _Leaving(work, member):
             history = extend_history(work.history, shown, model=reply.model, kept=reply.kept)
-            public = work.roster.directory[member]
-            verify_signature(public, ACCEPTED_DOMAIN, history, reply.signature)
+            work.roster.require_signed(member, ACCEPTED_DOMAIN, history, reply.signature)
             words = (history, reply.model, reply.kept)
             agreed.setdefault(words, {})[member] = reply.signature
     if not agreed:
@@ -1265,7 +1291,9 @@ def _record_accepted(work: _Run, opened: Opened, *, kept: bool) -> None:
     about = {"run": work.manifest.run, "step": opened.step, "round": opened.round}
     before = work.ledger.recorded("sum.accepted", about)
     if before is None:
-        signatures = {name: sign.hex() for name, sign in sorted(work.accepted.items())}
+        signatures = {
+            name: identity_half(signed).hex() for name, signed in sorted(work.accepted.items())
+        }
         outcome = {"model": work.model.hex(), "kept": kept, "signatures": signatures}
         work.ledger.record("sum.accepted", {**about, **outcome})
     elif (before["model"], before["kept"]) != (work.model.hex(), kept):

@@ -68,7 +68,9 @@ class KeptModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     undone: int
 
 
-class KeptSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class KeptSession(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True
+):
     """A session; see `clients.session.Session` for what is named as there.
 
     Attributes:
@@ -111,6 +113,8 @@ class KeptSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     records: tuple[tuple[bytes, RecordedSum], ...]
     answered: tuple[tuple[bytes, bytes, bytes], ...]
     own: dict[str, dict[str, float]]
+    # left out where there are none, as it was before there were any
+    pair_keys: dict[str, bytes] = msgspec.field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"KeptSession(member={self.member!r}, round={self.round})"
@@ -203,6 +207,7 @@ def put_back(kept: KeptSession, session: "Session", part: Callable[[bytes], byte
     for asked, message, payload in kept.answered:
         told = part(payload) if payload else b""
         session.answered[asked] = unpack_reply(Parcel(message, told))
+    session.pair_keys = dict(kept.pair_keys)
     session.own = {name: dict(values) for name, values in kept.own.items()}
 
 
@@ -256,6 +261,7 @@ def _kept(session: "Session", part: _Part) -> KeptSession:
             )
         ),
         own=session.own,
+        pair_keys=session.pair_keys,
     )
 
 

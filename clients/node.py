@@ -52,6 +52,7 @@ from clients.session_file import (
     sweep,
     sweep_run,
 )
+from clients.signing_keys import SigningKeys
 from clients.spec import NodeSpec, parse_node_spec, require_trainable
 from clients.train import fine_tune, local_seed, train
 from clients.usable_rows import read_usable
@@ -91,6 +92,9 @@ from privacy.messages import (
     KeyHeld,
     KeyMade,
     KeyNotice,
+    PairNotice,
+    PairRequest,
+    PairsMade,
     Pending,
     Ready,
     RecordedSum,
@@ -131,6 +135,13 @@ from privacy.secure_sum.group_key import (
     resume_group_key,
 )
 from privacy.secure_sum.keys import ExchangeKey, KeyOffer, Roster, admit, offer_key
+from privacy.secure_sum.pair_keys import (
+    PairEnvelope,
+    neighbours_of,
+    open_pairs,
+    pairs_due,
+    seal_pairs,
+)
 from privacy.secure_sum.schemes import scheme_of
 from privacy.secure_sum.sealer import Sealer, require_votes
 from privacy.secure_sum.tag import append_tag, check_tag, tag_key, tag_words
@@ -169,6 +180,7 @@ class Node:
         # one run is joined at a time, so that each sees what the others were promised
         self._joining = threading.RLock()
         self._log = logging.getLogger(f"tacit.node.{settings.member}")
+        self._signing = SigningKeys(settings.home, settings.identity, self._ledger, entropy)
 
     @property
     def member(self) -> str:
@@ -270,6 +282,8 @@ class Node:
         answers: dict[type, Callable[..., Reply]] = {
             RosterNotice: self._accept_roster,
             KeyNotice: self._accept_key,
+            PairRequest: lambda session, _: self._make_pairs(session),
+            PairNotice: self._accept_pairs,
             InitialModelRequest: lambda session, _: self._initial_model(session),
             SurvivorsNotice: self._vote,
             ReleaseRequest: self._release,
@@ -687,7 +701,7 @@ class Node:
         # (8) it is new here, also after a restart: one run, one set of keys, one answer a sum
         self._require_new(manifest, run)
         key, offer = offer_key(
-            settings.identity,
+            self._signing.voice(manifest.suite),
             settings.member,
             run=run,
             directory=manifest.directory_keys(),
@@ -893,12 +907,14 @@ class Node:
         )
         self._require_safe(session, roster, minimum)
         self._require_still_members(session, roster, minimum)
+        with self._lock:
+            self._signing.require_known(roster)
         session.roster, session.minimum = roster, minimum
         if maker_of(roster) != self.member:
             return Ready(member=self.member)
         key, envelopes = make_group_key(
             self.member,
-            self._settings.identity,
+            self._signing.voice(manifest.suite),
             roster,
             scheme_of(manifest.protection),
             self._entropy,
@@ -1027,12 +1043,44 @@ class Node:
         self._set_up(session, roster, key)
         return KeyHeld(member=self.member, fingerprint=key.fingerprint)
 
+    def _make_pairs(self, session: Session) -> PairsMade:
+        setup, peers = session.agreed, self._pair_peers(session)
+        if session.pair_keys:
+            raise ProtocolError("The secrets of a run's pairs are made once.")
+        voice = self._signing.voice(session.manifest.suite)
+        secrets, envelopes = seal_pairs(self.member, voice, setup.roster, peers, self._entropy)
+        session.pair_keys.update(secrets)
+        return PairsMade(
+            member=self.member,
+            keys={peer: SealedKey(one.secret, one.signature) for peer, one in envelopes.items()},
+        )
+
+    def _accept_pairs(self, session: Session, request: PairNotice) -> Ready:
+        setup, peers = session.agreed, self._pair_peers(session)
+        made = {peer for peer in peers if self.member < peer}
+        if session.sealed or set(session.pair_keys) != made:
+            raise ProtocolError("The secrets of a run's pairs are opened once, after its own.")
+        envelopes = {
+            peer: PairEnvelope(one.secret, one.signature) for peer, one in request.keys.items()
+        }
+        opened = open_pairs(self.member, session.key, setup.roster, peers, envelopes)
+        session.pair_keys.update(opened)
+        # nothing was sealed yet: without them it would have been refused
+        self._set_up(session, setup.roster, setup.key)
+        return Ready(member=self.member)
+
+    def _pair_peers(self, session: Session) -> frozenset[str]:
+        setup = session.agreed
+        if not pairs_due(setup.roster, masked=setup.scheme.masked):
+            raise ProtocolError("This run's pairs of members send each other no secrets.")
+        return neighbours_of(self.member, (setup.everyone, *setup.groups))
+
     def _set_up(self, session: Session, roster: Roster, key: GroupKey) -> None:
         scheme = scheme_of(session.manifest.protection)
         minimum = session.minimum
         sealer = Sealer(
             self.member,
-            self._settings.identity,
+            self._signing.voice(session.manifest.suite),
             session.key,
             roster,
             scheme=scheme.name,
@@ -1040,6 +1088,7 @@ class Node:
             masked=scheme.masked,
             entropy=self._entropy,
             shared=key.tag_secret,
+            pair_keys=session.pair_keys,
         )
         session.setup = Setup(
             roster=roster,
@@ -1068,9 +1117,7 @@ class Node:
             if member not in everyone.members:
                 raise ProtocolError(f"{member} is no member of this run, and accepts nothing.")
             try:
-                verify_signature(
-                    everyone.roster.directory[member], ACCEPTED_DOMAIN, session.history, signature
-                )
+                everyone.roster.require_signed(member, ACCEPTED_DOMAIN, session.history, signature)
             except ProtocolError:
                 raise ProtocolError(
                     f"{member} did not accept the sums that this node was shown; the coordinator "
@@ -1169,7 +1216,7 @@ class Node:
             length=values.size,
             leaves=session.head.leaves,
             root=bytes.fromhex(session.head.root),
-            signature=self._settings.identity.sign(
+            signature=self._signing.voice(session.manifest.suite).sign(
                 HEAD_DOMAIN, head_message(context.digest(), session.head)
             ),
             witnessed=self._books().seen(session.manifest.ledger["origin"]),
@@ -1337,7 +1384,9 @@ class Node:
             history=session.history,
             model=session.model_digest,
             kept=kept,
-            signature=self._settings.identity.sign(ACCEPTED_DOMAIN, session.history),
+            signature=self._signing.voice(session.manifest.suite).sign(
+                ACCEPTED_DOMAIN, session.history
+            ),
         )
 
     def _require_signed(

@@ -117,6 +117,7 @@ class Session:
         budget: What its releases are charged to, before they leave.
         units_budget: The same of the contract's unit, where the run protects organisations.
         roster: After the members' keys were shown.
+        pair_keys: Neighbour -> what the two sent each other, where the suite needs it.
         setup: After the group key was opened.
         released: The opened statistics, stage by stage.
         tallied: This member's own tally of the stage that comes next.
@@ -164,6 +165,7 @@ class Session:
     budget: Budget
     units_budget: Budget | None = None
     roster: Roster | None = None
+    pair_keys: dict[str, bytes] = field(default_factory=dict, repr=False)
     setup: Setup | None = None
     released: list[Floats] = field(default_factory=list)
     tallied: Floats | None = None

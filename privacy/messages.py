@@ -5,6 +5,7 @@ courier may cut it into chunks. Decoding re-encodes and compares, so one meaning
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Final, TypeVar
 
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.errors import ProtocolError
+from privacy.suites import SUITES
+from privacy.suites.voice import signature_bytes
 
 MAX_MESSAGE_BYTES: Final = 4 * 2**20
 SEALED_BEFORE: Final = "This sum was already sealed; it is not made again."
@@ -20,8 +23,11 @@ SEALED_BEFORE: Final = "This sum was already sealed; it is not made again."
 Natural = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+RunSignature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=4096)]
+"""`Voice.sign`: by the identity, and by the run's suite beside it; as long as the suite says."""
 Cosignature = Annotated[bytes, msgspec.Meta(min_length=72, max_length=72)]
 """Eight bytes of time and an Ed25519 signature (C2SP cosignature/v1)."""
+_LENGTHS: Final = frozenset(signature_bytes(suite) for suite in SUITES.values())
 Path = Annotated[tuple[Digest, ...], msgspec.Meta(max_length=63)]
 
 
@@ -78,7 +84,30 @@ class KeyNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ke
     public: bytes
     carrier: bytes
     secret: bytes
-    signature: Signature
+    signature: RunSignature
+
+
+class PairRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="pair"):
+    """Coordinator to node, where the suite needs it: seal a secret to each neighbour after you.
+
+    Answer: `PairsMade`.
+    """
+
+    run: Digest
+
+
+class SealedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A key that only one member can open; signed by its maker."""
+
+    secret: bytes
+    signature: RunSignature
+
+
+class PairNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="pairs"):
+    """Coordinator to node: the secrets that neighbours sealed to it, by sender. Answer: `Ready`."""
+
+    run: Digest
+    keys: dict[str, SealedKey]
 
 
 class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -91,7 +120,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """
 
     run: Digest
-    accepted: dict[str, Signature]
+    accepted: dict[str, RunSignature]
 
 
 class StatisticsRequest(Asked, frozen=True, forbid_unknown_fields=True, tag="statistics"):
@@ -176,7 +205,7 @@ class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
     run: Digest
     context: Digest
     survivors: tuple[str, ...]
-    votes: dict[str, Signature]
+    votes: dict[str, RunSignature]
 
 
 class RevealRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="reveal"):
@@ -188,7 +217,7 @@ class RevealRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     run: Digest
     context: Digest
     survivors: tuple[str, ...]
-    votes: dict[str, Signature]
+    votes: dict[str, RunSignature]
     cosignatures: dict[str, Cosignature]
     boxes: dict[str, bytes]
 
@@ -203,7 +232,7 @@ class SumPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     survivors: tuple[str, ...]
-    votes: dict[str, Signature]
+    votes: dict[str, RunSignature]
     length: Natural
 
 
@@ -274,13 +303,6 @@ class Pending(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="pend
     reason: str
 
 
-class SealedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A group key that only one member can open; signed by its maker."""
-
-    secret: bytes
-    signature: Signature
-
-
 class KeyMade(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="key-made"):
     """Node to coordinator: the group key for each other member, and its public part."""
 
@@ -296,6 +318,13 @@ class KeyHeld(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="key-
 
     member: str
     fingerprint: Digest
+
+
+class PairsMade(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="pairs-made"):
+    """Node to coordinator: a pair's secret for each neighbour after this one, by receiver."""
+
+    member: str
+    keys: dict[str, SealedKey]
 
 
 class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ready"):
@@ -339,7 +368,7 @@ class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="seale
         length: Values in it.
         leaves: Entries of the node's own ledger, which has this release.
         root: Their root.
-        signature: By its identity, over both and the sum's context.
+        signature: `Voice.sign`, over both and the sum's context.
         witnessed: Entries of the coordinator's ledger when this node cosigned it last.
     """
 
@@ -350,7 +379,7 @@ class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="seale
     length: Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
     leaves: Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
     root: Digest
-    signature: Signature
+    signature: RunSignature
     witnessed: Natural
 
 
@@ -358,7 +387,7 @@ class Voted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="voted"
     """Node to coordinator: a `Vote`, and the cosignature under the ledger that has the sum."""
 
     member: str
-    signature: Signature
+    signature: RunSignature
     cosignature: Cosignature
 
 
@@ -367,7 +396,7 @@ class Released(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="rel
 
     member: str
     seeds: dict[str, Digest]
-    signature: Signature
+    signature: RunSignature
 
 
 class Revealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="revealed"):
@@ -375,7 +404,7 @@ class Revealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="rev
 
     member: str
     shares: dict[str, bytes]
-    signature: Signature
+    signature: RunSignature
 
 
 class Accepted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="accepted"):
@@ -386,14 +415,14 @@ class Accepted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="acc
         history: `extend_history` after this step.
         model: Hash of the common model that the node holds now; zeros before there is one.
         kept: False where the node went back to an earlier model.
-        signature: By its identity, over the history.
+        signature: `Voice.sign`, over the history.
     """
 
     member: str
     history: Digest
     model: Digest
     kept: bool
-    signature: Signature
+    signature: RunSignature
 
 
 class Refused(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="refused"):
@@ -409,6 +438,8 @@ Request = (
     | CountersignRequest
     | RosterNotice
     | KeyNotice
+    | PairRequest
+    | PairNotice
     | StatisticsRequest
     | InitialModelRequest
     | TrainRequest
@@ -427,6 +458,7 @@ Reply = (
     | Pending
     | KeyMade
     | KeyHeld
+    | PairsMade
     | Ready
     | Cosigned
     | InitialModel
@@ -489,7 +521,19 @@ def _decode(data: bytes, decoder: "msgspec.msgpack.Decoder[AnyMessage]") -> AnyM
         raise ProtocolError("A message cannot be read; update tacit on both sides.") from None
     if _ENCODER.encode(message) != data:
         raise ProtocolError("A message is not in its one canonical encoding.")
+    if not _LENGTHS.issuperset(map(len, _signatures_in(message))):
+        raise ProtocolError("A signature in a message has the length of no suite's.")
     return message
+
+
+def _signatures_in(message: object) -> Iterator[bytes]:
+    """Whatever a message holds of type `RunSignature`, and other signatures beside it."""
+    yield from getattr(message, "accepted", {}).values() if isinstance(message, Asked) else ()
+    for holder in (message, *getattr(message, "parts", ())):
+        yield from getattr(holder, "votes", {}).values()
+    for holder in (message, *getattr(message, "keys", {}).values()):
+        if isinstance(signature := getattr(holder, "signature", None), bytes):
+            yield signature
 
 
 def vector_digest(vector: NDArray[np.float32] | NDArray[np.float64]) -> bytes:

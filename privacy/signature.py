@@ -1,4 +1,4 @@
-"""Whether an Ed25519 signature holds (RFC 8032).
+"""Whether a signature holds: Ed25519 (RFC 8032), or what else a suite verifies.
 
 A process that stands for many nodes (the embedded engine) is shown the same signatures once for
 each of them, and may remember which hold: that depends on nothing but key, message and signature.
@@ -6,6 +6,7 @@ A node that has its process to itself remembers none.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -24,14 +25,27 @@ class _Memory:
 _MEMORY = _Memory()
 
 
-def holds(public: bytes, message: bytes, signature: bytes) -> bool:
-    """Whether `signature` over exactly `message` is by the holder of `public`."""
+def holds(
+    public: bytes,
+    message: bytes,
+    signature: bytes,
+    verifies: Callable[[bytes, bytes, bytes], bool] | None = None,
+) -> bool:
+    """Whether `signature` over exactly `message` is by the holder of `public`.
+
+    Args:
+        public: A key; keys of different algorithms have different lengths.
+        message: As it is verified.
+        signature: Of it.
+        verifies: Says so, of the three above; None: Ed25519.
+    """
+    verifies = _verifies if verifies is None else verifies
     if not _MEMORY.limit:
-        return _verifies(public, message, signature)
+        return verifies(public, message, signature)
     key = hashlib.sha256(framed(public, signature, message)).digest()
     if key in _MEMORY.held:
         return True
-    if not _verifies(public, message, signature):
+    if not verifies(public, message, signature):
         return False
     if len(_MEMORY.held) >= _MEMORY.limit:
         for oldest in list(islice(_MEMORY.held, 1 + _MEMORY.limit // 2)):

@@ -22,7 +22,8 @@ from typing import TypeVar
 import msgspec
 
 from privacy.errors import ProtocolError
-from privacy.identity import SIGNATURE_BYTES
+from privacy.suites import SUITES
+from privacy.suites.voice import signature_bytes
 from privacy.sum_context import DIGEST_BYTES
 
 __all__ = [
@@ -41,6 +42,7 @@ PAYLOAD_BYTES_MAX = 1 << 30
 # A thousand neighbours with a box and a commitment each.
 HEADER_BYTES_MAX = 1 << 18
 BOX_BYTES_MAX = 64
+_SIGNATURES = {signature_bytes(suite) for suite in SUITES.values()}
 _FORM = 2
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
@@ -114,7 +116,7 @@ class SealedVector:
         require_member_name(parsed.sender)
         if (
             len(parsed.context) != DIGEST_BYTES
-            or len(parsed.signature) != SIGNATURE_BYTES
+            or len(parsed.signature) not in _SIGNATURES
             or any(len(digest) != DIGEST_BYTES for digest in parsed.commitments)
             or any(not 0 < len(box) <= BOX_BYTES_MAX for box in parsed.boxes.values())
         ):

@@ -95,7 +95,7 @@ class Gathering:
             raise ProtocolError(f"{sender} sent two vectors; the first one counts")
         if vector.context != self._context:
             raise ProtocolError(f"{sender} sealed its vector for another sum; ask it again")
-        check_sealed(self._scheme, vector, self._cohort.roster.directory)
+        check_sealed(self._scheme, vector, self._cohort.roster)
         commitments = len(peers) + 2 if self._masked else 0
         if set(vector.boxes) != set(peers if self._masked else ()):
             raise ProtocolError(
@@ -154,7 +154,7 @@ class Gathering:
             vote,
             context=self._context,
             survivors=self.survivors,
-            directory=self._cohort.roster.directory,
+            roster=self._cohort.roster,
         )
         self._votes[vote.member] = vote
 
@@ -208,7 +208,7 @@ class Gathering:
             release,
             context=self._context,
             survivors=self.survivors,
-            directory=self._cohort.roster.directory,
+            roster=self._cohort.roster,
         )
         member = release.member
         gone = {peer for peer in self._cohort.peers(member) if peer not in self.survivors}
@@ -275,7 +275,7 @@ class Gathering:
             answer,
             context=self._context,
             survivors=self.survivors,
-            directory=self._cohort.roster.directory,
+            roster=self._cohort.roster,
         )
         holder, alive = answer.member, frozenset(self.survivors)
         kept: dict[str, bytes] = {}

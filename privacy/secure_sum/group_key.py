@@ -14,12 +14,13 @@ import msgspec
 
 from privacy.canonical import framed
 from privacy.errors import ProtocolError
-from privacy.identity import Identity, verify_signature
+from privacy.identity import Identity
 from privacy.keystream import KEY_BYTES
 from privacy.randomness import Entropy
 from privacy.secure_sum import read_form
 from privacy.secure_sum.keys import ExchangeKey, Roster, wrap_for
 from privacy.secure_sum.schemes import CarrierKey, Scheme
+from privacy.suites.voice import Voice, voice_of
 
 GROUP_KEY_BYTES_MAX = 1 << 20
 _DOMAIN = "group-key"
@@ -76,15 +77,16 @@ def maker_of(roster: Roster) -> str:
 
 
 def make_group_key(
-    member: str, identity: Identity, roster: Roster, scheme: Scheme, entropy: Entropy
+    member: str, identity: Identity | Voice, roster: Roster, scheme: Scheme, entropy: Entropy
 ) -> tuple[GroupKey, Mapping[str, Envelope]]:
     """Make the run's group key, and an envelope for each other member.
 
     Raises:
-        ProtocolError: it is not this member's turn.
+        ProtocolError: it is not this member's turn, or it is no voice where the suite needs one.
     """
     if member != maker_of(roster):
         raise ProtocolError(f"{maker_of(roster)} makes this run's key, not {member}; ask it")
+    voice = voice_of(identity, roster.suite)
     carrier = scheme.create(len(roster.members))
     secrets = _Secrets(entropy(KEY_BYTES), entropy(KEY_BYTES))
     key = _group_key(roster, scheme, secrets.tag, carrier)
@@ -101,7 +103,7 @@ def make_group_key(
                 suite=roster.suite,
             )
             unsigned = Envelope(key.fingerprint, carrier.public, hidden, sealed, b"")
-            signature = identity.sign(_DOMAIN, _message(roster, peer, unsigned))
+            signature = voice.sign(_DOMAIN, _message(roster, peer, unsigned))
             envelopes[peer] = replace(unsigned, signature=signature)
     return key, envelopes
 
@@ -118,7 +120,7 @@ def open_group_key(
     maker = maker_of(roster)
     message = _message(roster, member, envelope)
     try:
-        verify_signature(roster.directory[maker], _DOMAIN, message, envelope.signature)
+        roster.require_signed(maker, _DOMAIN, message, envelope.signature)
     except ProtocolError:
         raise ProtocolError(
             f"the run's key is not signed by {maker}, whose turn it is; start a new run"

@@ -1,8 +1,10 @@
 """Key agreement, once per run: every member offers an exchange key, signed by its identity.
 
 Identity keys are pinned (`Directory`), so whoever carries the offers can withhold one but cannot
-replace one. Each member admits the roster itself, with its own minimum; no member takes the
-coordinator's word for who takes part.
+replace one. Where the run's suite signs beside identities, the offer also states the key that its
+member does it by, and all that members sign is checked by both (`Roster.require_signed`). Each
+member admits the roster itself, with its own minimum; no member takes the coordinator's word for
+who takes part.
 """
 
 import hashlib
@@ -16,20 +18,26 @@ import msgspec
 
 from privacy.canonical import framed
 from privacy.errors import CohortError, ProtocolError
-from privacy.identity import PUBLIC_BYTES, SIGNATURE_BYTES, Identity, verify_signature
+from privacy.identity import PUBLIC_BYTES, Identity
 from privacy.randomness import Entropy
 from privacy.secure_sum import read_form, require_member_name
 from privacy.suites import SUITES, Suite
 from privacy.suites.intl import INTL
 from privacy.suites.suite import Exchange
+from privacy.suites.voice import Voice, beside_bytes, require_signed, signature_bytes, voice_of
 
 Directory: TypeAlias = Mapping[str, bytes]
 """Member -> Ed25519 public key (32 bytes), pinned at enrolment."""
 
-OFFER_BYTES_MAX = 2048
+OFFER_BYTES_MAX = 8192
 # With one member the sum is that member's vector.
 SMALLEST_ROSTER = 2
 _OFFER_DOMAIN = "key-offer"
+# an array of four, in MessagePack
+_LONG = b"\x94"
+_SIZES = {
+    (suite.exchange_bytes, signature_bytes(suite), beside_bytes(suite)) for suite in SUITES.values()
+}
 
 
 def directory_digest(directory: Directory) -> bytes:
@@ -169,17 +177,35 @@ class _Offer(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     signature: bytes
 
 
+class _LongOffer(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    member: str
+    exchange: bytes
+    signature: bytes
+    beside: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class KeyOffer:
-    """A member's public exchange key for one run, signed over run, directory, member and key."""
+    """A member's public keys for one run, signed over run, directory, member and keys.
+
+    Attributes:
+        member: Who.
+        exchange: Its exchange key.
+        signature: `Voice.sign`, by what the run's suite asks for.
+        beside: `Voice.beside`; empty where the suite signs nothing beside identities.
+    """
 
     member: str
     exchange: bytes
     signature: bytes
+    beside: bytes = b""
 
     def to_bytes(self) -> bytes:
         """Return its only encoding (MessagePack)."""
-        return msgspec.msgpack.encode(_Offer(self.member, self.exchange, self.signature))
+        said = (self.member, self.exchange, self.signature)
+        return msgspec.msgpack.encode(
+            _LongOffer(*said, self.beside) if self.beside else _Offer(*said)
+        )
 
     @staticmethod
     def from_bytes(data: bytes) -> "KeyOffer":
@@ -188,16 +214,21 @@ class KeyOffer:
         Raises:
             ProtocolError: anything but the one encoding that `to_bytes` writes.
         """
-        parsed = read_form(data, _Offer, what="a key offer", most=OFFER_BYTES_MAX)
+        parsed: _Offer | _LongOffer
+        if data[:1] == _LONG:
+            parsed = read_form(data, _LongOffer, what="a key offer", most=OFFER_BYTES_MAX)
+        else:
+            parsed = read_form(data, _Offer, what="a key offer", most=OFFER_BYTES_MAX)
         require_member_name(parsed.member)
-        sizes = {suite.exchange_bytes for suite in SUITES.values()}
-        if len(parsed.exchange) not in sizes or len(parsed.signature) != SIGNATURE_BYTES:
+        beside = parsed.beside if isinstance(parsed, _LongOffer) else b""
+        sizes = (len(parsed.exchange), len(parsed.signature), len(beside))
+        if sizes not in _SIZES or (isinstance(parsed, _LongOffer) and not beside):
             raise ProtocolError(f"a field of {parsed.member}'s key offer has a wrong length")
-        return KeyOffer(parsed.member, parsed.exchange, parsed.signature)
+        return KeyOffer(parsed.member, parsed.exchange, parsed.signature, beside)
 
 
 def offer_key(
-    identity: Identity,
+    identity: Identity | Voice,
     member: str,
     *,
     run: bytes,
@@ -208,8 +239,10 @@ def offer_key(
     """Make `member`'s exchange key for `run`, and the signed offer of its public half.
 
     Raises:
-        ProtocolError: the directory does not hold this identity for `member`.
+        ProtocolError: the directory does not hold this identity for `member`, or it is no voice
+            where the suite needs one.
     """
+    voice = voice_of(identity, suite)
     if directory.get(member) != identity.public:
         raise ProtocolError(f"the directory has another key for {member}; get the current one")
     key = ExchangeKey(suite.create_exchange(entropy))
@@ -218,9 +251,10 @@ def offer_key(
         directory=directory_digest(directory),
         member=member,
         exchange=key.public,
+        beside=voice.beside,
         suite=suite,
     )
-    return key, KeyOffer(member, key.public, identity.sign(_OFFER_DOMAIN, message))
+    return key, KeyOffer(member, key.public, voice.sign(_OFFER_DOMAIN, message), voice.beside)
 
 
 @dataclass(frozen=True)
@@ -246,8 +280,12 @@ class Roster:
 
     @cached_property
     def digest(self) -> bytes:
-        """32 bytes that differ for other runs, suites, directories, members or exchange keys."""
-        parts = [part for offer in self.offers for part in (_utf8(offer.member), offer.exchange)]
+        """32 bytes that differ for other runs, suites, directories, members or keys of theirs."""
+        parts = [
+            part
+            for offer in self.offers
+            for part in (_utf8(offer.member), offer.exchange, *_stated(offer.beside))
+        ]
         head = (b"tacit/roster/v1", self.run, directory_digest(self.directory), *_named(self.suite))
         return hashlib.sha256(framed(*head, *parts)).digest()
 
@@ -257,16 +295,37 @@ class Roster:
         Raises:
             ProtocolError: it is not in this roster.
         """
+        return self._offer_of(member).exchange
+
+    def beside_of(self, member: str) -> bytes:
+        """Return the key that `member` signs by beside its identity; empty where there is none.
+
+        Raises:
+            ProtocolError: it is not in this roster.
+        """
+        return self._offer_of(member).beside
+
+    def require_signed(self, member: str, domain: str, message: bytes, signature: bytes) -> None:
+        """Return if `member` signed `message` by all that the run's suite asks for.
+
+        Raises:
+            ProtocolError: it did not, or it is not in this roster.
+        """
+        beside = self.beside_of(member)
+        public = self.directory[member]
+        require_signed(self.suite, domain, message, signature, public=public, beside=beside)
+
+    def _offer_of(self, member: str) -> KeyOffer:
         try:
-            return self._exchanges[member]
+            return self._offers[member]
         except KeyError:
             raise ProtocolError(
                 f"{member} is not in this run's roster; join the next run"
             ) from None
 
     @cached_property
-    def _exchanges(self) -> Mapping[str, bytes]:
-        return {offer.member: offer.exchange for offer in self.offers}
+    def _offers(self) -> Mapping[str, KeyOffer]:
+        return {offer.member: offer for offer in self.offers}
 
 
 def admit(
@@ -308,22 +367,36 @@ def admit(
                 f"{holders[offer.exchange]} and {offer.member} offered the same key; "
                 "start a new run"
             )
+        if offer.beside and offer.beside in holders:
+            raise ProtocolError(
+                f"{holders[offer.beside]} and {offer.member} sign by the same key; enrol each anew"
+            )
         _require_usable(offer, suite)
         message = _offer_message(
             run=run,
             directory=digest,
             member=offer.member,
             exchange=offer.exchange,
+            beside=offer.beside,
             suite=suite,
         )
         try:
-            verify_signature(pinned[offer.member], _OFFER_DOMAIN, message, offer.signature)
+            require_signed(
+                suite,
+                _OFFER_DOMAIN,
+                message,
+                offer.signature,
+                public=pinned[offer.member],
+                beside=offer.beside,
+            )
         except ProtocolError:
             raise ProtocolError(
                 f"the key offer of {offer.member} is not signed by it for this run and directory"
             ) from None
         admitted[offer.member] = offer
         holders[offer.exchange] = offer.member
+        if offer.beside:
+            holders[offer.beside] = offer.member
     needed = max(minimum, SMALLEST_ROSTER)
     if len(admitted) < needed:
         raise CohortError(
@@ -341,12 +414,21 @@ def _require_usable(offer: KeyOffer, suite: Suite) -> None:
             f"the exchange key of {offer.member} would share its secrets with all, or is none of "
             f"the suite {suite.id}; refuse it"
         ) from None
+    if len(offer.beside) != beside_bytes(suite):
+        raise ProtocolError(
+            f"{offer.member} states no signing key of the suite {suite.id}; update tacit there"
+        )
 
 
 def _offer_message(
-    *, run: bytes, directory: bytes, member: str, exchange: bytes, suite: Suite
+    *, run: bytes, directory: bytes, member: str, exchange: bytes, beside: bytes, suite: Suite
 ) -> bytes:
-    return framed(run, directory, _utf8(member), exchange, *_named(suite))
+    return framed(run, directory, _utf8(member), exchange, *_stated(beside), *_named(suite))
+
+
+def _stated(beside: bytes) -> tuple[bytes, ...]:
+    # No field is there where the suite has none, as before there were any.
+    return (beside,) if beside else ()
 
 
 def _named(suite: Suite) -> tuple[bytes, ...]:

@@ -14,20 +14,21 @@ everything but the keys of the honest members, and holds those of f < 2t - n mem
 survivors of at least the minimum size, and nothing else; as long as the suite's algorithms,
 AES-256, SHA-256, BLAKE3 and Ed25519 are what they are taken for. In a graph of
 neighbours the same is argued, not proved, for up to a tenth of the members chosen before the graph
-is known (`graph`). With `hybrid`, against whoever breaks X25519 this holds for f = 0 only: pair
-secrets are then protected by the run's group key, which every member has.
+is known (`graph`). With `hybrid` this holds against whoever breaks X25519 too: each pair has
+a secret that one sent to the other under ML-KEM-768 (`pair_keys`).
 """
 
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
 
 from privacy.canonical import framed
 from privacy.errors import CohortError, ProtocolError
-from privacy.identity import Identity, verify_signature
+from privacy.identity import Identity
 from privacy.keystream import KEY_BYTES, Words
 from privacy.randomness import Entropy
 from privacy.secure_sum import Answer, Release, SealedVector, Vote
@@ -47,6 +48,7 @@ from privacy.secure_sum.statements import (
 from privacy.shamir import SHARE_BYTES, split
 from privacy.suites import Suite
 from privacy.suites.intl import INTL
+from privacy.suites.voice import Voice, voice_of
 from privacy.sum_context import SURVIVORS_DOMAIN, SumContext, survivors_message
 
 # Each box has a key of its own, so its nonce may be fixed.
@@ -102,14 +104,15 @@ class Sealer:
 
     __slots__ = (
         "_entropy",
-        "_identity",
         "_key",
         "_masked",
+        "_pair_keys",
         "_pairs",
         "_pending",
         "_roster",
         "_scheme",
         "_shared",
+        "_voice",
         "_wrap",
         "member",
     )
@@ -117,7 +120,7 @@ class Sealer:
     def __init__(
         self,
         member: str,
-        identity: Identity,
+        identity: Identity | Voice,
         key: ExchangeKey,
         roster: Roster,
         *,
@@ -126,11 +129,13 @@ class Sealer:
         masked: bool,
         entropy: Entropy,
         shared: bytes = b"",
+        pair_keys: Mapping[str, bytes] = MappingProxyType({}),
     ) -> None:
         """Take part in the sums of `roster`.
 
-        `shared` is the secret of the run's group key (`GroupKey.tag_secret`). Pair secrets need it
-        where the suite's own agreement does not hold alone (`Suite.static_holds`).
+        `shared` is the secret of the run's group key (`GroupKey.tag_secret`), `pair_keys` what
+        each neighbour and this member sent each other (`pair_keys`). Pair secrets need both where
+        the suite's own agreement does not hold alone (`Suite.static_holds`).
 
         Raises:
             CohortError: there is no other member, so nothing would hide this one's vectors.
@@ -143,14 +148,18 @@ class Sealer:
             raise ProtocolError(f"the roster holds another exchange key for {member}; offer anew")
         if roster.directory[member] != identity.public:
             raise ProtocolError(f"the directory has another key for {member}; get the current one")
+        voice = voice_of(identity, roster.suite)
+        if roster.beside_of(member) != voice.beside:
+            raise ProtocolError(f"the roster holds another signing key for {member}; offer anew")
         if masked and not roster.suite.static_holds and len(shared) != KEY_BYTES:
             raise ProtocolError(
                 f"the suite {roster.suite.id} needs the run's group key; open it first"
             )
         key.bind(roster.digest)
+        self._pair_keys = dict(pair_keys)
         self._shared = b"" if roster.suite.static_holds else shared
         self.member = member
-        self._identity = identity
+        self._voice = voice
         self._key = key
         self._roster = roster
         self._scheme = scheme
@@ -217,7 +226,7 @@ class Sealer:
             unsigned.payload,
             boxes,
             commitments,
-            self._identity.sign(SEALED_DOMAIN, message),
+            self._voice.sign(SEALED_DOMAIN, message),
         )
 
     def _masked_numbers(
@@ -248,7 +257,7 @@ class Sealer:
             return pending.vote
         message = survivors_message(context, survivors)
         pending.survivors = survivors
-        pending.vote = Vote(self.member, self._identity.sign(SURVIVORS_DOMAIN, message))
+        pending.vote = Vote(self.member, self._voice.sign(SURVIVORS_DOMAIN, message))
         return pending.vote
 
     def require_vote(self, context: bytes, survivors: tuple[str, ...]) -> None:
@@ -289,7 +298,7 @@ class Sealer:
         suite = self._roster.suite
         seeds = {peer: mask_key(self._pair(peer), context, suite) for peer in gone}
         message = told_message(context, survivors, seeds)
-        return Release(self.member, seeds, self._identity.sign(RELEASE_DOMAIN, message))
+        return Release(self.member, seeds, self._voice.sign(RELEASE_DOMAIN, message))
 
     def reveal(
         self,
@@ -324,7 +333,7 @@ class Sealer:
                 raise ProtocolError("shares of this sum were revealed before; none are again")
             return pending.answer
         message = told_message(context, survivors, shares)
-        pending.answer = Answer(self.member, shares, self._identity.sign(ANSWER_DOMAIN, message))
+        pending.answer = Answer(self.member, shares, self._voice.sign(ANSWER_DOMAIN, message))
         return pending.answer
 
     def kept(self) -> KeptSum | None:
@@ -365,11 +374,11 @@ class Sealer:
                 pending.vote,
                 context=kept.context,
                 survivors=kept.survivors,
-                directory=self._roster.directory,
+                roster=self._roster,
             )
         if kept.shares is not None:
             message = told_message(kept.context, kept.survivors, kept.shares)
-            verify_signature(self._identity.public, ANSWER_DOMAIN, message, kept.answer)
+            self._roster.require_signed(self.member, ANSWER_DOMAIN, message, kept.answer)
             pending.answer = Answer(self.member, kept.shares, kept.answer)
         self._pending = pending
 
@@ -398,8 +407,15 @@ class Sealer:
 
     def _pair(self, peer: str) -> bytes:
         if peer not in self._pairs:
+            sent = b""
+            if not self._roster.suite.static_holds:
+                sent = self._pair_keys.get(peer, b"")
+                if len(sent) != KEY_BYTES:
+                    raise ProtocolError(
+                        f"{self.member} and {peer} sent each other no secret; start a new run"
+                    )
             self._pairs[peer] = pair_secret(
-                self._key, self.member, peer, self._roster, shared=self._shared
+                self._key, self.member, peer, self._roster, shared=self._shared, sent=sent
             )
         return self._pairs[peer]
 
@@ -441,7 +457,7 @@ def require_votes(
         if vote.member not in asked:
             raise ProtocolError(f"{vote.member} is not asked for this sum; leave it out")
         counted.add(vote.member)
-    check_votes(given, context=context, survivors=survivors, directory=cohort.roster.directory)
+    check_votes(given, context=context, survivors=survivors, roster=cohort.roster)
     held = len(counted.intersection(holders))
     needed = cohort.threshold(member)
     if held < needed:
@@ -466,19 +482,26 @@ def require_own(context: SumContext, cohort: Cohort, roster: Roster) -> None:
 
 
 def pair_secret(
-    key: ExchangeKey, member: str, peer: str, roster: Roster, *, shared: bytes = b""
+    key: ExchangeKey,
+    member: str,
+    peer: str,
+    roster: Roster,
+    *,
+    shared: bytes = b"",
+    sent: bytes = b"",
 ) -> bytes:
     """Return what `member`, who holds `key`, and `peer` share in this run and nobody else.
 
     The suite's key agreement, then its HKDF (RFC 5869) over roster and names. With `shared`, which
-    all members of the run hold and nobody else, both must be broken.
+    all members of the run hold and nobody else, and `sent`, which these two hold and nobody else,
+    all of them must be broken.
     """
     first, second = sorted((member, peer))
     names = (first.encode("utf-8"), second.encode("utf-8"))
     info = framed(b"tacit/pair-secret/v1", roster.digest, *names)
     agreed = key.agree(roster.exchange_of(peer))
     if shared:
-        agreed = framed(agreed, roster.suite.mac(shared, b"tacit/pair-secret/v1"))
+        agreed = framed(agreed, roster.suite.mac(shared, b"tacit/pair-secret/v1"), sent)
     return roster.suite.derive(agreed, roster.run, info)
 
 

@@ -7,9 +7,8 @@ from blake3 import blake3
 
 from privacy.canonical import framed
 from privacy.errors import ProtocolError
-from privacy.identity import verify_signature
 from privacy.secure_sum import Answer, Release, SealedVector, Vote
-from privacy.secure_sum.keys import Directory
+from privacy.secure_sum.keys import Roster
 from privacy.sum_context import SURVIVORS_DOMAIN, survivors_message
 
 SEALED_DOMAIN = "sealed-vector"
@@ -46,34 +45,33 @@ def share_commitment(context: bytes, dealer: str, holder: str, share: bytes) -> 
     return hashlib.sha256(framed(*parts)).digest()
 
 
-def check_sealed(scheme: str, sealed: SealedVector, directory: Directory) -> None:
+def check_sealed(scheme: str, sealed: SealedVector, roster: Roster) -> None:
     """Return if the sender signed this vector.
 
     Raises:
         ProtocolError: it did not.
     """
     _check(
-        directory[sealed.sender],
+        roster,
+        sealed.sender,
         SEALED_DOMAIN,
         sealed_message(scheme, sealed),
         sealed.signature,
-        f"the vector of {sealed.sender} is not signed by it for this sum; ask it again",
+        otherwise=f"the vector of {sealed.sender} is not signed by it for this sum; ask it again",
     )
 
 
-def check_vote(
-    vote: Vote, *, context: bytes, survivors: Sequence[str], directory: Directory
-) -> None:
+def check_vote(vote: Vote, *, context: bytes, survivors: Sequence[str], roster: Roster) -> None:
     """Return if the member signed that this sum is over these survivors.
 
     Raises:
         ProtocolError: it did not: it was shown others, or another sum before this one.
     """
-    check_votes([vote], context=context, survivors=survivors, directory=directory)
+    check_votes([vote], context=context, survivors=survivors, roster=roster)
 
 
 def check_votes(
-    votes: Iterable[Vote], *, context: bytes, survivors: Sequence[str], directory: Directory
+    votes: Iterable[Vote], *, context: bytes, survivors: Sequence[str], roster: Roster
 ) -> None:
     """Return if each member signed that this sum is over these survivors; see `check_vote`.
 
@@ -85,17 +83,18 @@ def check_votes(
         if vote.member not in alive:
             raise ProtocolError(f"{vote.member} votes on a sum that it is not part of; ignore it")
         _check(
-            directory[vote.member],
+            roster,
+            vote.member,
             SURVIVORS_DOMAIN,
             message,
             vote.signature,
-            f"{vote.member} did not sign these survivors of this sum; the coordinator may show "
-            "members different ones",
+            otherwise=f"{vote.member} did not sign these survivors of this sum; the coordinator "
+            "may show members different ones",
         )
 
 
 def check_answer(
-    answer: Answer, *, context: bytes, survivors: Sequence[str], directory: Directory
+    answer: Answer, *, context: bytes, survivors: Sequence[str], roster: Roster
 ) -> None:
     """Return if the member signed these shares for this sum and these survivors.
 
@@ -105,16 +104,17 @@ def check_answer(
     if answer.member not in survivors:
         raise ProtocolError(f"{answer.member} answers for a sum that it is not part of; ignore it")
     _check(
-        directory[answer.member],
+        roster,
+        answer.member,
         ANSWER_DOMAIN,
         told_message(context, survivors, answer.shares),
         answer.signature,
-        f"the answer of {answer.member} is not signed by it for this sum; ask it again",
+        otherwise=f"the answer of {answer.member} is not signed by it for this sum; ask it again",
     )
 
 
 def check_release(
-    release: Release, *, context: bytes, survivors: Sequence[str], directory: Directory
+    release: Release, *, context: bytes, survivors: Sequence[str], roster: Roster
 ) -> None:
     """Return if the member signed these masks' keys for this sum and these survivors.
 
@@ -124,17 +124,21 @@ def check_release(
     if release.member not in survivors:
         raise ProtocolError(f"{release.member} tells of a sum that it is not part of; ignore it")
     _check(
-        directory[release.member],
+        roster,
+        release.member,
         RELEASE_DOMAIN,
         told_message(context, survivors, release.seeds),
         release.signature,
-        f"the masks that {release.member} tells are not signed by it for this sum; ask it again",
+        otherwise=f"the masks that {release.member} tells are not signed by it for this sum; ask "
+        "it again",
     )
 
 
-def _check(public: bytes, domain: str, message: bytes, signature: bytes, otherwise: str) -> None:
+def _check(
+    roster: Roster, member: str, domain: str, message: bytes, signature: bytes, *, otherwise: str
+) -> None:
     try:
-        verify_signature(public, domain, message, signature)
+        roster.require_signed(member, domain, message, signature)
     except ProtocolError:
         raise ProtocolError(otherwise) from None
 

@@ -146,10 +146,11 @@ def _create_signer(entropy: Entropy) -> GmSigner:
 
 GM = Suite(
     id="gm",
-    sentence="Keys and shares by SM2, SM4-GCM and SM3, not certified; signed by Ed25519.",
+    sentence="Keys and shares by SM2, SM4-GCM and SM3, not certified; signed by Ed25519 and SM2.",
     exchange_bytes=POINT_BYTES,
     signer_bytes=POINT_BYTES,
     signature_bytes=SIGNATURE_BYTES,
+    signs_beside=True,
     static_holds=True,
     missing=sm2_library.missing,
     create_exchange=_create_exchange,

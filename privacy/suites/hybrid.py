@@ -146,10 +146,11 @@ def _create(entropy: Entropy) -> HybridExchange:
 
 HYBRID = Suite(
     id="hybrid",
-    sentence="Keys and shares by ML-KEM-768 with X25519 and AES-256-GCM; signed by Ed25519.",
+    sentence="Keys and shares by ML-KEM-768 with X25519, AES-256; signed by Ed25519 and ML-DSA-44.",
     exchange_bytes=_X_BYTES + _ML_BYTES,
     signer_bytes=32 + _SIGNER_ML_BYTES,
     signature_bytes=_ED_SIGNATURE + _ML_SIGNATURE,
+    signs_beside=True,
     static_holds=False,
     missing=lambda: "",
     create_exchange=_create,

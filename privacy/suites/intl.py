@@ -110,6 +110,7 @@ INTL = Suite(
     exchange_bytes=32,
     signer_bytes=32,
     signature_bytes=64,
+    signs_beside=False,
     static_holds=True,
     missing=lambda: "",
     create_exchange=_create,

@@ -62,6 +62,7 @@ class Suite:
         exchange_bytes: Of a public exchange key.
         signer_bytes: Of a public signing key.
         signature_bytes: Of a signature.
+        signs_beside: Whether members of a run sign by it too, beside their identities (`voice`).
         static_holds: Whether `agree` alone keeps what the suite promises. Where it does not, pair
             secrets also need what was wrapped.
         missing: Why this machine cannot use it, one sentence; empty where it can.
@@ -83,6 +84,7 @@ class Suite:
     exchange_bytes: int
     signer_bytes: int
     signature_bytes: int
+    signs_beside: bool
     static_holds: bool
     missing: Callable[[], str]
     create_exchange: Callable[[Entropy], Exchange]

@@ -1061,7 +1061,7 @@ def test_there_is_no_message_in_which_a_model_could_be_sent() -> None:
     # an entry of the ledger with its proof.
     known = {"run", "accepted", "stage", "round", "part", "context", "survivors", "votes", "boxes"}
     known |= {"step", "parts", "manifest", "signature", "offers", "fingerprint", "public"}
-    known |= {"carrier", "secret", "record", "cosignatures", "origin", "state"}
+    known |= {"carrier", "secret", "keys", "record", "cosignatures", "origin", "state"}
     known |= {"launcher", "countersigner", "countersignature", "rotations"}
     for kind in request_kinds():
         assert {one.name for one in msgspec.structs.fields(kind)} <= known, kind

@@ -4,8 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import tables
-from support.direct import Direct, assemble
+from support.suites import run_of, skip_without, voice_in
 
 from clients.policy import NodePolicy
 from privacy.errors import ProtocolError, RefusedError
@@ -16,17 +15,6 @@ from privacy.randomness import system_bytes
 from privacy.secure_sum.keys import KeyOffer, admit, offer_key
 from privacy.secure_sum.sealer import pair_secret
 from privacy.suites import SUITE_IDS, SUITES, sm2_library
-
-
-def run_of(root: Path, suite: str, policy: NodePolicy | None = None, how: str = "masked") -> Direct:
-    protection = {"sum": how, **({} if suite == "intl" else {"suite": suite})}
-    where = tables.write(root, "binary", config_changes={"protection": protection})
-    return assemble(where.config, root, policy=policy)
-
-
-def skip_without(suite: str) -> None:
-    if SUITES[suite].missing():
-        pytest.skip(SUITES[suite].missing())
 
 
 @pytest.mark.parametrize("suite", SUITE_IDS)
@@ -42,6 +30,7 @@ def test_a_run_ends_with_each_suite_and_no_secret_goes_over_the_wire(
         for node in direct.nodes.values():
             for session in node._sessions.values():
                 secrets.append(session.key.kept().private[:32])
+                secrets.extend(session.pair_keys.values())
                 if session.setup is not None:
                     secrets.append(session.setup.key.tag_secret)
                     secrets.extend(session.setup.sealer._pairs.values())
@@ -126,7 +115,12 @@ def test_an_offer_of_one_suite_is_none_of_another(suite: str) -> None:
     directory = {name: one.public for name, one in identities.items()}
     made = {
         name: offer_key(
-            one, name, run=b"run", directory=directory, entropy=system_bytes, suite=SUITES[suite]
+            voice_in(suite, one),
+            name,
+            run=b"run",
+            directory=directory,
+            entropy=system_bytes,
+            suite=SUITES[suite],
         )
         for name, one in identities.items()
     }

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from support import tables
 from support.direct import Direct, DirectTransport, assemble
+from support.suites import skip_without
 
 from aggregator import coordinator
 from aggregator.coordinator import RunResult
@@ -29,6 +30,8 @@ from privacy.messages import (
     SEALED_BEFORE,
     FinishNotice,
     Invite,
+    PairNotice,
+    PairRequest,
     Refused,
     Request,
     RevealRequest,
@@ -183,6 +186,59 @@ def test_a_run_goes_on_from_every_moment_at_which_its_coordinator_is_gone(
         result, _ = attempt(direct, root / "progress", 0)
         assert result is not None
         require_whole(direct, result)
+
+
+@dataclass
+class GoneAt(DirectTransport):
+    """Ends the coordinator when half of the members have heard the first request of a kind."""
+
+    ends_at: type = Invite
+    done: bool = False
+
+    def exchange(
+        self,
+        requests: Mapping[int, tuple[Request, bytes]],
+        *,
+        kind: str,
+        deadline_s: float,
+        needed: Collection[int],
+        grace_s: float,
+        enough: int = 0,
+    ) -> Mapping[int, Answer]:
+        ends = not self.done and any(isinstance(one, self.ends_at) for one, _ in requests.values())
+        answers = super().exchange(
+            dict(list(requests.items())[: len(requests) // 2]) if ends else requests,
+            kind=kind,
+            deadline_s=deadline_s,
+            needed=needed,
+            grace_s=grace_s,
+            enough=enough,
+        )
+        if ends:
+            self.done = True
+            raise Gone
+        return answers
+
+
+@pytest.mark.parametrize(
+    ("suite", "kind"),
+    [
+        ("gm", TrainRequest),
+        ("hybrid", PairRequest),
+        ("hybrid", PairNotice),
+    ],
+)
+def test_a_run_of_each_suite_goes_on_where_its_coordinator_is_gone(
+    tmp_path: Path, suite: str, kind: type
+) -> None:
+    skip_without(suite)
+    direct = federation(tmp_path, protection={"sum": "masked", "suite": suite})
+    direct.transport = GoneAt(direct.nodes, ends_at=kind)
+    result, _ = attempt(direct, tmp_path / "progress", 0)
+    assert result is None
+    result, _ = attempt(direct, tmp_path / "progress", 0)
+    assert result is not None
+    require_whole(direct, result)
 
 
 @pytest.mark.slow

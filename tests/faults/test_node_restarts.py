@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support import tables
 from support.direct import Direct, DirectTransport, assemble
+from support.suites import skip_without
 from support.sums import frame_of
 
 from aggregator.ports import Answer
@@ -143,13 +144,16 @@ def leftovers(folder: Path) -> list[str]:
         ({"protection": {"sum": "sealed"}}, THREE),
         ({"personal": {"epochs": 1}}, THREE),
         (NOISE, THREE),
+        ({"protection": {"sum": "masked", "suite": "gm"}}, THREE),
+        ({"protection": {"sum": "masked", "suite": "hybrid"}}, THREE),
     ],
-    ids=["masked", "sealed", "personal", "noise"],
+    ids=["masked", "sealed", "personal", "noise", "gm", "hybrid"],
 )
 def test_a_run_whose_nodes_restart_at_every_message_ends_as_if_none_had(
     tmp_path: Path, changes: dict[str, object], members: tuple[str, ...]
 ) -> None:
     run = restarting(tmp_path, members=members, **changes)
+    skip_without(run.manifest.suite)
     outcome = run.run()
     run.witness()
     assert run.notes.sentences == []

@@ -27,6 +27,9 @@ from privacy.messages import (
     KeyHeld,
     KeyMade,
     KeyNotice,
+    PairNotice,
+    PairRequest,
+    PairsMade,
     Parcel,
     Pending,
     Ready,
@@ -72,6 +75,9 @@ NAMES = st.lists(TEXTS, max_size=5).map(tuple)
 PARTS = st.builds(SumPart, survivors=NAMES, votes=SIGNED, length=NUMBERS)
 STATES = st.builds(SignedState, checkpoint=BYTES, old=NUMBERS, growth=PATHS)
 RECORDS = st.builds(RecordedSum, leaf=BYTES, index=NUMBERS, path=PATHS, state=STATES)
+SEALED_KEYS = st.dictionaries(
+    TEXTS, st.builds(SealedKey, secret=BYTES, signature=SIGNATURES), max_size=4
+)
 REQUESTS: st.SearchStrategy[Request] = st.one_of(
     st.builds(Invite, manifest=BYTES, signature=SIGNATURES),
     st.builds(RosterNotice, run=DIGESTS, offers=st.lists(BYTES, max_size=4).map(tuple)),
@@ -83,6 +89,8 @@ REQUESTS: st.SearchStrategy[Request] = st.one_of(
         secret=BYTES,
         signature=SIGNATURES,
     ),
+    st.builds(PairRequest, run=DIGESTS),
+    st.builds(PairNotice, run=DIGESTS, keys=SEALED_KEYS),
     st.builds(StatisticsRequest, run=DIGESTS, accepted=SIGNED, stage=NUMBERS),
     st.builds(InitialModelRequest, run=DIGESTS, accepted=SIGNED),
     st.builds(TrainRequest, run=DIGESTS, accepted=SIGNED, round=NUMBERS),
@@ -108,7 +116,6 @@ REQUESTS: st.SearchStrategy[Request] = st.one_of(
     st.builds(FinishNotice, run=DIGESTS, accepted=SIGNED),
     st.builds(StateNotice, origin=TEXTS, state=STATES),
 )
-KEYS = st.builds(SealedKey, secret=BYTES, signature=SIGNATURES)
 REPLIES: st.SearchStrategy[Reply] = st.one_of(
     st.builds(Joined, member=TEXTS, offer=BYTES, consent=SIGNATURES),
     st.builds(
@@ -116,9 +123,10 @@ REPLIES: st.SearchStrategy[Reply] = st.one_of(
         member=TEXTS,
         fingerprint=DIGESTS,
         public=BYTES,
-        keys=st.dictionaries(TEXTS, KEYS, max_size=4),
+        keys=SEALED_KEYS,
     ),
     st.builds(KeyHeld, member=TEXTS, fingerprint=DIGESTS),
+    st.builds(PairsMade, member=TEXTS, keys=SEALED_KEYS),
     st.builds(Ready, member=TEXTS),
     st.builds(Cosigned, member=TEXTS, witnessed=NUMBERS, cosignature=st.none() | COSIGNATURES),
     st.builds(InitialModel, member=TEXTS, architecture=DIGESTS, digest=DIGESTS, length=NUMBERS),
@@ -177,6 +185,14 @@ ONE_OF_EACH: tuple[Request | Reply, ...] = (
     KeyNotice(
         run=RUN, fingerprint=b"f" * 32, public=b"p", carrier=b"c", secret=b"x", signature=SIGNATURE
     ),
+    PairRequest(run=RUN),
+    PairNotice(
+        run=RUN,
+        keys={
+            "insurer": SealedKey(secret=b"x", signature=b"s" * 128),
+            "mill": SealedKey(secret=b"y", signature=b"t" * 128),
+        },
+    ),
     StatisticsRequest(run=RUN, accepted=ACCEPTED, stage=1),
     InitialModelRequest(run=RUN, accepted=ACCEPTED),
     TrainRequest(run=RUN, accepted=ACCEPTED, round=3),
@@ -228,6 +244,13 @@ ONE_OF_EACH: tuple[Request | Reply, ...] = (
         },
     ),
     KeyHeld(member="bank", fingerprint=b"f" * 32),
+    PairsMade(
+        member="bank",
+        keys={
+            "insurer": SealedKey(secret=b"x", signature=SIGNATURE),
+            "mill": SealedKey(secret=b"y", signature=b"t" * 2548),
+        },
+    ),
     Ready(member="bank"),
     Cosigned(member="bank", witnessed=6, cosignature=COSIGNATURE),
     InitialModel(member="bank", architecture=b"a" * 32, digest=b"d" * 32, length=9),
@@ -433,8 +456,9 @@ STRUCTURES = {"", "part", "key", "record", "state", "rotations"}
 def with_other_lengths(value: object, name: str) -> Iterator[object]:
     """What differs in the length of one hash or one signature, however deep it is."""
     if isinstance(value, bytes) and name not in FREE_BYTES:
-        assert len(value) in {32, 64, 72}
-        yield from (b"", value[:-1], value + b"x", value[:16], value + value)
+        assert len(value) in {32, 64, 72, 128, 2548}
+        # twice 64 is the length of another suite's signature
+        yield from (b"", value[:-1], value + b"x", value[:16], value * 3)
     if isinstance(value, dict) and name not in FREE_BYTES:
         for key, item in value.items():
             inner = key if name in STRUCTURES else {"keys": "key"}.get(name, name)
@@ -463,6 +487,9 @@ def test_every_place_for_a_hash_or_a_signature_was_tried() -> None:
     assert tried == {
         **dict.fromkeys((Ready, Refused, Pending), 0),
         **dict.fromkeys((Invite, CountersignRequest, RosterNotice, StopNotice, KeyHeld), 1),
+        PairRequest: 1,
+        PairsMade: 2,
+        PairNotice: 3,
         **dict.fromkeys((Joined, Countersigned, Cosigned, Revealed), 1),
         **dict.fromkeys((InitialModel, Voted), 2),
         **dict.fromkeys((StateNotice, KeyNotice, SumNotice, KeyMade, Released, Accepted), 3),

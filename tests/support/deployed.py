@@ -270,13 +270,13 @@ class Deployed:
 
     # the operator ---------------------------------------------------------------------------
 
-    def found(self, name: str = "demo", *, approvals: int = 2) -> None:
+    def found(self, name: str = "demo", *, approvals: int = 2, suite: str = "intl") -> None:
         """Begin the federation."""
         door, registry, fleet, _ = self.ports
         self.coordinator.tacit(
             "federation", "init", "--name", name, "--host", self.coordinator.address,
             "--approvals", str(approvals), "--door-port", str(door),
-            "--registry-port", str(registry), "--fleet-port", str(fleet),
+            "--registry-port", str(registry), "--fleet-port", str(fleet), "--suite", suite,
         )  # fmt: skip
 
     def start_coordinator(self) -> Process:

@@ -19,6 +19,7 @@ from privacy.secure_sum import (
     Vote,
     require_member_name,
 )
+from privacy.secure_sum.keys import admit, offer_key
 from privacy.secure_sum.statements import (
     ANSWER_DOMAIN,
     RELEASE_DOMAIN,
@@ -178,6 +179,15 @@ def test_what_cannot_name_a_member_is_refused(name: str) -> None:
 
 KEYS = {name: Identity.create(system_bytes) for name in ("bank", "insurer", "mill")}
 DIRECTORY = {name: key.public for name, key in KEYS.items()}
+ROSTER = admit(
+    [
+        offer_key(key, name, run=b"run", directory=DIRECTORY, entropy=system_bytes)[1]
+        for name, key in KEYS.items()
+    ],
+    run=b"run",
+    directory=DIRECTORY,
+    minimum=2,
+)
 CONTEXT = b"c" * 32
 SURVIVORS = ("bank", "insurer", "mill")
 
@@ -185,9 +195,9 @@ SURVIVORS = ("bank", "insurer", "mill")
 def test_every_part_of_a_vector_and_its_scheme_are_signed() -> None:
     signature = KEYS["bank"].sign(SEALED_DOMAIN, sealed_message("masked", VECTOR))
     signed = replace(VECTOR, signature=signature)
-    check_sealed("masked", signed, DIRECTORY)
+    check_sealed("masked", signed, ROSTER)
     check_sealed(
-        "masked", replace(signed, boxes=dict(reversed(list(signed.boxes.items())))), DIRECTORY
+        "masked", replace(signed, boxes=dict(reversed(list(signed.boxes.items())))), ROSTER
     )
     wrong = [
         replace(signed, sender="mill"),
@@ -203,10 +213,10 @@ def test_every_part_of_a_vector_and_its_scheme_are_signed() -> None:
     ]
     for vector in wrong:
         with pytest.raises(ProtocolError, match=f"the vector of {vector.sender} is not signed"):
-            check_sealed("masked", vector, DIRECTORY)
+            check_sealed("masked", vector, ROSTER)
     for scheme in ("clear", "sealed", "ckks", "mask"):
         with pytest.raises(ProtocolError, match="not signed"):
-            check_sealed(scheme, signed, DIRECTORY)
+            check_sealed(scheme, signed, ROSTER)
 
 
 def test_boxes_cannot_be_taken_for_commitments_nor_moved_between_members() -> None:
@@ -227,7 +237,7 @@ def test_a_vote_is_for_one_sum_and_its_survivors() -> None:
     vote = Vote("bank", KEYS["bank"].sign(SURVIVORS_DOMAIN, message))
 
     def check(vote: Vote, *, context: bytes = CONTEXT, of: tuple[str, ...] = SURVIVORS) -> None:
-        check_vote(vote, context=context, survivors=of, directory=DIRECTORY)
+        check_vote(vote, context=context, survivors=of, roster=ROSTER)
 
     check(vote)
     for of in (SURVIVORS[:2], SURVIVORS[::-1], (*SURVIVORS, "spy")):
@@ -247,7 +257,7 @@ def test_an_answer_is_signed_share_by_share() -> None:
     answer = Answer("bank", shares, signature)
 
     def check(answer: Answer, *, context: bytes = CONTEXT, of: tuple[str, ...] = SURVIVORS) -> None:
-        check_answer(answer, context=context, survivors=of, directory=DIRECTORY)
+        check_answer(answer, context=context, survivors=of, roster=ROSTER)
 
     check(answer)
     check(replace(answer, shares=dict(reversed(shares.items()))))
@@ -275,7 +285,7 @@ def test_a_release_is_signed_mask_by_mask() -> None:
     def check(
         release: Release, *, context: bytes = CONTEXT, of: tuple[str, ...] = SURVIVORS
     ) -> None:
-        check_release(release, context=context, survivors=of, directory=DIRECTORY)
+        check_release(release, context=context, survivors=of, roster=ROSTER)
 
     check(release)
     check(replace(release, seeds=dict(reversed(seeds.items()))))
@@ -305,9 +315,9 @@ def test_what_was_signed_as_one_thing_is_never_taken_for_another() -> None:
     identity = KEYS["bank"]
     vote = survivors_message(CONTEXT, SURVIVORS)
     message = told_message(CONTEXT, SURVIVORS, told)
-    answered = partial(check_answer, context=CONTEXT, survivors=SURVIVORS, directory=DIRECTORY)
-    released = partial(check_release, context=CONTEXT, survivors=SURVIVORS, directory=DIRECTORY)
-    voted = partial(check_vote, context=CONTEXT, survivors=SURVIVORS, directory=DIRECTORY)
+    answered = partial(check_answer, context=CONTEXT, survivors=SURVIVORS, roster=ROSTER)
+    released = partial(check_release, context=CONTEXT, survivors=SURVIVORS, roster=ROSTER)
+    voted = partial(check_vote, context=CONTEXT, survivors=SURVIVORS, roster=ROSTER)
     domains = (ANSWER_DOMAIN, RELEASE_DOMAIN, SURVIVORS_DOMAIN, ACCEPTED_DOMAIN, SEALED_DOMAIN)
     assert len(set(domains)) == len(domains)
     for domain in domains:
