@@ -18,7 +18,7 @@ _LABEL: Final = 11  # signs that fit below a bar
 _FEW: Final = 8  # bars whose names fit level
 _STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
 _TICKS: Final = 4
-_LARGE, _SMALL = 1e5, 1e-3
+_LARGE, _SMALL = 1e4, 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def calibration_plot(bins: Sequence[CalibrationBin]) -> CalibrationPlot:
 def panel(shape: Shape) -> Panel:
     """Place one column's amounts."""
     shown = shape.amounts if not shape.levels else shape.amounts[:BARS_MAX]
-    low, high = min(0.0, *shown, 0.0), max(0.0, *shown, 0.0)
+    low, high = min(0.0, *shown), max(0.0, *shown)
     if high - low < 1e-9:  # noqa: PLR2004 - a column that adds nothing
         low, high = -1.0, 1.0
     step, _ = _scale(high - low)

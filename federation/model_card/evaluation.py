@@ -8,6 +8,7 @@ group is withheld, so that no difference gives it away. Sums with noise are cove
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -88,14 +89,10 @@ def from_metrics(
 ) -> EvaluationFacts:
     """Say what a run's result says, where the opened sum is not at hand."""
     sets = [{name: v for name, v in values.items() if _group(name, groups) is None}]
-    for group in groups:
-        sets.append(
-            {
-                n.removesuffix(f".{group}"): v
-                for n, v in values.items()
-                if _group(n, groups) == group
-            }
-        )
+    sets += [
+        {n.removesuffix(f".{one}"): v for n, v in values.items() if _group(n, groups) == one}
+        for one in groups
+    ]
     hidden = _hidden([one.get("rows", 0.0) for one in sets], private=private)
     metrics: list[Metric] = []
     for place, one in enumerate(sets):
@@ -149,12 +146,11 @@ def _metrics(
     headline = HEADLINE[kind][0]
     found: list[Metric] = []
     names = [name for name in values if not name.endswith(_NOISE) and name != _BIN_ERROR]
-    if noise == 0:
-        hidden_names = set(names) if hidden else _too_few(kind, values)
-    else:
-        hidden_names = set()
+    unsaid: set[str] = set()
+    if noise == 0:  # noise covers what is small
+        unsaid = set(names) if hidden else _too_few(kind, values)
     for name in sorted(names, key=lambda one: (one != headline, one == "rows")):
-        if name in hidden_names:
+        if name in unsaid:
             found.append(
                 Metric(
                     name=name,
@@ -319,7 +315,7 @@ def calibration(
         return ()
     edges[-1] = negative.size  # what is left over at the top joins the last
     found: list[CalibrationBin] = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         events, others = float(positive[start:end].sum()), float(negative[start:end].sum())
         rows = events + others
         share = min(max(events / rows, 0.0), 1.0)

@@ -15,6 +15,7 @@ FEWEST: Final = 10
 Statistical Disclosure Control for Outputs, Safe Data Access Professionals Working Group, 2019)."""
 
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Source = Literal["indicator", "declared", "unstated"]
 Signature = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
 
@@ -39,7 +40,7 @@ class ColumnFacts(Frozen):
     data_class: Literal["L1", "L2", "L3", "L4"]
     unit: str | None
     use: str
-    source: Literal["indicator", "declared", "unstated"]
+    source: Source
     indicator: str | None
     low: float | None
     high: float | None

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from federation.model_card.facts import (
     Shape,
     ShapeFacts,
     SignatureFacts,
+    Source,
     StabilityFacts,
 )
 from federation.model_card.limits import limits_of
@@ -190,7 +191,7 @@ def _evaluation(
         return from_metrics(learner.kind, reported, groups=groups, private=private)
     total = np.asarray(opened.total, dtype=np.float64)
     broken = NotVerifiedError(
-        f"{kept.run}: the opened test sum and the run's result are not of one run; fetch them again."
+        f"{kept.run}: the opened test sum and the result are not of one run; fetch them again."
     )
     if total.size != learner.evaluation_length:
         raise broken
@@ -250,13 +251,15 @@ def _column(column: Column, without: Sequence[str]) -> ColumnFacts:
     if column.is_input:
         use = "unused" if column.name in without else "input"
     levels = column.hash_levels or (len(column.levels) if column.levels is not None else None)
-    source = "indicator" if column.indicator else "declared" if column.declared else "unstated"
+    source: Source = "declared" if column.declared else "unstated"
+    if column.indicator is not None:
+        source = "indicator"
     return ColumnFacts(
         name=column.name,
         data_class=column.data_class,
         unit=column.unit,
         use=use,
-        source=cast(Any, source),
+        source=source,
         indicator=column.indicator,
         low=column.range[0] if column.range else None,
         high=column.range[1] if column.range else None,
@@ -297,7 +300,8 @@ def _shape(model: "AdditiveModel", column: Column) -> Shape:
             missing=None,
         )
     grid = grid_values(column)
-    grid = grid[np.unique(np.linspace(0, grid.size - 1, _POINTS).round().astype(int))]
+    inside = grid[np.unique(np.linspace(0, grid.size - 1, _POINTS - 2).round().astype(int))]
+    grid = np.concatenate([[column.bounds[0]], inside, [column.bounds[1]]])
     return Shape(
         column=column.name,
         unit=None if column.unit == "1" else column.unit,
@@ -310,13 +314,11 @@ def _shape(model: "AdditiveModel", column: Column) -> Shape:
 
 
 def _privacy(told: Mapping[str, Any]) -> PrivacyFacts:
-    audit = told.get("audit")
-    empirical = None
+    audit, empirical = told.get("audit"), None
     if audit is not None:
-        names = EmpiricalBound.model_fields
-        empirical = EmpiricalBound(**{name: audit[name] for name in names})
-    names = set(PrivacyFacts.model_fields) - {"empirical"}
-    return PrivacyFacts(**{name: told.get(name) for name in names}, empirical=empirical)
+        empirical = EmpiricalBound(**{name: audit[name] for name in EmpiricalBound.model_fields})
+    known: dict[str, Any] = {name: told.get(name) for name in PrivacyFacts.model_fields}
+    return PrivacyFacts(**{**known, "empirical": empirical})
 
 
 def _lineage(

@@ -89,6 +89,8 @@ def stability(
 ) -> StabilityFacts:
     """Compare test rows with training rows, and each group with all others.
 
+    A column that makes the groups is not held between them: it differs by its very meaning.
+
     Args:
         members: Rows at hand.
         contract: What they mean.
@@ -102,12 +104,14 @@ def stability(
     """
     split = _by_member if group is None else _by_column(contract, group)
     cells: list[_Cell] = []
-    for name, rows in members.items():
-        for test, frame in ((False, rows.train), (True, rows.test)):
-            for one, mine in split(name, frame):
-                if len(mine):
-                    cells.append(_Cell(one, test, mine, _scores(learner, mine, released)))
+    for member, rows in members.items():
+        for is_test, frame in ((False, rows.train), (True, rows.test)):
+            for one, rows_of in split(member, frame):
+                if len(rows_of):
+                    cells.append(_Cell(one, is_test, rows_of, _scores(learner, rows_of, released)))
     columns = [c for c in contract.columns if c.is_input and c.name not in set(without)]
+    makes_groups = {group} if group is not None else _member_columns(contract)
+    others_too = [c for c in columns if c.name not in makes_groups]
     train, test = ([one for one in cells if one.test == part] for part in (False, True))
     found = [_compared("part", None, train, test, columns)]
     names = sorted({one.group for one in cells})
@@ -119,8 +123,13 @@ def stability(
     for name in names if len(names) > 1 else ():
         mine = [one for one in cells if one.group == name]
         others = [one for one in cells if one.group != name]
-        found.append(_compared("group", name, others, mine, columns))
+        found.append(_compared("group", name, others, mine, others_too))
     return StabilityFacts(by=group or BY_MEMBER, groups=tuple(found))
+
+
+def _member_columns(contract: DataContract) -> set[str]:
+    by = contract.members.by if contract.members is not None else None
+    return {one.column for one in by or ()}
 
 
 def _by_member(name: str, frame: "pd.DataFrame") -> list[tuple[str, "pd.DataFrame"]]:

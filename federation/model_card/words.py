@@ -301,8 +301,8 @@ _TABLE: Final[Mapping[str, tuple[str, str]]] = {
         "群体稳定性指标（PSI），由制卡方在本机用自有数据计算，数据未外传。低于 0.1 为稳定，0.1 至 0.25 需关注，0.25 及以上为偏移（Siddiqi 2006）。",
     ),
     "stability.chance": (
-        "By chance: what it stays below 95 times in 100 where nothing differs, for so many rows (Yurdakul & Naranjo 2020).",
-        "偶然值：在没有差异的情况下，同样行数的 PSI 有 95% 的机会低于此值（Yurdakul 与 Naranjo 2020）。",
+        "A column that makes the groups is not compared between them. By chance: what it stays below 95 times in 100 where nothing differs, for so many rows (Yurdakul & Naranjo 2020).",
+        "构成分组的列不参与组间比较。偶然值：在没有差异的情况下，同样行数的 PSI 有 95% 的机会低于此值（Yurdakul 与 Naranjo 2020）。",
     ),
     "stability.exact": (
         "These figures are exact and are not covered by the run's noise.",
@@ -377,8 +377,8 @@ _TABLE: Final[Mapping[str, tuple[str, str]]] = {
         "每步噪声：裁剪长度 {clip} 的 {multiplier} 倍；每个 {unit} 以概率 {rate} 参与一步。",
     ),
     "privacy.empirical": (
-        "Empirical: an attack with {canaries} canaries on this run's own noise, {steps} steps, shows an epsilon of at least {lower} (as for a Gaussian: {gaussian}; {confidence} confidence each), where {claimed} is proven. Measured noise {measured} clips, claimed {multiplier}.",
-        "实测下界：用 {canaries} 个探针攻击本任务自身的噪声，共 {steps} 步，测得 epsilon 至少为 {lower}（按高斯假设：{gaussian}；置信度均为 {confidence}），可证明的上界为 {claimed}。实测噪声为裁剪长度的 {measured} 倍，声明为 {multiplier} 倍。",
+        "Empirical: an attack with {canaries} canaries on this run's own noise, {steps} steps, shows an epsilon of at least {lower} (as for a Gaussian: {gaussian}; {confidence} confidence each), where {claimed} is proven for these steps. Measured noise {measured} clips, claimed {multiplier}.",
+        "实测下界：用 {canaries} 个探针攻击本任务自身的噪声，共 {steps} 步，测得 epsilon 至少为 {lower}（按高斯假设：{gaussian}；置信度均为 {confidence}），这些步骤可证明的上界为 {claimed}。实测噪声为裁剪长度的 {measured} 倍，声明为 {multiplier} 倍。",
     ),
     "privacy.no_audit": (
         "Empirical: no attack on this run's noise was made. tacit run launch makes one at the end of each run with noise whose model it keeps.",
