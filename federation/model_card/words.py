@@ -193,6 +193,10 @@ _TABLE: Final[Mapping[str, tuple[str, str]]] = {
         "On the members' test rows together, from one opened sum. Intervals are at 95 % and count rows as independent: where a {unit} has several rows they are too narrow.",
         "基于全体成员测试数据的一次求和结果。区间置信度为 95%，并假设各行相互独立：若同一 {unit} 有多行数据，则区间偏窄。",
     ),
+    "evaluation.clustered": (
+        "Here each {unit} has many rows, one after the other: take all intervals for too narrow.",
+        "此处每个 {unit} 有许多连续的数据行：所有区间均应视为偏窄。",
+    ),
     "evaluation.no_sum": (
         "The opened sum is not on this machine, so there are no intervals; a member's node of the run keeps it.",
         "本机没有保存求和结果，因此没有区间；参与该任务的成员节点保有该结果。",
