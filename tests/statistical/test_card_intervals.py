@@ -94,15 +94,15 @@ def test_a_count_is_covered(mean: float) -> None:
 @pytest.mark.parametrize("shape", ["normal", "laplace", "uniform"])
 def test_a_root_mean_square_is_covered_whatever_the_tails(shape: str) -> None:
     rows = 300
-    draw_one = {
+    samplers: dict[str, Callable[[np.random.Generator], Floats]] = {
         "normal": lambda rng: rng.normal(0, 1, rows),
         "laplace": lambda rng: rng.laplace(0, 1, rows),
         "uniform": lambda rng: rng.uniform(-1, 1, rows),
-    }[shape]
+    }
     truth = {"normal": 1.0, "laplace": np.sqrt(2.0), "uniform": np.sqrt(1 / 3)}[shape]
 
     def figures(rng: np.random.Generator) -> tuple[float, float]:
-        errors = draw_one(rng)
+        errors = samplers[shape](rng)
         return float(np.sqrt(np.mean(errors**2))), float(np.mean(np.abs(errors)))
 
     def draw(rng: np.random.Generator) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from clients.reasons import LANGUAGES, Language
 from federation.model_card import interval, limits
 from federation.model_card.drawing import calibration_plot, panel
 from federation.model_card.evaluation import calibration, from_metrics, from_sum
-from federation.model_card.facts import FEWEST, EvaluationFacts
+from federation.model_card.facts import FEWEST, CalibrationBin, EvaluationFacts
 from federation.model_card.page import SECTIONS, make_page
 from federation.model_card.signed import page_path, read_card, require_key, write_card
 from federation.model_card.stability import band, psi
@@ -265,7 +265,7 @@ def text_of(page: bytes) -> str:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_page_is_well_formed_and_holds_every_section(language: Language) -> None:
     root = parsed(make_page(cards.card(), language))
-    sections = {one.get("id"): one for one in root.iter("section")}
+    sections = {str(one.get("id")): one for one in root.iter("section")}
     assert tuple(sections) == SECTIONS
     for name, one in sections.items():
         heading = one.find("h2")
@@ -375,8 +375,8 @@ def test_whatever_a_column_adds_its_panel_stays_inside(amounts: list[float], bar
 def test_rare_events_fill_the_calibration_plot() -> None:
     plot = calibration_plot(
         [
-            cards.CalibrationBin(predicted=0.001, happened=0.002, low=0.001, high=0.003, rows=9000),
-            cards.CalibrationBin(predicted=0.02, happened=0.03, low=0.02, high=0.04, rows=9000),
+            CalibrationBin(predicted=0.001, happened=0.002, low=0.001, high=0.003, rows=9000),
+            CalibrationBin(predicted=0.02, happened=0.03, low=0.02, high=0.04, rows=9000),
         ]
     )
     assert plot.upward[-1].text == "0.04"
