@@ -109,5 +109,8 @@ def read_opened(path: Path, *, step: str, round_index: int) -> OpenedSum | None:
 def _opened(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        return [json.loads(line) for line in lines]
+    except (OSError, ValueError):
+        raise InputError(f"{path}: is damaged; fetch it from a member again.") from None

@@ -113,7 +113,10 @@ def calibration_plot(bins: Sequence[CalibrationBin]) -> CalibrationPlot:
 
 def panel(shape: Shape) -> Panel:
     """Place one column's amounts."""
-    shown = shape.amounts if not shape.levels else shape.amounts[:BARS_MAX]
+    chosen = list(range(len(shape.amounts)))
+    if shape.levels:
+        chosen = sorted(sorted(chosen, key=lambda one: -abs(shape.amounts[one]))[:BARS_MAX])
+    shown = [shape.amounts[place] for place in chosen]
     low, high = min(0.0, *shown), max(0.0, *shown)
     if high - low < 1e-9:  # noqa: PLR2004 - a column that adds nothing
         low, high = -1.0, 1.0
@@ -134,7 +137,8 @@ def panel(shape: Shape) -> Panel:
     if shape.levels:
         each = inner / len(shown)
         bars = []
-        for place, (name, amount) in enumerate(zip(shape.levels, shown, strict=False)):
+        names = [shape.levels[place] for place in chosen]
+        for place, (name, amount) in enumerate(zip(names, shown, strict=True)):
             top, bottom = sorted((upward(amount), upward(0.0)))
             left = PANEL_LEFT + each * (place + 0.15)
             bars.append(
@@ -155,7 +159,7 @@ def panel(shape: Shape) -> Panel:
             across=(),
             upward=marks,
             slanted=slanted,
-            levels=len(shape.levels),
+            levels=shape.of,
             height=height,
         )
     places = [
@@ -164,12 +168,12 @@ def panel(shape: Shape) -> Panel:
     path = "M" + "L".join(
         f"{x:g} {upward(amount):g}" for x, amount in zip(places, shown, strict=True)
     )
-    chosen = sorted({round(part * (len(shown) - 1)) for part in (0, 1 / 3, 2 / 3, 1)})
+    marked = sorted({round(part * (len(shown) - 1)) for part in (0, 1 / 3, 2 / 3, 1)})
     return Panel(
         path=path,
         bars=(),
         zero=upward(0.0),
-        across=tuple(Tick(places[at], value_text(shape.at[at])) for at in chosen),
+        across=tuple(Tick(places[at], value_text(shape.at[at])) for at in marked),
         upward=marks,
         slanted=False,
         levels=0,

@@ -2,14 +2,15 @@
 
 Small counts. A card leaves the house. Of fewer than `FEWEST` rows nothing is said, of fewer than
 so many events or non-events nothing but how many rows there are; bins of calibration are joined
-until each holds enough of both. Where what the shown groups leave over would be too few, one more
-group is withheld, so that no difference gives it away. Sums with noise are covered by that noise.
+until each holds enough of both. Where what the shown groups leave over would be too few, of rows or
+of events, one more group is withheld, so that no difference gives it away. Sums with noise are
+covered by that noise.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,14 @@ from privacy.private_tally import LOGIT_BINS, LOGIT_LOW, LOGIT_WIDTH
 from privacy.tally import BINS, HEADLINE, LOGIT_LIMIT, TallyKind
 
 Floats = NDArray[np.float64]
+Unsaid: TypeAlias = Literal["nothing", "events", "all"]
 Read: TypeAlias = Callable[[Floats], Mapping[str, float]]
 
 CALIBRATION_BINS: Final = 10
 STANDS_OUT: Final = 3.0  # noise deviations
 _NOISE: Final = "_noise"
 _BIN_ERROR: Final = "auc_error"
+_COUNTED: Final = 2  # the place of the count in a tally of counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +58,25 @@ def from_sum(
     total = np.asarray(opened.total, dtype=np.float64)
     names = () if private else tuple(groups)
     parts = np.split(total, 1 + len(names))
+    values = [read(part) for part in parts]
+    unsaid = _unsaid(
+        [one.get("rows", 0.0) for one in values],
+        [_events(kind, one, part) for one, part in zip(values, parts, strict=True)],
+        private=private,
+    )
+    told = _private_intervals if private else _intervals
     metrics: list[Metric] = []
-    hidden = _hidden([float(read(part).get("rows", 0.0)) for part in parts], private=private)
-    for place, part in enumerate(parts):
-        group = None if place == 0 else names[place - 1]
-        values = read(part)
-        told = _private_intervals if private else _intervals
+    for place, (part, one) in enumerate(zip(parts, values, strict=True)):
         metrics += _metrics(
             kind,
-            values,
-            told(kind, part, values),
-            group=group,
-            hidden=place in hidden,
+            one,
+            told(kind, part, one),
+            group=None if place == 0 else names[place - 1],
+            unsaid=unsaid[place],
             noise=opened.noise,
         )
     bins, why = _calibration(kind, parts[0], opened.noise, private=private)
-    if 0 in hidden:
+    if unsaid[0] != "nothing":
         bins, why = (), "few"
     return EvaluationFacts(
         kind=kind,
@@ -93,16 +99,19 @@ def from_metrics(
         {n.removesuffix(f".{one}"): v for n, v in values.items() if _group(n, groups) == one}
         for one in groups
     ]
-    hidden = _hidden([one.get("rows", 0.0) for one in sets], private=private)
+    unsaid = _unsaid(
+        [one.get("rows", 0.0) for one in sets],
+        [_events(kind, one, None) for one in sets],
+        private=private,
+    )
     metrics: list[Metric] = []
     for place, one in enumerate(sets):
-        told = {name: _Told("none.sum") for name in one if name != "rows"}
         metrics += _metrics(
             kind,
             one,
-            told,
+            {name: _Told("none.sum") for name in one if name != "rows"},
             group=None if place == 0 else groups[place - 1],
-            hidden=place in hidden,
+            unsaid=unsaid[place],
             noise=None if private else 0.0,
         )
     return EvaluationFacts(
@@ -121,15 +130,49 @@ def _group(name: str, groups: Sequence[str]) -> str | None:
     return next((group for group in groups if name.endswith(f".{group}")), None)
 
 
-def _hidden(rows: Sequence[float], *, private: bool) -> set[int]:
-    """Places of which nothing is said; 0 is all rows together."""
+def _events(kind: TallyKind, values: Mapping[str, float], part: Floats | None) -> tuple[float, ...]:
+    """Kinds of rows, or events, of which there must be enough; none where there are no kinds."""
+    if kind == "binary":
+        events = values.get("rows", 0.0) * values.get("positive_share", 0.0)
+        return events, values.get("rows", 0.0) - events
+    if kind == "count" and part is not None:
+        return (float(part[_COUNTED]),)
+    return ()
+
+
+def _unsaid(
+    rows: Sequence[float], events: Sequence[tuple[float, ...]], *, private: bool
+) -> list[Unsaid]:
+    """What is left out of all rows together, and of each group.
+
+    Args:
+        rows: Of all together, then of each group.
+        events: The same of each kind of event.
+        private: Whether noise covers all of it.
+    """
+    count = len(rows)
     if private:
-        return set()
-    if rows[0] < FEWEST - 0.5:
-        return set(range(len(rows)))
-    hidden = {place for place, count in enumerate(rows) if count < FEWEST - 0.5}
-    shown = sorted(set(range(1, len(rows))) - hidden, key=lambda place: rows[place])
-    while shown and 0.5 < rows[0] - sum(rows[place] for place in shown) < FEWEST - 0.5:  # noqa: PLR2004 - sums of counts
+        return ["nothing"] * count
+    hidden = _hidden(rows, set())
+    rare = set(hidden)
+    before: set[int] | None = None
+    while before != rare:  # what one kind hides may leave over too few of another
+        before = set(rare)
+        for kind in zip(*events, strict=True):
+            rare = _hidden(kind, rare)
+    return [
+        "all" if place in hidden else "events" if place in rare else "nothing"
+        for place in range(count)
+    ]
+
+
+def _hidden(counts: Sequence[float], already: set[int]) -> set[int]:
+    """Places to leave out: those with few, and more until no difference tells of few."""
+    if counts[0] < FEWEST - 0.5:
+        return set(range(len(counts)))
+    hidden = already | {place for place, count in enumerate(counts) if count < FEWEST - 0.5}
+    shown = sorted(set(range(1, len(counts))) - hidden, key=lambda place: counts[place])
+    while shown and 0.5 < counts[0] - sum(counts[place] for place in shown) < FEWEST - 0.5:  # noqa: PLR2004 - sums of counts
         hidden.add(shown.pop(0))
     return hidden
 
@@ -140,17 +183,14 @@ def _metrics(
     told: Mapping[str, _Told],
     *,
     group: str | None,
-    hidden: bool,
+    unsaid: Unsaid,
     noise: float | None,
 ) -> list[Metric]:
     headline = HEADLINE[kind][0]
     found: list[Metric] = []
     names = [name for name in values if not name.endswith(_NOISE) and name != _BIN_ERROR]
-    unsaid: set[str] = set()
-    if noise == 0:  # noise covers what is small
-        unsaid = set(names) if hidden else _too_few(kind, values)
     for name in sorted(names, key=lambda one: (one != headline, one == "rows")):
-        if name in unsaid:
+        if unsaid == "all" or (unsaid == "events" and name != "rows"):
             found.append(
                 Metric(
                     name=name,
@@ -178,18 +218,6 @@ def _metrics(
             )
         )
     return found
-
-
-def _too_few(kind: TallyKind, values: Mapping[str, float]) -> set[str]:
-    """Metrics that rest on too few events, or non-events."""
-    rows = values.get("rows", 0.0)
-    if kind == "binary" and "positive_share" in values:
-        events = rows * values["positive_share"]
-        if min(events, rows - events) < FEWEST - 0.5:
-            return set(values) - {"rows"}
-    if kind == "count" and "predicted_to_observed" not in values:
-        return {"frequency"} & set(values)
-    return set()
 
 
 def _intervals(kind: TallyKind, part: Floats, values: Mapping[str, float]) -> dict[str, _Told]:

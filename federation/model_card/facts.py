@@ -191,7 +191,8 @@ class Shape(Frozen):
         column: Its name.
         unit: Physical unit; None without.
         weight: How much it matters.
-        levels: Of a category; empty for a number.
+        levels: Of a category, or of very many those that add or take most; empty for a number.
+        of: How many levels there are.
         at: Where a number's amounts are, over its range in the contract and even in the scale in
             which the model sees it; empty for a category.
         amounts: As many.
@@ -202,6 +203,7 @@ class Shape(Frozen):
     unit: str | None
     weight: float
     levels: tuple[str, ...]
+    of: int
     at: tuple[float, ...]
     amounts: tuple[float, ...]
     missing: float | None

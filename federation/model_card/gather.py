@@ -37,6 +37,7 @@ from federation.model_card.facts import (
     StabilityFacts,
 )
 from federation.model_card.limits import limits_of
+from federation.model_card.result import Privacy, Result, read_result
 from federation.participant import load_participant
 from federation.record import OpenedSum, read_opened
 from privacy.canonical import framed
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 _NETWORK: Final = "launch.json"
 _POINTS: Final = 65
+_LEVELS: Final = 200
 _CLOSE: Final = 1e-9
 
 
@@ -89,11 +91,11 @@ def gather(
         raise InputError(f"--fold {fold}: {folder.name} {has}.")
     chosen = None if folds == 0 else fold or 1
     kept = read_kept_model(folder, fold=chosen)
-    result = read_json(folder / "result.json")
+    result = read_result(folder)
     learner = kept.learner()
     network = (folder / _NETWORK).exists()
     identity, signed = _signed(home, folder, kept, chosen, network=network)
-    opened = _opened(home, kept, int(result["rounds"]))
+    opened = _opened(home, kept, result.rounds)
     explained = _shapes(kept, learner)
     contract, manifest = kept.contract, kept.manifest
     purposes = contract.governance and contract.governance.purposes
@@ -103,22 +105,22 @@ def gather(
         fold=chosen,
         folds=folds,
         made=now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        title=str(result["title"]),
+        title=result.title,
         task=kept.spec.task,
         kind="additive" if explained.none is None else kept.spec.model.kind,
-        members=tuple(str(one) for one in result["members"]),
-        rounds=int(result["rounds"]),
+        members=result.members,
+        rounds=result.rounds,
         weights=int(kept.weights.size),
         data=_data(contract, kept),
         evaluation=_evaluation(kept, learner, opened, _reported(result, chosen)),
         stability=None if rows is None else _stability(kept, learner, rows, chosen),
         shapes=explained,
-        privacy=_privacy(result["privacy"]),
+        privacy=_privacy(result.privacy),
         protection=ProtectionFacts(
             sum=manifest.protection,
             suite=manifest.suite,
             minimum_cohort=manifest.minimum_cohort,
-            robust=str(result.get("robust", "none")),
+            robust=result.robust,
         ),
         limits=limits_of(
             kept.spec.task,
@@ -145,22 +147,35 @@ def _signed(
     if network:
         place = load_participant(home)
         identity, name = place.identity(), place.name
+        # the key of that day, which may have been rotated since
+        then = read_json(folder / _NETWORK).get("members", {}).get(name)
+        keys = [identity.public.hex(), *([str(then)] if then else [])]
     else:
         identity, name = Identity.load(home.launcher), "launcher"
+        keys = [identity.public.hex()]
     path = folder / ("manifest.sig" if fold is None else f"manifest.{fold}.sig")
     try:
         signature = path.read_bytes()
     except OSError as failure:
         raise InputError(f"{path}: cannot be read ({failure.strerror}).") from None
-    try:
-        verify_signature(identity.public, SIGNING_DOMAIN, kept.manifest.to_bytes(), signature)
-    except ProtocolError:
+    key = _signer(keys, kept.manifest.to_bytes(), signature)
+    if key is None:
         raise NotVerifiedError(
             f"{folder.name}: its manifest is not signed by this home's launcher; make the card "
             "where the run was launched."
-        ) from None
+        )
     second = bool(kept.manifest.coordinator_settings.get("countersigned", False))
-    return identity, SignatureFacts(name=name, key=identity.public.hex(), countersigned=second)
+    return identity, SignatureFacts(name=name, key=key, countersigned=second)
+
+
+def _signer(keys: Sequence[str], message: bytes, signature: bytes) -> str | None:
+    for key in keys:
+        try:
+            verify_signature(bytes.fromhex(key), SIGNING_DOMAIN, message, signature)
+        except (ProtocolError, ValueError):
+            continue
+        return key
+    return None
 
 
 def _opened(home: Home, kept: KeptModel, rounds: int) -> OpenedSum | None:
@@ -177,9 +192,17 @@ def _opened(home: Home, kept: KeptModel, rounds: int) -> OpenedSum | None:
     return None
 
 
-def _reported(result: Mapping[str, Any], fold: int | None) -> Mapping[str, float]:
-    found = result["metrics"] if fold is None else result["folds"][fold - 1]
-    return {str(name): float(value) for name, value in found.items()}
+def _reported(result: Result, fold: int | None) -> Mapping[str, float]:
+    """The metrics of one model.
+
+    Raises:
+        InputError: The result has none of that fold.
+    """
+    if fold is None:
+        return result.metrics
+    if fold > len(result.folds):
+        raise InputError(f"--fold {fold}: the run's result has no such fold; choose another.")
+    return result.folds[fold - 1]
 
 
 def _evaluation(
@@ -290,13 +313,16 @@ def _shape(model: "AdditiveModel", column: Column) -> Shape:
     curve = model.curve(column.name)
     if column.type == "category":
         amounts = model.amount(curve, np.arange(len(column.categories)))
+        # of a vocabulary without end, the levels that say most
+        most = np.sort(np.argsort(-np.abs(amounts), kind="stable")[:_LEVELS])
         return Shape(
             column=column.name,
             unit=column.unit,
             weight=curve.weight,
-            levels=column.categories,
+            levels=tuple(column.categories[place] for place in most),
+            of=len(column.categories),
             at=(),
-            amounts=tuple(amounts.tolist()),
+            amounts=tuple(amounts[most].tolist()),
             missing=None,
         )
     grid = grid_values(column)
@@ -307,24 +333,31 @@ def _shape(model: "AdditiveModel", column: Column) -> Shape:
         unit=None if column.unit == "1" else column.unit,
         weight=curve.weight,
         levels=(),
+        of=0,
         at=tuple(grid.tolist()),
         amounts=tuple(model.amount(curve, grid).tolist()),
         missing=float(model.amount(curve, np.array([np.nan]))[0]),
     )
 
 
-def _privacy(told: Mapping[str, Any]) -> PrivacyFacts:
-    audit, empirical = told.get("audit"), None
-    if audit is not None:
+def _privacy(told: Privacy) -> PrivacyFacts:
+    """What was proven and what was measured.
+
+    Raises:
+        RefusedError: What was measured contradicts the proof; nobody may use such a model.
+    """
+    empirical = None
+    if told.audit is not None:
+        told.audit.finding().require()
+        audit = told.audit.model_dump()
         empirical = EmpiricalBound(**{name: audit[name] for name in EmpiricalBound.model_fields})
-    known: dict[str, Any] = {name: told.get(name) for name in PrivacyFacts.model_fields}
-    return PrivacyFacts(**{**known, "empirical": empirical})
+    return PrivacyFacts(**told.model_dump(exclude={"audit"}), empirical=empirical)
 
 
 def _lineage(
     home: Home,
     kept: KeptModel,
-    result: Mapping[str, Any],
+    result: Result,
     opened: OpenedSum | None,
     *,
     network: bool,
@@ -340,11 +373,11 @@ def _lineage(
         contract=kept.contract.digest,
         statistics=hashlib.sha256(statistics).hexdigest(),
         evaluation=evaluation,
-        rules=(result.get("rules") or {}).get("digest"),
+        rules=None if result.rules is None else result.rules.digest,
         ledger_origin=manifest.ledger["origin"],
         ledger_key=manifest.ledger["key"],
-        leaves=int(result["ledger"]["leaves"]),
-        root=str(result["ledger"]["root"]),
+        leaves=result.ledger.leaves,
+        root=result.ledger.root,
         entry=None if network else _entry(home, kept),
     )
 

@@ -354,7 +354,10 @@ _TABLE: Final[Mapping[str, tuple[str, str]]] = {
     "shapes.missing": ("missing: {amount}", "缺失：{amount}"),
     "shapes.weight": ("matters {weight}", "重要程度 {weight}"),
     "shapes.drawing": ("What {column} adds", "{column} 的作用"),
-    "shapes.cut": ("{shown} of {count} levels shown", "共 {count} 个类别，显示 {shown} 个"),
+    "shapes.cut": (
+        "the {shown} of {count} levels that say most",
+        "共 {count} 个类别，显示作用最大的 {shown} 个",
+    ),
     # Privacy.
     "privacy.none": (
         "No noise was added. What is opened is hidden in sums over members, but nothing bounds what the model itself tells of one {unit}: there is no epsilon.",

@@ -4,8 +4,10 @@ The verb is called in this process, but for one test that starts it as a user do
 """
 
 import json
+import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -17,9 +19,12 @@ from federation import launch
 from federation.cli.model import card
 from federation.config import load_project
 from federation.home import Home
-from privacy.errors import InputError, NotVerifiedError
+from federation.model_card import gather
+from privacy.errors import InputError, NotVerifiedError, RefusedError, TacitError
+from privacy.identity import Identity
 from privacy.ledger.sqlite import SqliteLedger
 from privacy.ledger.store import entries_of
+from privacy.randomness import system_bytes
 
 CANARIES = ("8876543", "CANARY-level", "7654321.25", "0.13579")
 PRIVATE = {"epsilon": 8, "delta": 1e-4, "rate": 0.2, "rows_per_unit": 2, "clip": 1}
@@ -252,3 +257,74 @@ def test_what_cannot_be_made_is_refused(
         asked["data"] = data
     with pytest.raises(InputError, match=said):
         verb(**asked)
+
+
+def test_a_card_of_a_federations_run_is_signed_by_who_launched_it(
+    home: Path, verb: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = shutil.copytree(home, tmp_path / "home")
+    folder = run_folder(other, "small_binary")
+    launcher = Identity.load(other / "launcher.pem")
+    now = Identity.create(system_bytes)  # the launcher's key was rotated since
+    told = {"members": {"bank-a": launcher.public.hex()}}
+    (folder / "launch.json").write_text(json.dumps(told))
+    place = SimpleNamespace(name="bank-a", identity=lambda: now)
+    monkeypatch.setattr(gather, "load_participant", lambda _: place)
+    monkeypatch.setenv("TACIT_HOME", str(other))
+    # no member's node is here: no sum, so no intervals, and it says so
+    shutil.rmtree(other / "nodes")
+    made = verb("small_binary")
+    facts = made["facts"]
+    assert facts["signed"]["name"] == "bank-a"
+    assert facts["signed"]["key"] == launcher.public.hex()
+    assert made["key"] == now.public.hex()
+    assert facts["lineage"]["entry"] is None
+    assert "limit.one_machine" not in facts["limits"]
+    assert not facts["evaluation"]["from_sum"]
+    assert {one["low"] for one in facts["evaluation"]["metrics"]} == {None}
+    assert verb(verify=Path(made["card"]), key=made["key"])["run"] == folder.name
+    (folder / "launch.json").write_text(json.dumps({"members": {}}))
+    with pytest.raises(NotVerifiedError, match="not signed by"):
+        verb("small_binary")
+
+
+def test_noise_that_an_audit_refuted_makes_no_card(home: Path, verb: Verb, tmp_path: Path) -> None:
+    path = run_folder(home, "private") / "result.json"
+    own = path.read_bytes()
+    result = json.loads(own)
+    audit = result["privacy"]["audit"]
+    audit["multiplier_interval"] = [0.0, audit["multiplier_claimed"] / 2]
+    path.write_text(json.dumps(result))
+    try:
+        with pytest.raises(RefusedError, match="contradicts the privacy plan"):
+            verb("private", out=tmp_path)
+    finally:
+        path.write_bytes(own)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("result.json", b'{"title": "x"}'),
+        ("result.json", b"not json"),
+        ("manifest.json", b"{}"),
+        ("contract.yaml", b"contract: 1\n"),
+        ("sums.jsonl", b"damaged\n"),
+    ],
+)
+def test_damaged_files_are_told_in_one_sentence(
+    home: Path, verb: Verb, tmp_path: Path, name: str, content: bytes
+) -> None:
+    folder = run_folder(home, "small_binary")
+    path = folder / name
+    if name == "sums.jsonl":
+        path = home / "nodes" / "small_binary" / "north" / "runs" / folder.name / name
+    own = path.read_bytes()
+    path.write_bytes(content)
+    try:
+        with pytest.raises(TacitError, match=r"^[^\n]+\.$"):
+            verb("small_binary", out=tmp_path)
+    finally:
+        path.write_bytes(own)
+    assert not list(tmp_path.iterdir())

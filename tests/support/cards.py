@@ -115,11 +115,11 @@ def card(**changes: Any) -> CardFacts:  # noqa: ANN401 - any field
             reference="average",
             shapes=(
                 Shape(
-                    column="load", unit="h", weight=0.5, levels=(), at=(0.0, 0.5, 1.0),
+                    column="load", unit="h", weight=0.5, levels=(), of=0, at=(0.0, 0.5, 1.0),
                     amounts=(-0.5, 0.0, 0.7), missing=0.1,
                 ),
                 Shape(
-                    column="code", unit=None, weight=0.2, levels=("a", "b", "other"), at=(),
+                    column="code", unit=None, weight=0.2, levels=("a", "b", "other"), of=3, at=(),
                     amounts=(0.2, -0.1, 0.0), missing=None,
                 ),
             ),

@@ -206,6 +206,23 @@ def test_a_small_group_is_withheld_and_no_difference_gives_it_away() -> None:
     assert by_name(both, "b")["rows"].value is None
 
 
+def test_a_group_of_few_events_is_not_told_by_difference() -> None:
+    rng = np.random.default_rng(8)
+    group = np.repeat(np.arange(3), [300, 300, 300])
+    target = np.zeros(900)
+    target[:80] = 1
+    target[300:340] = 1
+    target[600:604] = 1  # four events in the last group
+    opened = tallied("binary", rng.normal(-1, 1, 900), target, group=group, groups=("a", "b", "c"))
+    facts = read("binary", opened, ("a", "b", "c"))
+    assert by_name(facts)["positive_share"].value == pytest.approx(124 / 900)
+    assert by_name(facts, "a")["positive_share"].value == pytest.approx(80 / 300)
+    for hidden in ("b", "c"):
+        assert by_name(facts, hidden)["positive_share"].value is None
+        assert by_name(facts, hidden)["auc"].value is None
+        assert by_name(facts, hidden)["rows"].value == 300
+
+
 def test_of_few_rows_or_few_events_nothing_is_said() -> None:
     score = np.linspace(-2, 2, 400)
     few = (np.arange(400) >= 395).astype(float)
@@ -225,7 +242,8 @@ def test_of_few_rows_or_few_events_nothing_is_said() -> None:
 
 
 def test_without_the_sum_figures_are_shown_and_said_to_have_no_interval() -> None:
-    values = {"auc": 0.8, "rows": 500.0, "positive_share": 0.3, "auc.b": 0.7, "rows.b": 300.0}
+    values = {"auc": 0.8, "rows": 500.0, "positive_share": 0.3}
+    values |= {"auc.b": 0.7, "rows.b": 300.0, "positive_share.b": 0.2}
     facts = from_metrics("binary", values, groups=("b",), private=False)
     assert by_name(facts)["auc"].value == 0.8
     assert by_name(facts, "b")["auc"].value == 0.7
