@@ -64,13 +64,15 @@ def from_sum(
         [_events(kind, one, part) for one, part in zip(values, parts, strict=True)],
         private=private,
     )
-    told = _private_intervals if private else _intervals
     metrics: list[Metric] = []
     for place, (part, one) in enumerate(zip(parts, values, strict=True)):
+        told = (
+            _private_intervals(kind, one, opened.noise) if private else _intervals(kind, part, one)
+        )
         metrics += _metrics(
             kind,
             one,
-            told(kind, part, one),
+            told,
             group=None if place == 0 else names[place - 1],
             unsaid=unsaid[place],
             noise=opened.noise,
@@ -273,14 +275,19 @@ def _count(part: Floats, values: Mapping[str, float]) -> dict[str, _Told]:
 
 
 def _private_intervals(
-    kind: TallyKind, part: Floats, values: Mapping[str, float]
+    kind: TallyKind, values: Mapping[str, float], noise: float
 ) -> dict[str, _Told]:
     """Of a sum with noise: the rows' own chance and the noise together, where both are known."""
-    del part
     told = {name: _Told("none.noise") for name in values if name != "rows"}
     rows = values.get("rows", 0.0)
     if rows < 1:
         return told
+    if kind == "binary":
+        share = values["positive_share"]
+        # of all bins, also of those that were left out as noise alone
+        own = noise * float(np.sqrt(LOGIT_BINS * (share**2 + (1 - share) ** 2))) / rows
+        bounds = interval.wilson(share * rows, rows, noise=own)
+        told["positive_share"] = _Told("wilson_noise", bounds)
     if kind == "binary" and "auc" in values:
         events = rows * values["positive_share"]
         own = interval.hanley_mcneil(
@@ -292,8 +299,8 @@ def _private_intervals(
         told["auc"] = _Told("hanley_mcneil", bounds)
     root, absolute = ("rmse_cap", "mae_cap") if kind == "life" else ("rmse", "mae")
     if kind in {"life", "value"} and values[root] > 0:
-        noise = values[f"{root}{_NOISE}"]
-        bounds = interval.root_mean_square(values[root], values[absolute], rows, noise=noise)
+        own = values[f"{root}{_NOISE}"]
+        bounds = interval.root_mean_square(values[root], values[absolute], rows, noise=own)
         told[root] = _Told("rms_noise", bounds)
     return told
 

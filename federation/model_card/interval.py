@@ -83,22 +83,27 @@ def precision_recall(area: float, *, positives: float) -> Interval | None:
 def wilson(events: float, rows: float, *, noise: float = 0.0) -> Interval:
     """Around a share: the score interval of Wilson (J. Am. Stat. Assoc. 22, 1927).
 
+    Noise is put to each side's distance from the share as to a standard deviation (the recovered
+    variances of Zou & Donner, Statistics in Medicine 27, 2008).
+
     Args:
-        events: At least 0; a sum with noise may say more than `rows`, and is held to them.
+        events: A sum with noise may say fewer than 0, or more than `rows`.
         rows: Above 0.
-        noise: Standard deviation of the share from noise in its sums alone. It widens the interval
-            as if there were so many fewer rows.
+        noise: Standard deviation of the share from noise in its sums alone.
+
+    Raises:
+        ValueError: There are no rows.
     """
     if rows <= 0:
         raise ValueError(f"need {rows=} > 0")
-    share = min(max(events / rows, 0.0), 1.0)
-    if noise > 0:
-        own = max(share * (1 - share), 1 / (rows + 2) * (1 - 1 / (rows + 2)))
-        rows = own / (own / rows + noise**2)
+    told = events / rows
+    share = min(max(told, 0.0), 1.0)
     scale = 1 + Z**2 / rows
     centre = (share + Z**2 / (2 * rows)) / scale
     half = Z / scale * np.sqrt(share * (1 - share) / rows + Z**2 / (4 * rows**2))
-    return max(float(centre - half), 0.0), min(float(centre + half), 1.0)
+    below, above = share - (centre - half), centre + half - share
+    low, high = told - np.hypot(below, Z * noise), told + np.hypot(above, Z * noise)
+    return min(max(float(low), 0.0), share), max(min(float(high), 1.0), share)
 
 
 def garwood(count: float) -> Interval:

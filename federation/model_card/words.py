@@ -245,6 +245,10 @@ _TABLE: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "method.boyd": ("Boyd et al. 2013, on log-odds", "Boyd 等 2013，对数几率尺度"),
     "method.wilson": ("Wilson 1927", "Wilson 1927"),
+    "method.wilson_noise": (
+        "Wilson 1927, with the noise (Zou & Donner 2008)",
+        "Wilson 1927，含噪声（Zou 与 Donner 2008）",
+    ),
     "method.garwood": (
         "Garwood 1936, exact for Poisson counts; more spread than Poisson's is not in it",
         "Garwood 1936，对泊松计数精确；不含超出泊松的离散",
@@ -275,6 +279,10 @@ _TABLE: Final[Mapping[str, tuple[str, str]]] = {
     "calibration.about": (
         "Each point is rows of neighbouring scores: their mean score, and the share that it happened to, with its 95 % interval (Wilson 1927). On the line, score and share agree.",
         "每个点代表评分相近的一组数据：横轴为平均评分，纵轴为实际发生的比例，并附 95% 区间（Wilson 1927）。落在对角线上表示评分与实际一致。",
+    ),
+    "calibration.coarse": (
+        "In a run with noise scores are summed in bins 0.6 of log-odds wide: a mean score may be off by up to half of that.",
+        "含噪声的任务按宽 0.6（对数几率）的区间汇总评分：平均评分的偏差至多为其一半。",
     ),
     "calibration.predicted": ("Mean score", "平均评分"),
     "calibration.happened": ("Happened", "实际比例"),
