@@ -145,7 +145,7 @@ class Shift(Frozen):
 
     Attributes:
         column: None for the score.
-        psi: Population stability index.
+        psi: Population stability index, to three digits.
         chance: What it stays below 95 times in 100 where nothing differs, for so many rows.
         band: `stable`, `watch` or `shifted`.
     """
@@ -177,10 +177,12 @@ class StabilityFacts(Frozen):
 
     Attributes:
         by: What makes a group: `member`, or a column's name.
+        fewest: Rows below which nothing is compared.
         groups: Parts first.
     """
 
     by: str
+    fewest: int
     groups: tuple[GroupStability, ...]
 
 

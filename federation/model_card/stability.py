@@ -1,8 +1,9 @@
 """How far rows of one part or group lie from others: the population stability index.
 
 Made from rows that the card's holder has, on its own machine. A card gets one number for each
-comparison and column, of `FEWEST` rows or more on both sides, and no value of any row. These
-numbers are exact: the privacy that a run with noise gives does not cover them.
+comparison and column, of `ROWS_LEAST` rows or more on both sides and rounded, so that nobody works
+out single rows from it, and no value of any row. No noise is in it: the privacy that a run with
+noise gives does not cover it.
 
 PSI is the sum over bins of (p - q) ln(p / q). Its bands are Siddiqi's (Credit Risk Scorecards,
 Wiley, 2006, chapter 9). Where nothing differs it is about (1/n + 1/m) times a chi-square variable
@@ -21,7 +22,7 @@ from clients.contract import Column, DataContract
 from clients.learner import Learner
 from clients.members import MemberRows
 from clients.train import score
-from federation.model_card.facts import FEWEST, GroupStability, Shift, StabilityFacts
+from federation.model_card.facts import GroupStability, Shift, StabilityFacts
 from privacy.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Band = Literal["stable", "watch", "shifted"]
 
+ROWS_LEAST: Final = 100
+"""Rows below which nothing is compared. Of ten bins, chance alone exceeds `WATCH` below 170."""
 WATCH: Final = 0.1
 SHIFTED: Final = 0.25
 NUMBER_BINS: Final = 10
@@ -124,7 +127,7 @@ def stability(
         mine = [one for one in cells if one.group == name]
         others = [one for one in cells if one.group != name]
         found.append(_compared("group", name, others, mine, others_too))
-    return StabilityFacts(by=group or BY_MEMBER, groups=tuple(found))
+    return StabilityFacts(by=group or BY_MEMBER, fewest=ROWS_LEAST, groups=tuple(found))
 
 
 def _member_columns(contract: DataContract) -> set[str]:
@@ -179,7 +182,7 @@ def _compared(
 ) -> GroupStability:
     sizes = [sum(one.score.size for one in cells) for cells in (reference, other)]
     rows = [sum(len(one.rows) for one in cells) for cells in (reference, other)]
-    if min(*sizes, *rows) < FEWEST:
+    if min(*sizes, *rows) < ROWS_LEAST:
         return GroupStability(what=what, group=name, withheld=True, shifts=())
     first, second = (np.concatenate([one.score for one in cells]) for cells in (reference, other))
     shifts = [_shift(None, *_number_counts(first, second))]
@@ -199,7 +202,9 @@ def _compared(
 
 def _shift(column: str | None, reference: NDArray[np.int64], other: NDArray[np.int64]) -> Shift:
     index, chance = psi(reference, other)
-    return Shift(column=column, psi=round(index, 6), chance=round(chance, 6), band=band(index))
+    return Shift(
+        column=column, psi=round(index, 3), chance=round(chance, 3), band=band(round(index, 3))
+    )
 
 
 def _number_counts(reference: Floats, other: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

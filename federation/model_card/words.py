@@ -316,9 +316,14 @@ _TABLE: Final[Mapping[str, tuple[str, str]]] = {
         "A column that makes the groups is not compared between them. By chance: what it stays below 95 times in 100 where nothing differs, for so many rows (Yurdakul & Naranjo 2020).",
         "构成分组的列不参与组间比较。偶然值：在没有差异的情况下，同样行数的 PSI 有 95% 的机会低于此值（Yurdakul 与 Naranjo 2020）。",
     ),
+    "stability.fewest": (
+        "Nothing is compared with fewer than {fewest} rows.",
+        "少于 {fewest} 行的不作比较。",
+    ),
+    "stability.withheld": ("withheld: too few rows", "不予公布：行数过少"),
     "stability.exact": (
-        "These figures are exact and are not covered by the run's noise.",
-        "这些数字为精确值，不受训练任务噪声的保护。",
+        "No noise is in these figures: the privacy of the run does not cover them.",
+        "这些数字不含噪声，不在训练任务的隐私保护范围内。",
     ),
     "stability.group": ("Compared", "比较对象"),
     "stability.part": ("test rows with training rows", "测试数据与训练数据"),

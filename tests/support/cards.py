@@ -97,6 +97,7 @@ def card(**changes: Any) -> CardFacts:  # noqa: ANN401 - any field
         "evaluation": evaluation(),
         "stability": StabilityFacts(
             by="member",
+            fewest=100,
             groups=(
                 GroupStability(
                     what="part",

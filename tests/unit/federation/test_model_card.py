@@ -223,6 +223,39 @@ def test_a_group_of_few_events_is_not_told_by_difference() -> None:
         assert by_name(facts, hidden)["rows"].value == 300
 
 
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=5), st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_no_difference_of_shown_figures_is_small(sizes: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    names = tuple("abcde"[: len(sizes)])
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    group[rng.uniform(size=group.size) < 0.1] = -1  # some rows are in no group
+    target = (rng.uniform(size=group.size) < rng.uniform()).astype(float)
+    opened = tallied("binary", rng.normal(0, 1, group.size), target, group=group, groups=names)
+    facts = read("binary", opened, names)
+
+    def count(place: str | None, what: str) -> float | None:
+        one = by_name(facts, place)
+        if one["rows"].value is None:
+            return None
+        if what == "rows":
+            return float(one["rows"].value)
+        if one["positive_share"].value is None:
+            return None
+        events = round(one["rows"].value * one["positive_share"].value)
+        return float(events if what == "events" else one["rows"].value - events)
+
+    for what in ("rows", "events", "others"):
+        shown = [count(name, what) for name in names]
+        told = [one for one in shown if one is not None]
+        assert all(one >= FEWEST for one in told)
+        whole = count(None, what)
+        if whole is not None:
+            assert whole >= FEWEST
+            left = round(whole - sum(told))
+            assert left == 0 or left >= FEWEST
+
+
 def test_of_few_rows_or_few_events_nothing_is_said() -> None:
     score = np.linspace(-2, 2, 400)
     few = (np.arange(400) >= 395).astype(float)
