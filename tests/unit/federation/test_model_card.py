@@ -87,6 +87,21 @@ def test_known_intervals_come_out() -> None:
     assert np.log(high / low) / 2 == pytest.approx(interval.Z / np.sqrt(400), rel=1e-6)
 
 
+@pytest.mark.parametrize(("negatives", "positives", "area"), [(300, 40, 0.7), (40, 200, 0.85)])
+def test_hanley_and_mcneil_hold_for_the_scores_that_they_assume(
+    negatives: int, positives: int, area: float
+) -> None:
+    rng = np.random.default_rng(11)
+    found = []
+    for _ in range(1500):
+        low = np.sort(rng.exponential(1, negatives))
+        high = rng.exponential(area / (1 - area), positives)
+        found.append(float(np.searchsorted(low, high).mean()) / negatives)
+    error = interval.hanley_mcneil(area, negatives=negatives, positives=positives)
+    assert np.mean(found) == pytest.approx(area, abs=0.01)
+    assert error == pytest.approx(np.std(found), rel=0.08)
+
+
 def test_where_nothing_varied_there_is_no_interval() -> None:
     assert interval.on_logits(1.0, 0.0) is None
     assert interval.on_logits(0.7, 0.0) is None
