@@ -1447,6 +1447,9 @@ class Node:
                     session.model, work.loss_of(found), session.spec
                 )
             record |= {"metrics": found, "kept": kept}
+            if step.name != WATCH:
+                # a model's card computes intervals from it, and anybody the metrics again
+                record |= {"sum": total.tolist(), "noise": noise}
         self._write_down(session, record)
         session.common = common
         if step.name == STATISTICS:

@@ -1,5 +1,6 @@
 """A finished run's model, taken from its folder and held against what its manifest says."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from privacy.messages import vector_digest
 
 if TYPE_CHECKING:
     from clients.additive import AdditiveModel
+    from clients.learner import Learner
 
 Floats = NDArray[np.float64]
 WEIGHTS = "model.safetensors"
@@ -33,6 +35,7 @@ class KeptModel:
         released: The opened statistics.
         weights: Shape (d,).
         digest: Of the weights, hex.
+        file: SHA-256 of the file that they lie in, as the ledger registered it.
     """
 
     run: str
@@ -42,12 +45,13 @@ class KeptModel:
     released: tuple[Floats, ...]
     weights: NDArray[np.float32]
     digest: str
+    file: str
 
-    def additive(self) -> "AdditiveModel":
-        """One curve for each column.
+    def learner(self) -> "Learner":
+        """The model, ready to score.
 
         Raises:
-            RefusedError: The model is no sum of curves, so its scores would have no reasons.
+            NotVerifiedError: The weights do not fit the manifest.
         """
         from clients.learner import Learner
         from clients.model import from_vector
@@ -60,11 +64,28 @@ class KeptModel:
             raise NotVerifiedError(
                 f"{self.run}: the weights do not fit the run's manifest; fetch the model again."
             ) from None
-        return learner.additive(self.released)
+        return learner
+
+    def additive(self) -> "AdditiveModel":
+        """One curve for each column.
+
+        Raises:
+            RefusedError: The model is no sum of curves, so its scores would have no reasons.
+        """
+        return self.learner().additive(self.released)
 
 
-def read_kept_model(folder: Path) -> KeptModel:
+def folds_of(folder: Path) -> int:
+    """How many folds a run's folder holds models of; 0 for a run without folds."""
+    return sum(1 for _ in folder.glob("model.*.safetensors"))
+
+
+def read_kept_model(folder: Path, *, fold: int | None = None) -> KeptModel:
     """Read the model of a run's folder.
+
+    Args:
+        folder: The run's.
+        fold: Which model of a run with folds, from 1; None for a run without.
 
     Raises:
         InputError: The run has no model here.
@@ -72,15 +93,18 @@ def read_kept_model(folder: Path) -> KeptModel:
     """
     from safetensors import SafetensorError, safe_open
 
-    for name in (WEIGHTS, "manifest.json", "contract.yaml"):
+    weights_name, manifest_name = WEIGHTS, "manifest.json"
+    if fold is not None:
+        weights_name, manifest_name = f"model.{fold}.safetensors", f"manifest.{fold}.json"
+    for name in (weights_name, manifest_name, "contract.yaml"):
         if not (folder / name).is_file():
             raise InputError(
                 f"{folder.name}: has no {name} here; choose a finished run, see tacit model list."
             )
     contract = load_contract(folder / "contract.yaml")
-    path = folder / WEIGHTS
+    path = folder / weights_name
     try:
-        manifest = Manifest.from_bytes((folder / "manifest.json").read_bytes())
+        manifest = Manifest.from_bytes((folder / manifest_name).read_bytes())
         weights = load_model(path)
         with safe_open(path, framework="numpy") as file:
             stages = sorted(key for key in file.keys() if key.startswith("statistics."))  # noqa: SIM118 - it is no dictionary
@@ -102,4 +126,5 @@ def read_kept_model(folder: Path) -> KeptModel:
         released=released,
         weights=weights,
         digest=vector_digest(weights).hex(),
+        file=hashlib.sha256(path.read_bytes()).hexdigest(),
     )

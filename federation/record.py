@@ -1,6 +1,7 @@
 """What is kept of a run while it goes and after: rounds, result, model, curve."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from federation.home import read_json, write_bytes, write_json
+from privacy.errors import InputError
 from privacy.manifest import Manifest
 
 
@@ -68,8 +70,47 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 def read_sums(path: Path) -> dict[tuple[str, int], dict[str, float]]:
     """What a member of this machine found in opened evaluations: (step, round) -> metrics."""
+    return {
+        (one["step"], one["round"]): one["metrics"] for one in _opened(path) if "metrics" in one
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedSum:
+    """An opened evaluation, as a member of this machine kept it.
+
+    Attributes:
+        total: The sum of the members' tallies.
+        noise: Standard deviation of the noise in each of its numbers; 0 for none.
+    """
+
+    total: tuple[float, ...]
+    noise: float
+
+
+def read_opened(path: Path, *, step: str, round_index: int) -> OpenedSum | None:
+    """The sum itself that was opened in a step; None where it was not kept.
+
+    Raises:
+        InputError: What was kept is no sum.
+    """
+    for one in _opened(path):
+        if one.get("step") == step and one.get("round") == round_index and "sum" in one:
+            try:
+                total, noise = tuple(float(x) for x in one["sum"]), float(one["noise"])
+            except (KeyError, TypeError, ValueError):
+                total, noise = (), math.nan
+            if not total or not all(map(math.isfinite, (*total, noise))) or noise < 0:
+                raise InputError(f"{path}: holds a sum that is none; fetch it from a member again.")
+            return OpenedSum(total=total, noise=noise)
+    return None
+
+
+def _opened(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
-        return {}
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    records = [json.loads(line) for line in lines]
-    return {(one["step"], one["round"]): one["metrics"] for one in records if "metrics" in one}
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        return [json.loads(line) for line in lines]
+    except (OSError, ValueError):
+        raise InputError(f"{path}: is damaged; fetch it from a member again.") from None

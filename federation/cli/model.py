@@ -1,4 +1,4 @@
-"""`tacit model`: list, explain, predict, scorecard. No score leaves without its factors."""
+"""`tacit model`: list, explain, predict, scorecard, card. No score leaves without its factors."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +11,7 @@ from privacy.errors import InputError
 
 if TYPE_CHECKING:
     from clients.reasons import Language
+    from federation.home import Home
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -167,6 +168,97 @@ def scorecard(
         print_json({"run": kept.run, "model": kept.digest, **scorecard_facts(card)})
     else:
         print_rich(scorecard_table(card))
+
+
+@app.command()
+def card(
+    run: Run = "last",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder, or page (.html); the JSON lies beside it."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Rows at hand: also say how stable they are.")
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", help="With --data: compare this column's levels, not members."),
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option("--fold", help="Which model of a run with folds; default: 1.")
+    ] = None,
+    lang: Lang = "en",
+    verify: Annotated[
+        Path | None, typer.Option("--verify", help="Check this card's JSON, and make none.")
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", help="With --verify: who should have signed it, 64 hex digits."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a model's card, a page and a signed JSON; or check one with --verify."""
+    from datetime import UTC, datetime
+
+    from federation.home import open_home
+
+    language = _language(lang)
+    home = open_home()
+    if verify is not None:
+        if any(one is not None for one in (out, data, group, fold)):
+            raise InputError("--verify makes no card; give it alone, or with --key.")
+        _verify_card(home, verify, key, as_json=as_json)
+        return
+    if key is not None:
+        raise InputError("--key belongs to --verify; give both, or none.")
+    if group is not None and data is None:
+        raise InputError("--group compares rows; give --data too.")
+
+    from federation.config import data_root
+    from federation.model_card.gather import Rows, gather
+    from federation.model_card.page import make_page
+    from federation.model_card.signed import page_path, write_card
+
+    folder = home.run(run)
+    where = page_path(folder, out)
+    rows = None if data is None else Rows(root=data_root(data), group=group)
+    facts, identity = gather(home, folder, fold=fold, rows=rows, now=datetime.now(UTC))
+    kept = write_card(facts, make_page(facts, language), where, identity=identity)
+    if as_json:
+        print_json(
+            {
+                "run": facts.run,
+                "page": str(where),
+                "card": str(kept),
+                "key": identity.public.hex(),
+                "facts": facts.model_dump(mode="json"),
+            }
+        )
+    else:
+        print_rich(f"The card of {facts.run}: {where}; signed facts: {kept}")
+
+
+def _verify_card(home: "Home", path: Path, key: str | None, *, as_json: bool) -> None:
+    from federation.model_card.signed import known_keys, read_card, require_key
+
+    known = known_keys(home) if key is None else {require_key(key): "the key that was given"}
+    found = read_card(path, known)
+    whose = known[found.key]
+    if as_json:
+        print_json(
+            {
+                "verified": True,
+                "run": found.card.run,
+                "model": found.card.lineage.model,
+                "key": found.key,
+                "signed_by": whose,
+            }
+        )
+    else:
+        print_rich(
+            f"{path}: is, bit for bit, what {whose} signed ({found.key}); the card of "
+            f"{found.card.run}, made {found.card.made}."
+        )
 
 
 def _language(text: str) -> "Language":
