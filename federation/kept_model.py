@@ -16,6 +16,9 @@ from privacy.messages import vector_digest
 
 if TYPE_CHECKING:
     from clients.additive import AdditiveModel
+    from clients.attributed import AttributedModel
+    from clients.learner import Learner
+    from clients.window_model import Against, WindowModel
 
 Floats = NDArray[np.float64]
 WEIGHTS = "model.safetensors"
@@ -47,8 +50,21 @@ class KeptModel:
         """One curve for each column.
 
         Raises:
-            RefusedError: The model is no sum of curves, so its scores would have no reasons.
+            RefusedError: The model is no sum of curves, so its scores have no exact reasons.
         """
+        return self._learner().additive(self.released)
+
+    def explained(
+        self, against: "Against" = "members"
+    ) -> "AdditiveModel | AttributedModel | WindowModel":
+        """The model as its scores are explained: exactly where that can be, else attributed.
+
+        Args:
+            against: What readings of windows are measured against.
+        """
+        return self._learner().explained(self.released, against=against)
+
+    def _learner(self) -> "Learner":
         from clients.learner import Learner
         from clients.model import from_vector
 
@@ -60,7 +76,7 @@ class KeptModel:
             raise NotVerifiedError(
                 f"{self.run}: the weights do not fit the run's manifest; fetch the model again."
             ) from None
-        return learner.additive(self.released)
+        return learner
 
 
 def read_kept_model(folder: Path) -> KeptModel:
