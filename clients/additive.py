@@ -86,6 +86,11 @@ class AdditiveModel:
         raise KeyError(name)
 
     @property
+    def method(self) -> Literal["exact"]:
+        """Amounts are the model, not an estimate of it."""
+        return "exact"
+
+    @property
     def columns(self) -> tuple[Column, ...]:
         """What the model reads, in the order of the contract."""
         return tuple(one.column for one in self.curves)

@@ -13,6 +13,7 @@ layers the amounts against it are the exact ones.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,11 @@ class AttributedModel:
     baseline: Floats
     reference: Reference
     target: Target
+
+    @property
+    def method(self) -> Literal["attribution"]:
+        """Amounts are dealt out by a rule."""
+        return "attribution"
 
     def parts(self, columns: Mapping[str, NDArray[np.generic]]) -> tuple[Floats, Floats]:
         """The base of each row (n,), and what each column adds to it (n, columns).

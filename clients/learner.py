@@ -105,7 +105,8 @@ class Learner:
         """
         if isinstance(self._features, WindowFeatures):
             raise RefusedError(
-                "This model reads windows of readings; it is no sum of curves, and has no factors."
+                "This model reads windows of readings; it is no sum of curves, and has no exact "
+                "factors."
             )
         return additive_model(
             self._contract,

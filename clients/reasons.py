@@ -20,6 +20,7 @@ from privacy.errors import InputError
 
 Floats = NDArray[np.float64]
 Language = Literal["en", "zh"]
+Method = Literal["exact", "attribution"]
 LANGUAGES: Final[tuple[Language, ...]] = ("en", "zh")
 TOLERANCE: Final = 1e-6
 SMALLEST: Final = 5e-3  # of the output's scale; a factor below it is no reason
@@ -41,6 +42,11 @@ class Explained(Protocol):
     @property
     def columns(self) -> tuple[Column, ...]:
         """What the model reads, in the order of the contract."""
+        ...
+
+    @property
+    def method(self) -> Method:
+        """How amounts are found."""
         ...
 
     @property
@@ -195,15 +201,15 @@ def sentence(model: Explained, factor: Factor, language: Language) -> str:
             model.reference
         ]
         effect = {
-            "binary": f"使事件发生比{times(factor.amount, zh=True)}",
-            "count": f"使预期次数{times(factor.amount, zh=True)}",
+            "binary": f"使事件发生比{_times(factor.amount, zh=True)}",
+            "count": f"使预期次数{_times(factor.amount, zh=True)}",
         }.get(kind, f"使结果{'升高' if up else '降低'} {abs(factor.amount):.3g}")
         return f"{name}{note}为 {shown}: {against}, {effect}。"
     note = f" ({about.sentence.rstrip('.')})" if about else ""
     against = {"average": "the average", "range": "the middle of its range"}[model.reference]
     effect = {
-        "binary": f"the odds are {times(factor.amount)}",
-        "count": f"the expected number is {times(factor.amount)}",
+        "binary": f"the odds are {_times(factor.amount)}",
+        "count": f"the expected number is {_times(factor.amount)}",
     }.get(kind, f"the result is {abs(factor.amount):.3g} {'higher' if up else 'lower'}")
     return f"{name}{note} is {shown}: {effect} than at {against}."
 
@@ -305,7 +311,7 @@ def _value_text(column: Column, value: float | str | None, language: Language) -
     return f"{value:.6g}{unit}"
 
 
-def times(amount: float, *, zh: bool = False) -> str:
+def _times(amount: float, *, zh: bool = False) -> str:
     """A change of a logarithm, as people say it: by how many per cent."""
     share = 100 * math.expm1(abs(amount)) if amount >= 0 else -100 * math.expm1(amount)
     if zh:

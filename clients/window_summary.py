@@ -161,8 +161,8 @@ class Summary:
 
     def expanded(self) -> tuple[Statistic, ...]:
         """Kinds in order, the pieces' means among them."""
-        pieces: tuple[Statistic, ...] = ("mean",) * (self.pieces if self.pieces > 1 else 0)
-        return (*self.kinds, *pieces)
+        mean: Statistic = "mean"
+        return (*self.kinds, *(mean for _ in range(self.pieces if self.pieces > 1 else 0)))
 
 
 def _linear(kind: Statistic, series: Floats, steps: int) -> Floats:
@@ -275,7 +275,7 @@ class Squashed:
 
     def slope(self, summaries: Floats) -> Floats:
         """How that moves with each summary."""
-        columns: list[Floats] = []
+        columns: list[NDArray[np.floating]] = []
         at = 0
         for kind in self.kinds:
             step = 1 if kind == "age" else self.sensors
@@ -287,8 +287,8 @@ class Squashed:
                 continue
             half = HALF_WAYS.get(kind, HALF_WAY)
             off = values - 1 if kind == "std" else values
-            columns.append(np.asarray(half / np.square(half + np.abs(off)), dtype=np.float64))
-        return np.concatenate(columns, axis=1)
+            columns.append(half / np.square(half + np.abs(off)))
+        return np.concatenate(columns, axis=1).astype(np.float64)
 
 
 Scale: TypeAlias = Standardised | Squashed

@@ -46,25 +46,12 @@ class KeptModel:
     weights: NDArray[np.float32]
     digest: str
 
-    def additive(self) -> "AdditiveModel":
-        """One curve for each column.
+    def learner(self) -> "Learner":
+        """The model, ready to score.
 
         Raises:
-            RefusedError: The model is no sum of curves, so its scores have no exact reasons.
+            NotVerifiedError: The weights do not fit the manifest.
         """
-        return self._learner().additive(self.released)
-
-    def explained(
-        self, against: "Against" = "members"
-    ) -> "AdditiveModel | AttributedModel | WindowModel":
-        """The model as its scores are explained: exactly where that can be, else attributed.
-
-        Args:
-            against: What readings of windows are measured against.
-        """
-        return self._learner().explained(self.released, against=against)
-
-    def _learner(self) -> "Learner":
         from clients.learner import Learner
         from clients.model import from_vector
 
@@ -77,6 +64,24 @@ class KeptModel:
                 f"{self.run}: the weights do not fit the run's manifest; fetch the model again."
             ) from None
         return learner
+
+    def additive(self) -> "AdditiveModel":
+        """One curve for each column.
+
+        Raises:
+            RefusedError: The model is no sum of curves, so its scores have no exact reasons.
+        """
+        return self.learner().additive(self.released)
+
+    def explained(
+        self, against: "Against" = "members"
+    ) -> "AdditiveModel | AttributedModel | WindowModel":
+        """The model as its scores are explained: exactly where that can be, else attributed.
+
+        Args:
+            against: What readings of windows are measured against.
+        """
+        return self.learner().explained(self.released, against=against)
 
 
 def read_kept_model(folder: Path) -> KeptModel:

@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from clients.additive import AdditiveModel
 from clients.frozen import Frozen, nearest, parse_settings
 from clients.indicators.registry import INDICATORS
 from clients.members import read_table, tables
-from clients.reasons import LANGUAGES, Language, Score, scores, sentence
+from clients.reasons import LANGUAGES, Explained, Language, Score, scores, sentence
 from clients.source import unit_names
 from federation.home import write_bytes
 from federation.kept_model import KeptModel
@@ -69,7 +68,10 @@ class ScoreLineage(Frozen):
         contract_name: Its name.
         indicators: Input -> the registered transform that made it, with its digest; empty where
             it is declared.
-        units: Whose scores.
+        units: Whose scores; of windows, `DEVICE@TIME` where a device may have several.
+        method: Whether factors are exact, or attributed.
+        against: Of models of windows: what their amounts are measured against.
+        every: Of models of windows: steps between a device's; None: its last alone.
     """
 
     scores: Literal[1]
@@ -82,6 +84,9 @@ class ScoreLineage(Frozen):
     contract_name: str
     indicators: dict[str, dict[str, str]]
     units: dict[str, ScoredUnit]
+    method: Literal["exact", "attribution"] = "exact"
+    against: Literal["members", "beginning"] | None = None
+    every: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +98,7 @@ class Scored:
 
 
 def score_rows(
-    kept: KeptModel, model: AdditiveModel, data_root: Path, *, key: bytes
+    kept: KeptModel, model: Explained, data_root: Path, *, key: bytes
 ) -> Iterator[Scored]:
     """Score all rows of the contract's sources below `data_root`, in their order.
 
@@ -104,7 +109,7 @@ def score_rows(
         DataError: Rows do not keep the contract.
     """
     contract = kept.contract
-    inputs = [curve.column for curve in model.curves]
+    inputs = model.columns
     wanted = frozenset(column.name for column in (*inputs, *contract.unit_columns))
     for table in tables(contract, data_root):
         for frame in read_table(contract, table, columns=wanted):
@@ -135,7 +140,7 @@ def one_unit(found: Iterator[Scored], unit: str, where: str) -> Scored:
 
 
 def write_scores(
-    kept: KeptModel, model: AdditiveModel, found: Sequence[Scored], path: Path
+    kept: KeptModel, model: Explained, found: Sequence[Scored], path: Path
 ) -> ScoreLineage:
     """Write a CSV of scores with reasons in both languages, and its lineage beside it.
 
@@ -161,7 +166,7 @@ def write_scores(
         task=kept.manifest.task,
         contract=kept.contract.digest,
         contract_name=kept.contract.name,
-        indicators={c.column.name: _transform(c.column.indicator) for c in model.curves},
+        indicators={column.name: transform_of(column.indicator) for column in model.columns},
         units={
             one.score.unit: ScoredUnit(
                 row=one.row,
@@ -172,9 +177,11 @@ def write_scores(
             )
             for one in found
         },
+        method=model.method,
     )
     write_bytes(path, data)
-    write_bytes(scores_path(path), canonical_json(lineage.model_dump(mode="json")) + b"\n")
+    told = lineage.model_dump(mode="json", exclude_defaults=True)
+    write_bytes(scores_path(path), canonical_json(told) + b"\n")
     return lineage
 
 
@@ -210,7 +217,7 @@ def read_score_lineage(table: Path) -> ScoreLineage:
     return lineage
 
 
-def score_facts(model: AdditiveModel, scored: Scored) -> dict[str, Any]:
+def score_facts(model: Explained, scored: Scored) -> dict[str, Any]:
     """One score for programs."""
     score = scored.score
     return {
@@ -218,6 +225,7 @@ def score_facts(model: AdditiveModel, scored: Scored) -> dict[str, Any]:
         "value": score.value,
         "output": score.output,
         "base": score.base,
+        "method": model.method,
         "reference": model.reference,
         "row": scored.row,
         "factors": [
@@ -233,7 +241,7 @@ def score_facts(model: AdditiveModel, scored: Scored) -> dict[str, Any]:
     }
 
 
-def _table(model: AdditiveModel, found: Sequence[Scored]) -> bytes:
+def _table(model: Explained, found: Sequence[Scored]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     places = range(1, REASONS + 1)
@@ -250,7 +258,8 @@ def _table(model: AdditiveModel, found: Sequence[Scored]) -> bytes:
     return text.getvalue().encode("utf-8")
 
 
-def _transform(indicator: str | None) -> dict[str, str]:
+def transform_of(indicator: str | None) -> dict[str, str]:
+    """The registered transform of an input, with its digest; empty where there is none."""
     known = INDICATORS.get(indicator or "")
     return {} if known is None else {"indicator": known.key, "digest": known.digest}
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from clients.examples import Examples, InputShape
 from clients.model import Network, build, from_vector, tensors, to_vector
@@ -90,7 +91,9 @@ def test_outputs_and_gradients_are_those_of_torch(
     np.testing.assert_array_equal(output, scoring.output(flat, examples.series.astype(np.float64)))
     dense_slope, series_slope = torch.autograd.grad(told.sum(), [dense, series], allow_unused=True)
     for own, theirs in ((by_flat[:, : dense.shape[1]], dense_slope), (by_series, series_slope)):
-        slope = np.zeros(own.shape) if theirs is None else theirs.numpy()
+        slope: NDArray[np.floating] = np.zeros(own.shape)
+        if theirs is not None:
+            slope = theirs.numpy()
         np.testing.assert_allclose(own, slope, atol=1e-4 * size, rtol=1e-4)
 
 
