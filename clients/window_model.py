@@ -16,8 +16,8 @@ runs from readings to readings for every model, through statistics and network b
 so an amount belongs to one reading without a rule. Of a device that was bad from its start it says
 nothing, and devices cannot be compared by it.
 
-Besides readings there may be two more inputs: the age of the record and, against the beginning of a
-model that sees a `drift`, the mean of the device's first window.
+Besides readings there may be one more input, the age of the record. The mean of the device's first
+window, which a `drift` is measured from, is the same at both ends of a line and adds nothing.
 """
 
 from collections.abc import Sequence
@@ -74,7 +74,6 @@ class ReadingAmounts:
     Attributes:
         base: Shape (n,). The baseline's output.
         series: Shape (n, t, s). What each reading adds.
-        origin: Shape (n, s). What the mean of the first window adds; 0 without a `drift`.
         age: Shape (n,). What the age adds; 0 where the model does not see it.
         output: Shape (n,).
         left_over: Shape (n,). See `clients.scoring.attribution.Attribution`.
@@ -82,7 +81,6 @@ class ReadingAmounts:
 
     base: Floats
     series: Floats
-    origin: Floats
     age: Floats
     output: Floats
     left_over: Floats
@@ -144,7 +142,7 @@ class WindowModel:
         return self._moved_by(those)[0] * scale + shift
 
     def amounts(self, those: Reading, beginning: Reading | None) -> ReadingAmounts:
-        """What each reading, origin and age add, from the baseline to the windows as they are.
+        """What each reading and the age add, from the baseline to the windows as they are.
 
         Args:
             those: The windows.
@@ -200,7 +198,6 @@ class WindowModel:
         return ReadingAmounts(
             base=told.base * scale + shift,
             series=amounts.series * scale,
-            origin=amounts.origin * scale,
             age=amounts.age * scale,
             output=told.output * scale + shift,
             left_over=told.left_over * scale,
@@ -260,14 +257,10 @@ def _unflat(points: Floats, shape: tuple[int, ...]) -> Reading:
 def _joined(parts: Sequence[ReadingAmounts], those: Reading) -> ReadingAmounts:
     if not parts:
         none = np.zeros(0)
-        return ReadingAmounts(
-            base=none, series=those.series, origin=those.origin, age=none, output=none,
-            left_over=none,
-        )  # fmt: skip
+        return ReadingAmounts(base=none, series=those.series, age=none, output=none, left_over=none)
     return ReadingAmounts(
         base=np.concatenate([one.base for one in parts]),
         series=np.concatenate([one.series for one in parts]),
-        origin=np.concatenate([one.origin for one in parts]),
         age=np.concatenate([one.age for one in parts]),
         output=np.concatenate([one.output for one in parts]),
         left_over=np.concatenate([one.left_over for one in parts]),

@@ -32,7 +32,6 @@ class WindowScore:
         time: Of the window's last reading.
         times: Shape (t,). Of each reading; a device younger than a window has fewer readings.
         amounts: Shape (t, s). What each reading adds.
-        origin: Shape (s,). What the mean of the device's first window adds.
         level: Shape (s,). How far the readings' mean lies above the reference's, in spreads.
         sensors: Names, in the order of `amounts`.
         row: Place of the window's last row among those that were scored.
@@ -42,7 +41,6 @@ class WindowScore:
     time: float
     times: Floats
     amounts: Floats
-    origin: Floats
     level: Floats
     sensors: tuple[str, ...]
     row: int
@@ -50,10 +48,10 @@ class WindowScore:
     def most(self, sensor: str) -> tuple[float, float] | None:
         """The shortest stretch of readings that adds most of a sensor's amount: its ends' times.
 
-        None where no stretch of readings does: the first window's mean made the difference.
+        None where the sensor adds nothing.
         """
         place = self.sensors.index(sensor)
-        total = float(self.amounts[:, place].sum()) + float(self.origin[place])
+        total = float(self.amounts[:, place].sum())
         part = np.append(0.0, np.cumsum(self.amounts[:, place])) * np.sign(total)
         for length in range(1, len(self.times) + 1):
             sums = part[length:] - part[:-length]
@@ -101,7 +99,7 @@ def window_scores(
                 _factors(
                     model,
                     raw[part],
-                    together=own.sum(axis=0) + amounts.origin[place],
+                    together=own.sum(axis=0),
                     age=(float(round(windows.age[place] * AGE_SCALE)), float(amounts.age[place])),
                 ),
                 base=float(amounts.base[place]),
@@ -110,7 +108,6 @@ def window_scores(
             time=float(time[last]),
             times=time[part],
             amounts=own,
-            origin=amounts.origin[place],
             level=level[place],
             sensors=model.sensors,
             row=last,

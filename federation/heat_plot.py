@@ -18,11 +18,12 @@ def draw_heat(model: WindowModel, window: WindowScore, *, form: Form) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    order = np.argsort(-np.abs(window.amounts.sum(axis=0) + window.origin), kind="stable")
+    totals = window.amounts.sum(axis=0)
+    order = np.argsort(-np.abs(totals), kind="stable")
     worse = 1.0 if window.score.worse == "up" else -1.0
     cells = window.amounts[:, order].T
     names = [window.sensors[place] for place in order]
-    totals = (window.amounts.sum(axis=0) + window.origin)[order]
+    totals = totals[order]
     most = max(float(np.abs(cells).max()), 1e-12)
     figure = Figure(figsize=(11, 1.6 + _ROW * len(names)), layout="constrained")
     FigureCanvasAgg(figure)

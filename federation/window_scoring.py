@@ -270,7 +270,6 @@ def window_facts(model: WindowModel, scored: ScoredWindow) -> dict[str, Any]:
             "amounts": {
                 name: window.amounts[:, place].tolist() for place, name in enumerate(window.sensors)
             },
-            "first_window": dict(zip(window.sensors, window.origin.tolist(), strict=True)),
         },
     }
 

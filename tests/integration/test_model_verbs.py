@@ -92,6 +92,37 @@ def test_a_score_leaves_with_factors_reasons_and_lineage(
     assert "与平均水平相比" in page.stdout
 
 
+def test_a_challenger_says_that_it_attributes(
+    launched: tuple[Path, tables.SmallFederation], tmp_path: Path
+) -> None:
+    home, where = launched
+    out = tmp_path / "deep.csv"
+    at = ("--data", str(where.root))
+    found = tacit("model", "predict", "deep", *at, "--out", str(out), home=home)
+    assert found.returncode == 0, found.stderr
+    assert "attribution, not exact" in " ".join(found.stdout.split())
+    walk = tacit(
+        "data", "lineage", str(out), "5", "--contract", str(where.contract), *at, "--json",
+        home=home,
+    )  # fmt: skip
+    assert walk.returncode == 0, walk.stderr
+    told = json.loads(walk.stdout)
+    assert told["method"] == "attribution"
+    amounts = sum(factor["amount"] for factor in told["factors"].values())
+    assert told["base"] + amounts == pytest.approx(told["output"])
+    explained = tacit("model", "explain", "deep", "--unit", "5", *at, "--json", home=home)
+    facts = json.loads(explained.stdout)
+    assert (facts["method"], facts["row"]) == ("attribution", told["row"])
+    page = tacit("model", "explain", "deep", "--unit", "5", *at, home=home)
+    assert "attribution, not exact" in " ".join(page.stdout.split())
+    weights = tacit("model", "explain", "deep", *at, "--json", home=home)
+    assert {one["column"] for one in json.loads(weights.stdout)["columns"]} == {
+        "load", "amount", "code",
+    }  # fmt: skip
+    exact = tacit("model", "explain", "small_binary", "--unit", "5", *at, "--json", home=home)
+    assert json.loads(exact.stdout)["method"] == "exact"
+
+
 def test_other_rows_or_a_changed_table_are_no_lineage(
     launched: tuple[Path, tables.SmallFederation], tmp_path: Path
 ) -> None:
@@ -116,7 +147,10 @@ def test_other_rows_or_a_changed_table_are_no_lineage(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("explain", "deep"), "no sum of curves"),
+        (("scorecard", "deep"), "no sum of curves"),
+        (("explain", "deep", "--unit", "5", "--aim", "0.1", "--allow", "load=0:1"), "--aim"),
+        (("explain", "deep", "--plot", "curves.png"), "no curves to draw"),
+        (("explain", "small_binary", "--at", "3"), "for models of windows"),
         (("explain", "small_binary", "--unit", "no-one"), "has no rows of no-one"),
         (("explain", "small_binary", "--aim", "0.1"), "belong together"),
         (("predict", "small_binary", "--out", "s.txt"), "end it in .csv"),
@@ -126,7 +160,8 @@ def test_what_cannot_be_explained_is_refused_in_one_sentence(
     launched: tuple[Path, tables.SmallFederation], words: tuple[str, ...], said: str
 ) -> None:
     home, where = launched
-    found = tacit("model", *words, "--data", str(where.root), home=home)
+    data = () if words[0] == "scorecard" else ("--data", str(where.root))
+    found = tacit("model", *words, *data, home=home)
     assert found.returncode in {1, 2}
     assert said in found.stderr
     assert found.stderr.count("\n") == 1

@@ -15,6 +15,7 @@ from clients.model import Network, build, from_vector, tensors, to_vector
 from clients.scoring.network import Design, ScoringNetwork, read_network
 from clients.spec import ModelSpec
 
+Floats = NDArray[np.float64]
 CLOSE = 1e-5
 
 
@@ -91,9 +92,9 @@ def test_outputs_and_gradients_are_those_of_torch(
     np.testing.assert_array_equal(output, scoring.output(flat, examples.series.astype(np.float64)))
     dense_slope, series_slope = torch.autograd.grad(told.sum(), [dense, series], allow_unused=True)
     for own, theirs in ((by_flat[:, : dense.shape[1]], dense_slope), (by_series, series_slope)):
-        slope: NDArray[np.floating] = np.zeros(own.shape)
+        slope: Floats = np.zeros(own.shape)
         if theirs is not None:
-            slope = theirs.numpy()
+            slope = theirs.numpy().astype(np.float64)
         np.testing.assert_allclose(own, slope, atol=1e-4 * size, rtol=1e-4)
 
 
