@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from support import tables
 from support.cli import assert_one_sentence, tacit
+from typer.testing import CliRunner
+
+from federation.cli.main import app
 
 
 @pytest.fixture(scope="module")
@@ -98,29 +101,27 @@ def test_a_challenger_says_that_it_attributes(
     home, where = launched
     out = tmp_path / "deep.csv"
     at = ("--data", str(where.root))
-    found = tacit("model", "predict", "deep", *at, "--out", str(out), home=home)
-    assert found.returncode == 0, found.stderr
-    assert "attribution, not exact" in " ".join(found.stdout.split())
-    walk = tacit(
-        "data", "lineage", str(out), "5", "--contract", str(where.contract), *at, "--json",
-        home=home,
-    )  # fmt: skip
-    assert walk.returncode == 0, walk.stderr
-    told = json.loads(walk.stdout)
+
+    def said(*words: str) -> str:
+        """In this process: torch is loaded once."""
+        found = CliRunner().invoke(app, words, env={"TACIT_HOME": str(home), "COLUMNS": "160"})
+        assert found.exit_code == 0, found.exception
+        return " ".join(found.stdout.split())
+
+    assert "attribution, not exact" in said("model", "predict", "deep", *at, "--out", str(out))
+    contract = ("--contract", str(where.contract))
+    told = json.loads(said("data", "lineage", str(out), "5", *contract, *at, "--json"))
     assert told["method"] == "attribution"
+    assert told["computed_again"]
     amounts = sum(factor["amount"] for factor in told["factors"].values())
     assert told["base"] + amounts == pytest.approx(told["output"])
-    explained = tacit("model", "explain", "deep", "--unit", "5", *at, "--json", home=home)
-    facts = json.loads(explained.stdout)
+    facts = json.loads(said("model", "explain", "deep", "--unit", "5", *at, "--json"))
     assert (facts["method"], facts["row"]) == ("attribution", told["row"])
-    page = tacit("model", "explain", "deep", "--unit", "5", *at, home=home)
-    assert "attribution, not exact" in " ".join(page.stdout.split())
-    weights = tacit("model", "explain", "deep", *at, "--json", home=home)
-    assert {one["column"] for one in json.loads(weights.stdout)["columns"]} == {
-        "load", "amount", "code",
-    }  # fmt: skip
-    exact = tacit("model", "explain", "small_binary", "--unit", "5", *at, "--json", home=home)
-    assert json.loads(exact.stdout)["method"] == "exact"
+    assert "attribution, not exact" in said("model", "explain", "deep", "--unit", "5", *at)
+    weights = json.loads(said("model", "explain", "deep", *at, "--json"))
+    assert {one["column"] for one in weights["columns"]} == {"load", "amount", "code"}
+    exact = json.loads(said("model", "explain", "small_binary", "--unit", "5", *at, "--json"))
+    assert exact["method"] == "exact"
 
 
 def test_other_rows_or_a_changed_table_are_no_lineage(
