@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,7 @@ import pandas as pd
 from clients.contract import WithinHorizon
 from clients.frozen import nearest
 from clients.members import tables
-from clients.reasons import LANGUAGES, Language
+from clients.reasons import LANGUAGES
 from clients.source import UNIT, read_chunks, unit_names
 from clients.window_model import WindowModel
 from clients.window_reasons import AGE, WindowScore, window_scores, window_sentence
@@ -34,6 +34,7 @@ from privacy.errors import DataError, InputError
 
 RISK: Final = "failure_risk"
 LIFE: Final = "remaining_life"
+_BATCH_ROWS: Final = 20_000
 _TAKEN: Final = frozenset({"unit", *(f"reason_{place}" for place in range(1, REASONS + 1))})
 
 
@@ -84,12 +85,13 @@ def score_windows(
         DataError: Rows do not keep the contract, or have no time.
         RefusedError: The amounts of a score do not add up.
     """
-    for member, rows in _devices(model, data_root, only):
-        digests = _Digests(model, rows, member, key)
-        for window in window_scores(model, rows, every=every):
-            yield ScoredWindow(
-                window=window, row=digests.up_to(window.row), every=every is not None
-            )
+    for member, table in _devices(model, data_root, only):
+        for rows in _batches(table):
+            digests = _Digests(model, rows, member, key)
+            for window in window_scores(model, rows, every=every):
+                yield ScoredWindow(
+                    window=window, row=digests.up_to(window.row), every=every is not None
+                )
 
 
 def one_window(
@@ -117,35 +119,10 @@ def one_window(
     raise InputError(f"{name}: has no rows of {unit}; {advice}")
 
 
-def window_table(model: WindowModel, found: Sequence[ScoredWindow], value_name: str) -> bytes:
-    """The table of scores, as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    places = range(1, REASONS + 1)
-    said: tuple[Language, ...] = LANGUAGES
-    head = [f"reason_{place}" for place in places]
-    head += [f"reason_{place}_{language}" for place in places for language in said]
-    writer.writerow(["unit", time_name(model), value_name, *head])
-    for one in found:
-        window = one.window
-        reasons = window.score.reasons[:REASONS]
-        codes = [factor.column for factor in reasons] + [""] * (REASONS - len(reasons))
-        words = [
-            window_sentence(model, window, factor, language)
-            for factor in reasons
-            for language in said
-        ]
-        words += [""] * (REASONS * len(said) - len(words))
-        writer.writerow(
-            [window.score.unit, number(window.time), repr(window.score.value), *codes, *words]
-        )
-    return text.getvalue().encode("utf-8")
-
-
 def write_window_scores(
     kept: KeptModel,
     model: WindowModel,
-    found: Sequence[ScoredWindow],
+    found: Iterable[ScoredWindow],
     path: Path,
     *,
     every: int | None,
@@ -153,19 +130,33 @@ def write_window_scores(
 ) -> ScoreLineage:
     """Write the table, its lineage, and for chances the contract of an indicator.
 
+    Scores are taken one by one; what their readings add is not kept.
+
     Raises:
         InputError: The name is none of a CSV file, or the column's name is taken.
-        DataError: Nothing was scored.
+        DataError: Nothing was scored, or two scores could not be told apart.
     """
     if path.suffix.lower() != ".csv":
         raise InputError(f"{path}: is no name for a table of scores; end it in .csv.")
-    if not found:
+    name = value_column(model, risk_column)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_head(model, name))
+    units: dict[str, ScoredUnit] = {}
+    for one in found:
+        if one.key in units:
+            raise DataError(
+                f"{kept.contract.name}: {one.key} is there twice; a score is about one window of "
+                f"one device."
+            )
+        units[one.key] = _unit(one)
+        writer.writerow(_line(model, one.window))
+    if not units:
         raise DataError(
             f"{kept.contract.name}: no device has a window of {model.features.window.length} "
             f"readings; nothing is scored."
         )
-    name = value_column(model, risk_column)
-    data = window_table(model, found, name)
+    data = text.getvalue().encode("utf-8")
     lineage = ScoreLineage(
         scores=1,
         table=hashlib.sha256(data).hexdigest(),
@@ -179,7 +170,7 @@ def write_window_scores(
             **{column.name: transform_of(column.indicator) for column in model.features.sensors},
             **({AGE: {}} if model.sees_age else {}),
         },
-        units={one.key: _unit(one) for one in found},
+        units=units,
         method="attribution",
         against=model.against,
         every=every,
@@ -287,6 +278,25 @@ def number(value: float) -> str:
     return repr(int(value)) if value == int(value) else repr(value)
 
 
+def _head(model: WindowModel, value_name: str) -> list[str]:
+    places = range(1, REASONS + 1)
+    codes = [f"reason_{place}" for place in places]
+    words = [f"reason_{place}_{language}" for place in places for language in LANGUAGES]
+    return ["unit", time_name(model), value_name, *codes, *words]
+
+
+def _line(model: WindowModel, window: WindowScore) -> list[str]:
+    reasons = window.score.reasons[:REASONS]
+    codes = [factor.column for factor in reasons] + [""] * (REASONS - len(reasons))
+    words = [
+        window_sentence(model, window, factor, language)
+        for factor in reasons
+        for language in LANGUAGES
+    ]
+    words += [""] * (REASONS * len(LANGUAGES) - len(words))
+    return [window.score.unit, number(window.time), repr(window.score.value), *codes, *words]
+
+
 def _unit(one: ScoredWindow) -> ScoredUnit:
     score = one.window.score
     return ScoredUnit(
@@ -323,6 +333,16 @@ def _devices(
             rows = pd.concat(held, ignore_index=True)
             if len(rows):
                 yield table.member or "", _in_order(rows, contract.name, time)
+
+
+def _batches(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Whole devices, about `_BATCH_ROWS` rows at a time: windows are far larger than rows."""
+    ends = np.append(np.flatnonzero(np.diff(pd.factorize(rows[UNIT])[0])) + 1, len(rows))
+    start = 0
+    for end, later in zip(ends, [*ends[1:], None], strict=True):
+        if later is None or later - start > _BATCH_ROWS:
+            yield rows.iloc[start:end].reset_index(drop=True)
+            start = int(end)
 
 
 def _device_names(model: WindowModel, data_root: Path) -> set[str]:

@@ -104,7 +104,7 @@ def predict_windows(
         The lineage, and what else was written.
     """
     value_column(model, risk_column)  # before hours of scoring
-    found = list(score_windows(model, data_root, key=key, every=every))
+    found = score_windows(model, data_root, key=key, every=every)
     lineage = write_window_scores(kept, model, found, out, every=every, risk_column=risk_column)
     drafted = {"contract": str(draft_path(out))} if model.target.kind == "binary" else {}
     return lineage, drafted

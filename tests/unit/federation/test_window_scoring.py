@@ -87,6 +87,8 @@ def test_chances_have_a_contract_that_names_the_column(tmp_path: Path) -> None:
         write_window_scores(
             kept, model, found, tmp_path / "risk.parquet", every=6, risk_column=None
         )
+    with pytest.raises(DataError, match="is there twice"):
+        write_window_scores(kept, model, found[:1] * 2, out, every=6, risk_column=None)
     with pytest.raises(DataError, match="nothing is scored"):
         write_window_scores(kept, model, [], out, every=6, risk_column=None)
 
@@ -111,6 +113,18 @@ def test_a_digest_is_about_a_devices_rows_up_to_the_windows_end(tmp_path: Path) 
     changed = {key for key in before if before[key] != after[key]}
     assert changed == {key for key in before if key.startswith("m05@") and int(key[4:]) >= last}
     assert changed
+
+
+def test_devices_may_be_taken_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, model = _kept(tmp_path / "data", "within_horizon")
+    together = list(score_windows(model, tmp_path / "data", key=KEY, every=5))
+    monkeypatch.setattr("federation.window_scoring._BATCH_ROWS", 70)
+    apart = list(score_windows(model, tmp_path / "data", key=KEY, every=5))
+    assert [(one.key, one.row) for one in apart] == [(one.key, one.row) for one in together]
+    for left, right in zip(apart, together, strict=True):
+        assert left.window.score.value == pytest.approx(right.window.score.value, rel=1e-9)
 
 
 def test_the_order_of_lines_does_not_matter(tmp_path: Path) -> None:
