@@ -29,6 +29,7 @@ class WindowScore:
 
     Attributes:
         score: With a factor for each sensor, and for the age of the record where the model sees it.
+            A sensor's value is the mean of the window's readings as they were read.
         time: Of the window's last reading.
         times: Shape (t,). Of each reading; a device younger than a window has fewer readings.
         amounts: Shape (t, s). What each reading adds.

@@ -74,7 +74,7 @@ def _made(
     return network, read_network(to_vector(network), _design(spec), shape), examples
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(made=_specs(), seed=st.integers(0, 2**31 - 1))
 def test_outputs_and_gradients_are_those_of_torch(
     made: tuple[ModelSpec, InputShape], seed: int
