@@ -85,6 +85,21 @@ class AdditiveModel:
                 return one
         raise KeyError(name)
 
+    @property
+    def method(self) -> Literal["exact"]:
+        """Amounts are the model, not an estimate of it."""
+        return "exact"
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What the model reads, in the order of the contract."""
+        return tuple(one.column for one in self.curves)
+
+    def parts(self, columns: Mapping[str, NDArray[np.generic]]) -> tuple[Floats, Floats]:
+        """The base of each row (n,), and what each column adds to it (n, columns)."""
+        amounts = self.amounts(columns)
+        return np.full(len(amounts), self.base), amounts
+
     def amounts(self, columns: Mapping[str, NDArray[np.generic]]) -> Floats:
         """What each column adds to each row's output, against the reference.
 
@@ -103,13 +118,7 @@ class AdditiveModel:
 
     def value(self, output: Floats) -> Floats:
         """Outputs as people read them: a chance, a rate for one unit of exposure, or a value."""
-        if self.target.kind == "binary":
-            return np.asarray(1.0 / (1.0 + np.exp(-np.clip(output, -50.0, 50.0))))
-        if self.target.kind == "count":
-            return np.exp(np.clip(output, -30.0, 10.0))
-        if self.target.kind == "life":
-            return np.clip(output, 0.0, self.target.scale)
-        return output
+        return self.target.value(output)
 
     def _raw(self, column: Column, weights: Floats, values: NDArray[np.generic]) -> Floats:
         return raw_amount(self.features, self.released, column, weights, values)
@@ -155,8 +164,7 @@ def additive_model(
             "This model is no sum of curves, so that its scores have no exact reasons; train one "
             "with model: {hidden: []} and features.bins."
         )
-    scale = target.scale if target.kind in {"life", "value"} else 1.0
-    shift = target.centre if target.kind == "value" else 0.0
+    scale, shift = target.own_scale
     weights = _weights(network) * scale
     base = float(network.head.bias.detach().cpu().numpy()[0]) * scale + shift
     curves: list[Curve] = []

@@ -13,16 +13,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from clients.additive import AdditiveModel, additive_model
+from clients.additive import AdditiveModel, additive_model, is_additive
+from clients.attributed import AttributedModel, attributed_model
 from clients.contract import Count, DataContract
 from clients.examples import Examples
 from clients.features import features_of
 from clients.model import Network, build, start_at_the_base_rate, to_vector
+from clients.scoring.network import Design, read_network
 from clients.spec import NodeSpec
 from clients.statistics import Overview
+from clients.table_features import TableFeatures
 from clients.targets import tally_kind, target_unit
 from clients.train import Target, choose_device, score, target_of
 from clients.window_features import WindowFeatures
+from clients.window_model import Against, WindowModel
 from privacy.errors import RefusedError
 from privacy.plan import ORGANISATION, PrivacyPlan
 from privacy.private_tally import (
@@ -101,7 +105,8 @@ class Learner:
         """
         if isinstance(self._features, WindowFeatures):
             raise RefusedError(
-                "This model reads windows of readings; it is no sum of curves, and has no factors."
+                "This model reads windows of readings; it is no sum of curves, and has no exact "
+                "factors."
             )
         return additive_model(
             self._contract,
@@ -110,6 +115,44 @@ class Learner:
             released,
             network=self.network,
             target=self.target,
+        )
+
+    def explained(
+        self, released: Sequence[Floats], *, against: Against = "members"
+    ) -> AdditiveModel | AttributedModel | WindowModel:
+        """The network as its scores are explained, after `start`: exactly where that can be.
+
+        Args:
+            released: The opened statistics.
+            against: What readings of windows are measured against.
+        """
+        features = self._features
+        if isinstance(features, TableFeatures) and is_additive(self._spec):
+            return self.additive(released)
+        spec = self._spec.model
+        network = read_network(
+            self.vector(),
+            Design(
+                kind=spec.kind,
+                hidden=spec.hidden,
+                activation=spec.activation,
+                embedding=spec.embedding,
+                one_hot_up_to=spec.one_hot_up_to,
+                linear=spec.linear,
+            ),
+            features.shape(released),
+        )
+        if isinstance(features, TableFeatures):
+            return attributed_model(
+                self._contract, features, released, network=network, target=self.target
+            )
+        return WindowModel(
+            contract=self._contract,
+            features=features,
+            released=tuple(released),
+            network=network,
+            target=self.target,
+            against=against,
         )
 
     @property

@@ -7,22 +7,61 @@ has no factors cannot be made (`Score` refuses it).
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.additive import AdditiveModel, Curve
-from clients.contract import OTHER, Column
+from clients.additive import AdditiveModel, Curve, Reference
+from clients.contract import OTHER, Column, DataContract
 from clients.indicators.registry import INDICATORS
+from clients.train import Target
 from privacy.errors import InputError
 
 Floats = NDArray[np.float64]
 Language = Literal["en", "zh"]
+Method = Literal["exact", "attribution"]
 LANGUAGES: Final[tuple[Language, ...]] = ("en", "zh")
 TOLERANCE: Final = 1e-6
 SMALLEST: Final = 5e-3  # of the output's scale; a factor below it is no reason
 STEPS: Final = 200  # places at which a counterfactual looks, in an allowed range
+
+
+class Explained(Protocol):
+    """A model of rows whose scores come with what each column adds.
+
+    `clients.additive.AdditiveModel` knows that exactly; `clients.attributed.AttributedModel`
+    attributes it.
+    """
+
+    @property
+    def contract(self) -> DataContract:
+        """What rows mean."""
+        ...
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What the model reads, in the order of the contract."""
+        ...
+
+    @property
+    def method(self) -> Method:
+        """How amounts are found."""
+        ...
+
+    @property
+    def reference(self) -> Reference:
+        """What amounts are measured against."""
+        ...
+
+    @property
+    def target(self) -> Target:
+        """How the label relates to the output."""
+        ...
+
+    def parts(self, columns: Mapping[str, NDArray[np.generic]]) -> tuple[Floats, Floats]:
+        """The base of each row (n,), and what each column adds to it (n, columns)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +89,8 @@ class Score:
         output: In the model's own scale.
         value: A chance, a rate, or a value in the label's unit.
         factors: One for each column that the model reads; `base` and they add up to `output`.
+        worse: Which way a score is worse: a chance of default is when it is `up`, a remaining life
+            when it is `down`.
 
     Raises:
         ValueError: There are no factors, or they do not add up.
@@ -60,6 +101,7 @@ class Score:
     output: float
     value: float
     factors: tuple[Factor, ...]
+    worse: Literal["up", "down"] = "up"
 
     def __post_init__(self) -> None:
         total = self.base + math.fsum(one.amount for one in self.factors)
@@ -68,9 +110,10 @@ class Score:
 
     @property
     def reasons(self) -> tuple[Factor, ...]:
-        """What raised it, the strongest first; factors too small to matter are left out."""
-        raised = [one for one in self.factors if one.amount >= SMALLEST]
-        return tuple(sorted(raised, key=lambda one: -one.amount))
+        """What made it worse, the strongest first; factors too small to matter are left out."""
+        sign = 1 if self.worse == "up" else -1
+        found = [one for one in self.factors if sign * one.amount >= SMALLEST]
+        return tuple(sorted(found, key=lambda one: -sign * one.amount))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +151,7 @@ class Counterfactual:
 
 
 def scores(
-    model: AdditiveModel, units: Sequence[str], columns: Mapping[str, NDArray[np.generic]]
+    model: Explained, units: Sequence[str], columns: Mapping[str, NDArray[np.generic]]
 ) -> list[Score]:
     """Score rows, each with its factors.
 
@@ -116,24 +159,27 @@ def scores(
         model: The model.
         units: Whose rows, n of them.
         columns: As `AdditiveModel.amounts` takes them.
+
+    Raises:
+        RefusedError: The factors of a score cannot be found, so that there is none.
     """
-    amounts = model.amounts(columns)
-    output = model.base + amounts.sum(axis=1)
-    value = model.value(output)
+    base, amounts = model.parts(columns)
+    output = base + amounts.sum(axis=1)
+    value = model.target.value(output)
     found: list[Score] = []
     for row, unit in enumerate(units):
         factors = tuple(
             Factor(
-                column=curve.column.name,
-                value=_shown(curve.column, columns[curve.column.name][row]),
+                column=column.name,
+                value=_shown(column, columns[column.name][row]),
                 amount=float(amounts[row, place]),
             )
-            for place, curve in enumerate(model.curves)
+            for place, column in enumerate(model.columns)
         )
         found.append(
             Score(
                 unit=unit,
-                base=model.base,
+                base=float(base[row]),
                 output=float(output[row]),
                 value=float(value[row]),
                 factors=factors,
@@ -142,9 +188,9 @@ def scores(
     return found
 
 
-def sentence(model: AdditiveModel, factor: Factor, language: Language) -> str:
+def sentence(model: Explained, factor: Factor, language: Language) -> str:
     """One reason in plain words, with what the column means where it is a registered indicator."""
-    column = model.curve(factor.column).column
+    column = model.contract.column(factor.column)
     name, shown = column.name, _value_text(column, factor.value, language)
     about = INDICATORS.get(column.indicator or "")
     kind = model.target.kind

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from clients.frozen import Frozen
+from clients.window_summary import Statistic
 from privacy.canonical import canonical_json
 from privacy.errors import ProtocolError, RefusedError
 
 Task = Literal["failure", "claims", "credit"]
-Statistic = Literal["last", "recent", "mean", "std", "slope", "min", "max", "first", "drift", "age"]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 

@@ -36,6 +36,31 @@ class Target:
     scale: float = 1.0
     positive_weight: float = 1.0
 
+    @property
+    def own_scale(self) -> tuple[float, float]:
+        """Factor and shift from the network's output to log-odds, a log rate, or label units.
+
+        Where positive rows counted `positive_weight` times, odds came out so many times too high.
+        """
+        if self.kind == "binary":
+            return 1.0, -math.log(self.positive_weight)
+        if self.kind == "count":
+            return 1.0, 0.0
+        return self.scale, self.centre
+
+    def value(self, output: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Outputs in their own scale as people read them.
+
+        A chance, a rate for one unit of exposure, or a value in the label's unit.
+        """
+        if self.kind == "binary":
+            return np.asarray(1.0 / (1.0 + np.exp(-np.clip(output, -50.0, 50.0))))
+        if self.kind == "count":
+            return np.exp(np.clip(output, -30.0, 10.0))
+        if self.kind == "life":
+            return np.clip(output, 0.0, self.scale)
+        return output
+
 
 def choose_device(wanted: str) -> torch.device:
     """`auto` takes a GPU where there is one.

@@ -10,7 +10,7 @@ follow from its own readings and from nothing else, so preparing them tells nobo
 costs no privacy. What is summed is the overview.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from clients.contract import Column, DataContract, RemainingLife
 from clients.examples import Examples, InputShape
-from clients.spec import NodeSpec, Statistic, WindowSpec
+from clients.spec import NodeSpec, WindowSpec
 from clients.statistics import (
     NOISY_OVERVIEW,
     OVERVIEW,
@@ -37,25 +37,28 @@ from clients.statistics import (
     to_unit_interval,
 )
 from clients.table_features import group_codes, trust_of, units
+from clients.window_summary import (
+    AGE_SCALE,
+    SUMMARY_LIMIT,
+    Scale,
+    Squashed,
+    Standardised,
+    Summary,
+    squashed_readings,
+)
 from privacy.errors import InputError, ProtocolError
 from privacy.private_tally import unit_shares
 
-SUMMARY_LIMIT = 8.0  # standard deviations; beyond it a summary is held
-AGE_SCALE = 200.0  # steps; an age input is of the order of one
-AGE_LIMIT = 4.0  # of a squashed age; beyond it an age is held
 SMALLEST_NOISE = 1e-4  # of the contract's range; a sensor is not taken to be steadier
-# noise deviations at which a squashed summary is a half; a worn device shows some tens
-HALF_WAY: float = 5.0
-HALF_WAYS: Mapping[Statistic, float] = {"slope": 2.5, "std": 2.5}
 
 
 @dataclass(frozen=True, slots=True)
-class _Windows:
+class Windows:
     """Windows of standardised readings with what belongs to their last row."""
 
     series: NDArray[np.float32]  # (n, t, s)
     origin: NDArray[np.float32]  # (n, s) mean of the device's first window
-    age: Floats  # (n,) steps since the device's record began
+    age: Floats  # (n,) steps since the device's record began, over AGE_SCALE
     last: NDArray[np.int64]  # (n,) row of each window's end
 
 
@@ -196,24 +199,40 @@ class WindowFeatures:
         windows = self._windows(rows, released, self.window.test_stride, last_only=last_only)
         return self._examples(rows, released, self._usable(rows, windows, training=False))
 
+    def scoring_windows(
+        self, rows: pd.DataFrame, released: Sequence[Floats], *, every: int | None
+    ) -> Windows:
+        """Windows to score, whatever is known of how they end.
+
+        A device younger than a window has one, as `_windows` fills it up, where only last windows
+        are wanted.
+
+        Args:
+            rows: Unit by unit (`__unit`), each in order of time; no label is read.
+            released: The opened statistics.
+            every: Steps between a device's windows, counted from its last; None: its last alone.
+        """
+        return self._windows(rows, released, every or 1, last_only=every is None)
+
+    def first_windows(self, rows: pd.DataFrame, released: Sequence[Floats]) -> Windows:
+        """Each device's first window, in the order of devices; `rows` as `scoring_windows`."""
+        unit = units(rows)
+        bounds = np.array(_bounds(unit))
+        place = np.arange(unit.size) - np.repeat(bounds[:-1], np.diff(bounds))
+        return self._windows(rows[place < self.window.length], released, 1, last_only=True)
+
     def _examples(
-        self, rows: pd.DataFrame, released: Sequence[Floats], windows: _Windows
+        self, rows: pd.DataFrame, released: Sequence[Floats], windows: Windows
     ) -> Examples:
         ends = rows.iloc[windows.last]
         count = windows.last.size
         numeric = np.zeros((count, 0), dtype=np.float32)
         series = windows.series
         if self.window.statistics:
-            if len(released) < self.stages:
-                raise ProtocolError("The window statistics were not released before the model.")
-            summaries = self._summaries(windows)
-            if self.window.baseline == "own":
-                numeric = self._squashed(summaries)
-            else:
-                numeric = self._standardised(summaries, released[1])
+            numeric = self.scale(released).of(self._summaries(windows))
             series = np.zeros((count, 0, 0), dtype=np.float32)
         elif self.window.baseline == "own":
-            series = (series / (1 + np.abs(series) / HALF_WAY)).astype(np.float32)
+            series = squashed_readings(series)
         target = ends["__y"].to_numpy(dtype=np.float64)
         raw = ends["__y_raw"].to_numpy(dtype=np.float64) if "__y_raw" in ends else target
         return Examples(
@@ -246,7 +265,7 @@ class WindowFeatures:
             return np.zeros(len(rows), dtype=np.int64)
         return regime.index(rows[regime.column].to_numpy(dtype=np.float64))
 
-    def _usable(self, rows: pd.DataFrame, windows: _Windows, *, training: bool) -> _Windows:
+    def _usable(self, rows: pd.DataFrame, windows: Windows, *, training: bool) -> Windows:
         """Windows whose label is known and, for training, within the run's limit."""
         keep = np.ones(windows.last.size, dtype=bool)
         if "__known" in rows:
@@ -256,13 +275,13 @@ class WindowFeatures:
             keep &= rows["__y_raw"].to_numpy(dtype=np.float64)[windows.last] <= limit
         if keep.all():
             return windows
-        return _Windows(
+        return Windows(
             windows.series[keep], windows.origin[keep], windows.age[keep], windows.last[keep]
         )
 
     def _windows(
         self, rows: pd.DataFrame, released: Sequence[Floats], stride: int, *, last_only: bool
-    ) -> _Windows:
+    ) -> Windows:
         length = self.window.length
         unit = units(rows)
         own_baseline = self.window.baseline == "own"
@@ -291,13 +310,13 @@ class WindowFeatures:
             age.append((ends[keep] - start + 1) / AGE_SCALE)
             origin.append(np.repeat(own[:length].mean(axis=0)[None], len(ends[keep]), axis=0))
         if not last:
-            return _Windows(
+            return Windows(
                 np.zeros((0, length, readings.shape[1]), np.float32),
                 np.zeros((0, readings.shape[1]), np.float32),
                 np.zeros(0),
                 np.zeros(0, np.int64),
             )
-        return _Windows(
+        return Windows(
             np.concatenate(series),
             np.concatenate(origin),
             np.concatenate(age),
@@ -328,65 +347,38 @@ class WindowFeatures:
             out[part] = deviations(values[part], condition[part], self.window.length)
         return out
 
-    def _summaries(self, windows: _Windows) -> NDArray[np.float32]:
-        series = windows.series
-        length = series.shape[1]
-        ramp = np.linspace(-1, 1, length, dtype=np.float32)
-        ramp /= np.square(ramp).sum()
-        make: Mapping[str, Callable[[], NDArray[np.float32]]] = {
-            "last": lambda: series[:, -1],
-            "recent": lambda: series[:, -self.window.recent :].mean(axis=1),
-            "first": lambda: series[:, 0],
-            "drift": lambda: series[:, -self.window.recent :].mean(axis=1) - windows.origin,
-            "mean": lambda: series.mean(axis=1),
-            "std": lambda: series.std(axis=1),
-            "min": lambda: series.min(axis=1),
-            "max": lambda: series.max(axis=1),
-            "slope": lambda: np.einsum("nts,t->ns", series, ramp),
-            "age": lambda: windows.age[:, None].astype(np.float32),
-        }
-        columns = [make[kind]() for kind in self.window.statistics]
-        if self.window.pieces > 1:
-            pieces = np.array_split(series, self.window.pieces, axis=1)
-            columns += [piece.mean(axis=1) for piece in pieces]
-        return np.concatenate(columns, axis=1)
+    @property
+    def summary(self) -> Summary:
+        """What is said of a window, where the model does not see the readings themselves."""
+        window = self.window
+        return Summary(kinds=window.statistics, recent=window.recent, pieces=window.pieces)
 
-    def _standardised(self, summary: NDArray[np.float32], total: Floats) -> NDArray[np.float32]:
-        entries = total[OVERVIEW:].reshape(-1, 3)
-        moments = [read_moments(entry) for entry in entries]
-        mean = np.array([(m.mean * 2 - 1) * SUMMARY_LIMIT for m in moments], dtype=np.float32)
-        spread = np.array(
-            [m.spread * 2 * SUMMARY_LIMIT if m.spread < 1 else 1.0 for m in moments],
-            dtype=np.float32,
-        )
-        held = np.clip(summary, -SUMMARY_LIMIT, SUMMARY_LIMIT)
-        return np.asarray((held - mean) / spread, dtype=np.float32)
+    def scale(self, released: Sequence[Floats]) -> Scale:
+        """How summaries are brought to scale.
 
-    def _squashed(self, summary: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Summaries by fixed scales, each within [-1, 1]; an age within `AGE_LIMIT`.
-
-        Softsign keeps apart what is worn and what is badly worn, and holds what no sensor should
-        show. The scale of an age is the label's cap: beyond it nothing is asked of a model.
+        Raises:
+            ProtocolError: The sums that it needs were not opened.
         """
-        columns: list[NDArray[np.floating]] = []
-        at, width = 0, len(self.sensors)
-        pieces = self.window.pieces if self.window.pieces > 1 else 0
-        kinds: list[Statistic] = [*self.window.statistics]
-        kinds += ["mean"] * pieces
-        for kind in kinds:
-            step = 1 if kind == "age" else width
-            values = summary[:, at : at + step]
-            at += step
-            if kind == "age":
-                label = self.contract.label
-                scale = label.cap if isinstance(label, RemainingLife) else AGE_SCALE
-                age = 2 * (values * AGE_SCALE / scale - 1)
-                columns.append(np.clip(age, -AGE_LIMIT, AGE_LIMIT))
-                continue
-            if kind == "std":
-                values = values - 1  # that of a steady device
-            columns.append(values / (HALF_WAYS.get(kind, HALF_WAY) + np.abs(values)))
-        return np.concatenate(columns, axis=1).astype(np.float32)
+        if self.window.baseline == "own":
+            label = self.contract.label
+            return Squashed(
+                kinds=self.summary.expanded(),
+                sensors=len(self.sensors),
+                age_scale=label.cap if isinstance(label, RemainingLife) else AGE_SCALE,
+            )
+        if len(released) < self.stages:
+            raise ProtocolError("The window statistics were not released before the model.")
+        moments = [read_moments(entry) for entry in released[1][OVERVIEW:].reshape(-1, 3)]
+        return Standardised(
+            mean=np.array([(m.mean * 2 - 1) * SUMMARY_LIMIT for m in moments], dtype=np.float32),
+            spread=np.array(
+                [m.spread * 2 * SUMMARY_LIMIT if m.spread < 1 else 1.0 for m in moments],
+                dtype=np.float32,
+            ),
+        )
+
+    def _summaries(self, windows: Windows) -> NDArray[np.float32]:
+        return self.summary.of(windows.series, windows.origin, windows.age)
 
 
 def deviations(values: Floats, condition: NDArray[np.int64], early: int) -> NDArray[np.float32]:

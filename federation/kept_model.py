@@ -17,7 +17,9 @@ from privacy.messages import vector_digest
 
 if TYPE_CHECKING:
     from clients.additive import AdditiveModel
+    from clients.attributed import AttributedModel
     from clients.learner import Learner
+    from clients.window_model import Against, WindowModel
 
 Floats = NDArray[np.float64]
 WEIGHTS = "model.safetensors"
@@ -70,9 +72,19 @@ class KeptModel:
         """One curve for each column.
 
         Raises:
-            RefusedError: The model is no sum of curves, so its scores would have no reasons.
+            RefusedError: The model is no sum of curves, so its scores have no exact reasons.
         """
         return self.learner().additive(self.released)
+
+    def explained(
+        self, against: "Against" = "members"
+    ) -> "AdditiveModel | AttributedModel | WindowModel":
+        """The model as its scores are explained: exactly where that can be, else attributed.
+
+        Args:
+            against: What readings of windows are measured against.
+        """
+        return self.learner().explained(self.released, against=against)
 
 
 def folds_of(folder: Path) -> int:

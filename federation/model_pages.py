@@ -1,17 +1,31 @@
 """Models, curves, factors and counterfactuals, as tables for people and objects for programs."""
 
-from typing import Any
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from clients.additive import AdditiveModel
-from clients.reasons import Counterfactual, Language, Score, sentence
+from clients.attributed import AttributedModel
+from clients.reasons import Counterfactual, Explained, Language, Score, sentence
+from clients.window_model import WindowModel
+from clients.window_reasons import WindowScore, window_sentence
 from federation.home import Home, read_json
 from federation.kept_model import WEIGHTS, KeptModel, read_kept_model
 from federation.scorecard import Scorecard
 from privacy.errors import TacitError
+
+MOST_SCORES: Final = 2000  # that tell how much each input matters
+NOT_EXACT: Final = (
+    "attribution, not exact: what the model says less what it says of the reference, dealt out "
+    "along the straight line between them (integrated gradients)"
+)
+NOT_EXACT_ZH: Final = (
+    "以上为归因结果 (积分梯度法): 模型输出与参照输出之差沿直线路径分摊所得, 并非精确分解。"
+)
 
 
 def model_list(home: Home) -> list[dict[str, Any]]:
@@ -102,8 +116,91 @@ def shape_table(kept: KeptModel, model: AdditiveModel) -> RenderableType:
     return Group(table, Text(note))
 
 
+def weights_facts(
+    kept: KeptModel, model: AttributedModel | WindowModel, found: Iterator[Score]
+) -> dict[str, Any]:
+    """How much each input matters to the scores of the first rows at hand, for programs."""
+    scores = list(islice(found, MOST_SCORES))
+    size: dict[str, float] = {}
+    for score in scores:
+        for factor in score.factors:
+            size.setdefault(factor.column, 0.0)
+            size[factor.column] += abs(factor.amount) / len(scores)
+    against = model.against if isinstance(model, WindowModel) else model.reference
+    return {
+        "run": kept.run,
+        "model": kept.digest,
+        "task": kept.manifest.task,
+        "contract": kept.contract.name,
+        "method": "attribution",
+        "reference": against,
+        "scores": len(scores),
+        "columns": [
+            {"column": name, "weight": weight}
+            for name, weight in sorted(size.items(), key=lambda one: -one[1])
+        ],
+    }
+
+
+def weights_table(model: AttributedModel | WindowModel, facts: dict[str, Any]) -> RenderableType:
+    """The same for people."""
+    table = Table(title=f"{facts['run']}: how much each input moves a score, in {_scale(model)}")
+    table.add_column("input", overflow="fold")
+    table.add_column("matters", justify="right")
+    for one in facts["columns"]:
+        table.add_row(one["column"], f"{one['weight']:.3f}")
+    return Group(
+        table,
+        Text(
+            f"Mean absolute amounts over {facts['scores']:,} scores of rows at hand, against "
+            f"{_against(model)}; {NOT_EXACT}."
+        ),
+    )
+
+
+def window_page(model: WindowModel, window: WindowScore, language: Language) -> RenderableType:
+    """One device's score for people: sensors and reasons."""
+    score = window.score
+    table = Table(title=f"{score.unit} at {window.time:.10g}: {score.value:.4g}")
+    for name in ("sensor", "mean reading", "adds"):
+        table.add_column(name, justify="left" if name == "sensor" else "right", overflow="fold")
+    for one in sorted(score.factors, key=lambda one: -abs(one.amount)):
+        shown = "" if one.value is None else f"{one.value:.6g}"
+        table.add_row(one.column, shown, f"{one.amount:+.3f}")
+    table.add_section()
+    table.add_row("base", "", f"{score.base:+.3f}")
+    table.add_row("together", "", f"{score.output:+.3f}")
+    reasons = [
+        Text(f"{place}. {window_sentence(model, window, one, language)}")
+        for place, one in enumerate(score.reasons, start=1)
+    ]
+    note = f"In {_scale(model)}, against {_against(model)}; {NOT_EXACT}."
+    return Group(table, *reasons, Text(NOT_EXACT_ZH if language == "zh" else note))
+
+
+def _scale(model: AttributedModel | WindowModel) -> str:
+    time = model.contract.time_column
+    if model.target.kind == "life" and time is not None and time.unit is not None:
+        return f"units of {time.unit}"
+    scales = {"binary": "log-odds", "count": "log rate"}
+    return scales.get(model.target.kind, "the label's unit")
+
+
+def _against(model: AttributedModel | WindowModel) -> str:
+    if isinstance(model, AttributedModel):
+        return {
+            "average": "the members' average row, known from sums",
+            "range": "the middle over each column's range",
+        }[model.reference]
+    if model.against == "beginning":
+        return "the device's own first window"
+    if model.features.window.baseline == "own":
+        return "a device that is as it was at first"
+    return "the members' mean, known from sums"
+
+
 def score_page(
-    model: AdditiveModel, score: Score, language: Language, what_if: Counterfactual | None
+    model: Explained, score: Score, language: Language, what_if: Counterfactual | None
 ) -> RenderableType:
     """One score for people: factors, reasons, and what would help."""
     table = Table(title=f"{score.unit}: {score.value:.4g}")
@@ -121,6 +218,8 @@ def score_page(
         Text(f"{place}. {sentence(model, one, language)}")
         for place, one in enumerate(score.reasons, start=1)
     ]
+    if model.method == "attribution":
+        parts.append(Text(NOT_EXACT_ZH if language == "zh" else f"This is {NOT_EXACT}."))
     if what_if is not None:
         parts.append(Text(counterfactual_sentence(what_if, language)))
     return Group(*parts)

@@ -1,8 +1,9 @@
 """From a score back to all that made it: factors, model, run, transforms, contract, rows."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.tree import Tree
 
@@ -10,10 +11,15 @@ from clients.contract import load_contract
 from clients.frozen import nearest
 from clients.indicators.registry import INDICATORS
 from clients.left_out import Sieve, left_out_again
+from clients.window_model import WindowModel
 from federation.home import Home
-from federation.kept_model import read_kept_model
+from federation.kept_model import KeptModel, read_kept_model
+from federation.model_pages import NOT_EXACT
 from federation.scoring import one_unit, read_score_lineage, score_rows
+from federation.window_scoring import score_windows
 from privacy.errors import InputError, NotVerifiedError
+
+SAME: Final = 1e-9  # of a value: two scores that are no farther apart are one
 
 
 def score_steps(home: Home, table: Path, unit: str) -> dict[str, Any]:
@@ -57,6 +63,9 @@ def score_steps(home: Home, table: Path, unit: str) -> dict[str, Any]:
         "contract": {"name": lineage.contract_name, "digest": lineage.contract},
         "row": scored.row,
         "table": lineage.table,
+        "method": lineage.method,
+        "against": lineage.against,
+        "every": lineage.every,
         "computed_again": False,
     }
 
@@ -84,22 +93,47 @@ def require_same_score(
         )
     kept = read_kept_model(home.run(steps["run"]))
     out = left_out_again(read_score_lineage(table).left_out, kept.contract, key)
-    sieve = None if out is None else Sieve(out)
-    found = score_rows(kept, kept.additive(), data_root, key=key, sieve=sieve)
-    again = one_unit(found, steps["unit"], kept.contract.name)
-    if again.row != steps["row"]:
+    row, value = _again(kept, steps, data_root, key, None if out is None else Sieve(out))
+    if row != steps["row"]:
         raise NotVerifiedError(
             f"{steps['unit']}: its row is another than the one that was scored, or this home "
             f"({home.root}) is not where it was scored; score again."
         )
-    if again.score.value != steps["value"]:
+    # sums of products may be added up otherwise, beside other rows or on another machine
+    near = SAME if steps["method"] == "attribution" else 0.0
+    if not math.isclose(value, steps["value"], rel_tol=near):
         raise NotVerifiedError(f"{steps['unit']}: the same row scores otherwise; score again.")
+
+
+def _again(
+    kept: KeptModel,
+    steps: Mapping[str, Any],
+    data_root: Path,
+    key: bytes,
+    sieve: Sieve | None,
+) -> tuple[str, float]:
+    """Digest and value of a unit's row, or of a device's window, as it is now."""
+    model = kept.explained(steps["against"] or "members")
+    if not isinstance(model, WindowModel):
+        scored = score_rows(kept, model, data_root, key=key, sieve=sieve)
+        found = one_unit(scored, steps["unit"], kept.contract.name)
+        return found.row, found.score.value
+    device = steps["unit"] if steps["every"] is None else steps["unit"].rpartition("@")[0]
+    windows = score_windows(
+        model, data_root, key=key, every=steps["every"], only=device, sieve=sieve
+    )
+    for one in windows:
+        if one.key == steps["unit"]:
+            return one.row, one.window.score.value
+    raise InputError(f"{kept.contract.name}: has no such window of {device}; give its data.")
 
 
 def score_tree(steps: Mapping[str, Any]) -> Tree:
     """For people."""
     tree = Tree(f"{steps['unit']}: {steps['value']:.6g}")
     factors = tree.add(f"is the sum of base {steps['base']:+.4f} and these, {steps['output']:+.4f}")
+    if steps["method"] == "attribution":
+        factors.add(NOT_EXACT)
     for name, one in steps["factors"].items():
         made = f"  by {one['indicator']}" if "indicator" in one else ""
         unknown = "" if one["known"] else " (another transform than the one known here)"

@@ -19,13 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from clients.additive import AdditiveModel
 from clients.contract import DataContract
 from clients.frozen import Frozen, nearest, parse_settings
 from clients.indicators.registry import INDICATORS
 from clients.left_out import LeftOutFacts, Sieve
 from clients.members import Assignment, read_table, tables, told_owners
-from clients.reasons import LANGUAGES, Language, Score, scores, sentence
+from clients.reasons import LANGUAGES, Explained, Language, Score, scores, sentence
 from clients.source import ROW, unit_names
 from federation.gate_here import left_out_here
 from federation.home import Home, write_bytes
@@ -74,7 +73,10 @@ class ScoreLineage(Frozen):
         contract_name: Its name.
         indicators: Input -> the registered transform that made it, with its digest; empty where
             it is declared.
-        units: Whose scores.
+        units: Whose scores; of windows, `DEVICE@TIME` where a device may have several.
+        method: Whether factors are exact, or attributed.
+        against: Of models of windows: what their amounts are measured against.
+        every: Of models of windows: steps between a device's; None: its last alone.
         left_out: Keyed digest of a device -> why it has no score; None, and not in the file, where
             the contract has no gate.
     """
@@ -89,15 +91,15 @@ class ScoreLineage(Frozen):
     contract_name: str
     indicators: dict[str, dict[str, str]]
     units: dict[str, ScoredUnit]
+    method: Literal["exact", "attribution"] = "exact"
+    against: Literal["members", "beginning"] | None = None
+    every: int | None = None
     left_out: dict[Hex, LeftOutFacts] | None = None
 
     @property
     def bytes(self) -> bytes:
-        """Canonical JSON."""
-        value = self.model_dump(mode="json")
-        if self.left_out is None:
-            del value["left_out"]
-        return canonical_json(value)
+        """Canonical JSON; what has its usual value is not in it."""
+        return canonical_json(self.model_dump(mode="json", exclude_defaults=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,7 @@ class Scored:
 
 def score_rows(
     kept: KeptModel,
-    model: AdditiveModel,
+    model: Explained,
     data_root: Path,
     *,
     key: bytes,
@@ -132,13 +134,15 @@ def score_rows(
         DataError: Rows do not keep the contract.
     """
     contract = kept.contract
-    inputs = [curve.column for curve in model.curves]
+    inputs = model.columns
     wanted = frozenset(column.name for column in (*inputs, *contract.unit_columns))
     for table in tables(contract, data_root):
         owners = None if sieve is None else told_owners(contract, table)
         for frame in read_table(contract, table, columns=wanted):
             if sieve is not None and owners is not None:
-                frame = frame[_passing(frame, contract, owners, sieve)]  # noqa: PLW2901 - fewer rows
+                at = int(frame[ROW].iloc[0]) if len(frame) else 0
+                names = unit_names(frame, contract)
+                frame = frame[passing(names, at, contract, owners, sieve)]  # noqa: PLW2901 - fewer rows
                 if frame.empty:
                     continue
             columns = {column.name: _values(frame, column.name) for column in inputs}
@@ -167,7 +171,7 @@ class ScoredHere:
 
 @contextmanager
 def scored_here(
-    home: Home, kept: KeptModel, model: AdditiveModel, data_root: Path, *, key: bytes
+    home: Home, kept: KeptModel, model: Explained, data_root: Path, *, key: bytes
 ) -> Iterator[ScoredHere]:
     """Score rows of this machine; devices that the gate of their contract leaves out get none.
 
@@ -180,14 +184,26 @@ def scored_here(
         yield ScoredHere(scores=found, sieve=sieve)
 
 
-def _passing(
-    frame: "pd.DataFrame", contract: DataContract, owners: Assignment, sieve: Sieve
+def passing(
+    units: "pd.Series[str]", at: int, contract: DataContract, owners: Assignment, sieve: Sieve
 ) -> NDArray[np.bool_]:
-    rows = frame[ROW].to_numpy()
-    if rows[-1] >= owners.member.size:
+    """Which of some rows of a table that follow each other pass, shape (rows,).
+
+    Args:
+        units: Names by the contract's own unit columns.
+        at: The place of the first in its table.
+        contract: What the rows mean.
+        owners: Whose the table's rows are.
+        sieve: Holds back rows of devices that are left out.
+
+    Raises:
+        DataError: The table has grown since its owners were read.
+    """
+    rows = slice(at, at + len(units))
+    if rows.stop > owners.member.size:
         raise DataError(f"The files of {contract.name} changed while they were read; start again.")
     return sieve.passes(
-        unit_names(frame, contract),
+        units,
         members=owners.names,
         member=owners.member[rows],
         test=owners.test[rows],
@@ -231,7 +247,7 @@ def one_unit(
 
 def write_scores(
     kept: KeptModel,
-    model: AdditiveModel,
+    model: Explained,
     found: Sequence[Scored],
     path: Path,
     *,
@@ -268,7 +284,7 @@ def write_scores(
         task=kept.manifest.task,
         contract=kept.contract.digest,
         contract_name=kept.contract.name,
-        indicators={c.column.name: _transform(c.column.indicator) for c in model.curves},
+        indicators={column.name: transform_of(column.indicator) for column in model.columns},
         units={
             one.score.unit: ScoredUnit(
                 row=one.row,
@@ -279,6 +295,7 @@ def write_scores(
             )
             for one in found
         },
+        method=model.method,
         left_out=left_out,
     )
     write_bytes(path, data)
@@ -318,7 +335,7 @@ def read_score_lineage(table: Path) -> ScoreLineage:
     return lineage
 
 
-def score_facts(model: AdditiveModel, scored: Scored) -> dict[str, Any]:
+def score_facts(model: Explained, scored: Scored) -> dict[str, Any]:
     """One score for programs."""
     score = scored.score
     return {
@@ -326,6 +343,7 @@ def score_facts(model: AdditiveModel, scored: Scored) -> dict[str, Any]:
         "value": score.value,
         "output": score.output,
         "base": score.base,
+        "method": model.method,
         "reference": model.reference,
         "row": scored.row,
         "factors": [
@@ -341,7 +359,7 @@ def score_facts(model: AdditiveModel, scored: Scored) -> dict[str, Any]:
     }
 
 
-def _table(model: AdditiveModel, found: Sequence[Scored]) -> bytes:
+def _table(model: Explained, found: Sequence[Scored]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     places = range(1, REASONS + 1)
@@ -358,7 +376,8 @@ def _table(model: AdditiveModel, found: Sequence[Scored]) -> bytes:
     return text.getvalue().encode("utf-8")
 
 
-def _transform(indicator: str | None) -> dict[str, str]:
+def transform_of(indicator: str | None) -> dict[str, str]:
+    """The registered transform of an input, with its digest; empty where there is none."""
     known = INDICATORS.get(indicator or "")
     return {} if known is None else {"indicator": known.key, "digest": known.digest}
 

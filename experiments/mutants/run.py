@@ -3,8 +3,8 @@
 python experiments/mutants/run.py [GROUP ...] [--workers N]
 
 mutmut (pip install 'tacit-fl[mutants]') changes one thing at a time in a copy of the code and runs
-the tests that reach it. A mutant whose only change is the wording of a sentence is counted apart: what
-a sentence says is the business of other tests. Results go to result.json beside this file.
+the tests that reach it. A mutant whose only change is the wording of a sentence is counted apart:
+what it says is the business of other tests. Results go to result.json beside this file.
 """
 
 import argparse

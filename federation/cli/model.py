@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 
 Run = Annotated[str, typer.Argument(help="A run id, a unique part of one, or: last.")]
+Against = Annotated[
+    str,
+    typer.Option(
+        "--against",
+        help="Of a model of windows: what readings are measured against, members or beginning.",
+    ),
+]
 Lang = Annotated[str, typer.Option("--lang", help="en or zh.")]
 
 
@@ -36,7 +43,8 @@ def list_models(as_json: AsJson = False) -> None:
 def explain(
     run: Run = "last",
     unit: Annotated[
-        str | None, typer.Option("--unit", help="Explain the score of this unit's last row.")
+        str | None,
+        typer.Option("--unit", help="Explain the score of this unit's last row, or last window."),
     ] = None,
     data: Data = None,
     aim: Annotated[
@@ -46,16 +54,24 @@ def explain(
         list[str] | None,
         typer.Option("--allow", help="COLUMN=LOW:HIGH that may change for --aim; repeat it."),
     ] = None,
+    against: Against = "members",
+    at: Annotated[
+        float | None,
+        typer.Option("--at", help="Of a model of windows: the window that ends at this time."),
+    ] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw all curves to this file (.png, .svg, .pdf).")
+        Path | None,
+        typer.Option("--plot", help="Draw curves, or a window's heat map (.png, .svg, .pdf)."),
     ] = None,
     lang: Lang = "en",
     as_json: AsJson = False,
 ) -> None:
     """Show what each column adds to a score; with --unit, the reasons of one."""
+    from clients.additive import AdditiveModel
     from clients.reasons import counterfactual
     from clients.rows_digest import rows_key
     from federation.budget_plot import format_of
+    from federation.cli.attributed import Asked, against_of, explain_attributed, require_of_rows
     from federation.config import data_root
     from federation.home import open_home, write_bytes
     from federation.kept_model import read_kept_model
@@ -71,7 +87,12 @@ def explain(
     form = None if plot is None else format_of(plot)
     home = open_home()
     kept = read_kept_model(home.run(run))
-    model = kept.additive()
+    model = kept.explained(against_of(against))
+    if not isinstance(model, AdditiveModel):
+        asked = Asked(unit=unit, at=at, plot=plot, form=form, language=language, aim=aim)
+        explain_attributed(home, kept, model, data_root(data), asked, as_json=as_json)
+        return
+    require_of_rows(against, at)
     if plot is not None and form is not None:
         write_bytes(plot, draw_shapes(model, form=form))
     if unit is None:
@@ -100,13 +121,28 @@ def predict(
     run: Run,
     out: Annotated[Path, typer.Option("--out", help="Table of scores to write (.csv).")],
     data: Data = None,
+    every: Annotated[
+        int | None,
+        typer.Option(
+            "--every", min=1, help="Of a model of windows: one each so many steps, not the last."
+        ),
+    ] = None,
+    against: Against = "members",
+    risk_column: Annotated[
+        str | None,
+        typer.Option(
+            "--risk-column", help="Of a model of windows: what the column of scores is called."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score all rows of the contract's sources, each score with reasons and lineage.
+    """Score all rows, or devices, of the contract's sources, each with reasons and lineage.
 
     Devices that the quality gate leaves out get no score; how many, and why, is said.
     """
     from clients.rows_digest import rows_key
+    from clients.window_model import WindowModel
+    from federation.cli.attributed import against_of, predict_windows, require_of_rows
     from federation.config import data_root
     from federation.home import open_home
     from federation.kept_model import read_kept_model
@@ -118,30 +154,44 @@ def predict(
         raise InputError(f"{out}: is no name for a table of scores; end it in .csv.")
     home = open_home()
     kept = read_kept_model(home.run(run))
-    model = kept.additive()
+    model = kept.explained(against_of(against))
     key = rows_key(home.root, system_bytes)
-    with scored_here(home, kept, model, data_root(data), key=key) as scored:
-        found = list(scored.scores)
-    left_out = scored.left_out
-    lineage = write_scores(kept, model, found, out, left_out=left_out)
+    drafted: dict[str, str] = {}
+    if isinstance(model, WindowModel):
+        lineage, drafted = predict_windows(
+            home, kept, model, data_root(data), out, key=key, every=every, risk_column=risk_column
+        )
+    else:
+        require_of_rows(against, every, risk_column)
+        with scored_here(home, kept, model, data_root(data), key=key) as scored:
+            found = list(scored.scores)
+        lineage = write_scores(kept, model, found, out, left_out=scored.left_out)
     facts = {
         "run": kept.run,
         "model": kept.digest,
-        "scores": len(found),
+        "scores": len(lineage.units),
+        "method": lineage.method,
         "table": str(out),
         "lineage": str(scores_path(out)),
         "digest": lineage.table,
-        "left_out": left_out_facts(left_out),
+        "left_out": left_out_facts(lineage.left_out),
+        **drafted,
     }
     if as_json:
         print_json(facts)
-    else:
+        return
+    how = "" if lineage.method == "exact" else " (attribution, not exact)"
+    print_rich(
+        f"{len(lineage.units):,} scores in {out}, each with up to three reasons{how}; where they "
+        f"came from: {scores_path(out)}"
+    )
+    if drafted:
         print_rich(
-            f"{len(found):,} scores in {out}, each with up to three reasons; where they came from: "
-            f"{scores_path(out)}"
+            f"For the indicator failure_risk: tacit data indicators compute {drafted['contract']} "
+            f"--data {out.parent}"
         )
-        if left_out:
-            print_rich(left_out_line(left_out))
+    if lineage.left_out:
+        print_rich(left_out_line(lineage.left_out))
 
 
 @app.command()

@@ -131,7 +131,11 @@ def parse_event(data: bytes) -> Told:
         told = _DECODER.decode(data[: EVENT_BYTES_MAX + 1])  # what is cut off is none
     except (msgspec.MsgspecError, ValueError, RecursionError):
         told = None
-    if told is None or told.to_bytes() != data or not all(text.isprintable() for text in _texts(told.event)):
+    if (
+        told is None
+        or told.to_bytes() != data
+        or not all(text.isprintable() for text in _texts(told.event))
+    ):
         raise NotVerifiedError("an event of the run cannot be read; update tacit at both ends")
     return told
 

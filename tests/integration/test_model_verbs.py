@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from support import tables
 from support.cli import assert_one_sentence, tacit
+from typer.testing import CliRunner
+
+from federation.cli.main import app
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +95,35 @@ def test_a_score_leaves_with_factors_reasons_and_lineage(
     assert "与平均水平相比" in page.stdout
 
 
+def test_a_challenger_says_that_it_attributes(
+    launched: tuple[Path, tables.SmallFederation], tmp_path: Path
+) -> None:
+    home, where = launched
+    out = tmp_path / "deep.csv"
+    at = ("--data", str(where.root))
+
+    def said(*words: str) -> str:
+        """In this process: torch is loaded once."""
+        found = CliRunner().invoke(app, words, env={"TACIT_HOME": str(home), "COLUMNS": "160"})
+        assert found.exit_code == 0, found.exception
+        return " ".join(found.stdout.split())
+
+    assert "attribution, not exact" in said("model", "predict", "deep", *at, "--out", str(out))
+    contract = ("--contract", str(where.contract))
+    told = json.loads(said("data", "lineage", str(out), "5", *contract, *at, "--json"))
+    assert told["method"] == "attribution"
+    assert told["computed_again"]
+    amounts = sum(factor["amount"] for factor in told["factors"].values())
+    assert told["base"] + amounts == pytest.approx(told["output"])
+    facts = json.loads(said("model", "explain", "deep", "--unit", "5", *at, "--json"))
+    assert (facts["method"], facts["row"]) == ("attribution", told["row"])
+    assert "attribution, not exact" in said("model", "explain", "deep", "--unit", "5", *at)
+    weights = json.loads(said("model", "explain", "deep", *at, "--json"))
+    assert {one["column"] for one in weights["columns"]} == {"load", "amount", "code"}
+    exact = json.loads(said("model", "explain", "small_binary", "--unit", "5", *at, "--json"))
+    assert exact["method"] == "exact"
+
+
 def test_other_rows_or_a_changed_table_are_no_lineage(
     launched: tuple[Path, tables.SmallFederation], tmp_path: Path
 ) -> None:
@@ -116,7 +148,10 @@ def test_other_rows_or_a_changed_table_are_no_lineage(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("explain", "deep"), "no sum of curves"),
+        (("scorecard", "deep"), "no sum of curves"),
+        (("explain", "deep", "--unit", "5", "--aim", "0.1", "--allow", "load=0:1"), "--aim"),
+        (("explain", "deep", "--plot", "curves.png"), "no curves to draw"),
+        (("explain", "small_binary", "--at", "3"), "for models of windows"),
         (("explain", "small_binary", "--unit", "no-one"), "has no rows of no-one"),
         (("explain", "small_binary", "--aim", "0.1"), "belong together"),
         (("predict", "small_binary", "--out", "s.txt"), "end it in .csv"),
@@ -126,7 +161,8 @@ def test_what_cannot_be_explained_is_refused_in_one_sentence(
     launched: tuple[Path, tables.SmallFederation], words: tuple[str, ...], said: str
 ) -> None:
     home, where = launched
-    found = tacit("model", *words, "--data", str(where.root), home=home)
+    data = () if words[0] == "scorecard" else ("--data", str(where.root))
+    found = tacit("model", *words, *data, home=home)
     assert found.returncode in {1, 2}
     assert said in found.stderr
     assert found.stderr.count("\n") == 1

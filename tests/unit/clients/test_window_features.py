@@ -17,13 +17,8 @@ from numpy.typing import NDArray
 from clients.contract import DataContract
 from clients.frozen import parse_settings
 from clients.spec import NodeSpec
-from clients.window_features import (
-    AGE_LIMIT,
-    HALF_WAY,
-    SMALLEST_NOISE,
-    WindowFeatures,
-    deviations,
-)
+from clients.window_features import SMALLEST_NOISE, WindowFeatures, deviations
+from clients.window_summary import AGE_LIMIT, HALF_WAY
 from privacy.canonical import canonical_json
 from privacy.errors import InputError
 

@@ -1,0 +1,1 @@
+"""Scoring with numpy alone: what runs where there is neither torch nor a network."""
