@@ -11,9 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from privacy.identity import Identity
 from privacy.randomness import system_bytes
+from privacy.secure_sum.keys import offer_key
 from privacy.suites import SUITES
 from privacy.suites.suite import Suite
+from privacy.suites.voice import SEED_BYTES, Voice, require_signed
 
 REPEATS, WITHIN = 7, 50
 MIB = bytes(1 << 20)
@@ -37,6 +40,12 @@ def measured(suite: Suite) -> dict[str, Any]:
     signature = signer.sign("bench", b"words")
     envelope = suite.wrap(one.public, bytes(64), b"info")
     key, nonce = system_bytes(32), bytes(12)
+    seed = system_bytes(SEED_BYTES) if suite.signs_beside else b""
+    voice = Voice(Identity.create(system_bytes), suite, seed)
+    said = voice.sign("bench", b"words")
+    keys = {"public": voice.public, "beside": voice.beside}
+    who: dict[str, Any] = {"run": b"run", "directory": {"bank": voice.public}, "suite": suite}
+    _, offer = offer_key(voice, "bank", entropy=system_bytes, **who)
     return {
         "ms": {
             "make a key": milliseconds(lambda: suite.create_exchange(system_bytes)),
@@ -47,6 +56,10 @@ def measured(suite: Suite) -> dict[str, Any]:
             "verify": milliseconds(
                 lambda: suite.verify(signer.public, "bench", b"words", signature)
             ),
+            "sign in a run": milliseconds(lambda: voice.sign("bench", b"words")),
+            "verify in a run": milliseconds(
+                lambda: require_signed(suite, "bench", b"words", said, **keys)
+            ),
             "seal 1 MiB": milliseconds(lambda: suite.seal(key, nonce, MIB, b"")),
             "hash 1 MiB": milliseconds(lambda: suite.digest(MIB)),
         },
@@ -54,6 +67,8 @@ def measured(suite: Suite) -> dict[str, Any]:
             "exchange key": len(one.public),
             "envelope of 64 bytes": len(envelope),
             "signature": len(signature),
+            "signature in a run": len(said),
+            "offer": len(offer.to_bytes()),
         },
     }
 

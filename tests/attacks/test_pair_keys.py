@@ -8,6 +8,7 @@ import pytest
 from support.direct import Direct
 from support.suites import run_of, skip_without, voice_in
 
+from clients.kept_session import Keeper, read_kept
 from privacy.errors import ProtocolError, TacitError
 from privacy.identity import Identity
 from privacy.messages import (
@@ -171,3 +172,23 @@ def test_a_secret_is_of_one_pair_direction_and_run() -> None:
     ):
         with pytest.raises(ProtocolError):
             open_pairs(member, key, where, others[member], given)
+
+
+def test_what_a_node_keeps_of_other_runs_has_no_word_of_pairs(tmp_path: Path) -> None:
+    """So a state that was written before there were such secrets is read as it was."""
+    bodies: list[bytes] = []
+    for suite in ("intl", "hybrid"):
+        direct = run_of(tmp_path / suite, suite)
+
+        def look(member: str, request: Request, parcel: Parcel, direct: Direct = direct) -> Parcel:
+            node = next(one for one in direct.nodes.values() if one.member == member)
+            if isinstance(request, TrainRequest) and member == "west":
+                bodies.append(Keeper().keep(next(iter(node._sessions.values())))[0])
+            return parcel
+
+        direct.transport.tamper_reply = look
+        direct.run()
+    before, now = bodies[0], bodies[-1]
+    assert b"pair_keys" not in before
+    assert read_kept(before).pair_keys == {}
+    assert set(read_kept(now).pair_keys) == {"north", "south"}
