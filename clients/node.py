@@ -34,7 +34,7 @@ from clients.ledger_files import EARLIER, LEDGER
 from clients.ledger_watch import LedgerWatch, StaleError, require_cosigned, require_on_record
 from clients.members import MemberRows
 from clients.model import architecture_digest, from_vector, to_vector
-from clients.model_file import model_bytes
+from clients.model_file import MODEL_KIND, model_bytes
 from clients.node_settings import NodeSettings, Reasoning
 from clients.policy import budget_terms, check_manifest, highest_class
 from clients.private_training import clipped_gradients, private_rows, train_privately
@@ -55,7 +55,8 @@ from clients.session_file import (
 from clients.spec import NodeSpec, parse_node_spec, require_trainable
 from clients.train import fine_tune, local_seed, train
 from clients.usable_rows import read_usable
-from clients.vault import Vault, folder_vault
+from clients.vault import Vault
+from clients.vault_folder import folder_vault
 from privacy.budget import Budget
 from privacy.budget_record import BudgetTerms
 from privacy.errors import (
@@ -1579,6 +1580,9 @@ class Node:
         }
         written = model_bytes(model, session.released, session.manifest, session.architecture)
         try:
+            vault = None if session.manifest.privacy is not None else self._vault()
+            if vault is not None:
+                written = vault.seal(MODEL_KIND, session.manifest.run, written)
             write_whole(folder / "model.safetensors", written)
             write_whole(folder / "report.json", json.dumps(report, indent=1).encode())
         except OSError:

@@ -12,6 +12,7 @@ import hmac
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -19,7 +20,7 @@ from typing import Any, Final, Literal, TypeAlias
 from clients.gate import Device, Watched
 from clients.review import CLEAR, HELD, REJECTED, RELEASED, Standing, State, standings
 from clients.rows_digest import rows_key
-from clients.vault import Vault
+from clients.vault import Vault, is_sealed
 from privacy.canonical import framed
 from privacy.errors import InputError, NotVerifiedError, RefusedError
 from privacy.ledger.entry import parse_leaf
@@ -325,13 +326,20 @@ class Reviews:
     def _load(self, name: str) -> dict[str, Any]:
         """A file as it is; empty where there is none that can be read."""
         try:
-            data = (self.folder / f"{name}.json").read_bytes()
+            kept = (self.folder / f"{name}.json").read_bytes()
+            data = kept
             if self._vault is not None:
-                data = self._vault.unseal("review", f"{self._dataset}/{name}", data)
+                data = self._vault.unseal("review", f"{self._dataset}/{name}", kept)
             value = json.loads(data)
         except (OSError, ValueError, NotVerifiedError):
             return {}
-        return value if isinstance(value, dict) else {}
+        if not isinstance(value, dict):
+            return {}
+        if self._vault is not None and not is_sealed(kept):
+            # an earlier version left it open; a disk that refuses leaves it as it is
+            with suppress(InputError):
+                self._write(name, value)
+        return value
 
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
         path = self.folder / f"{name}.json"

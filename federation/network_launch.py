@@ -34,6 +34,7 @@ from federation.config import Project, RunConfig
 from federation.declaration import declaration
 from federation.fold_mean import fold_mean
 from federation.home import RUN_NAME, Home, read_json, write_bytes, write_json
+from federation.kept_model import model_of
 from federation.noise_spec import warnings
 from federation.record import RunFolder, read_rounds, read_state, read_sums
 from federation.registry.access import Method, Scope, scope_of
@@ -468,7 +469,9 @@ class _Launch:
             outcome["card"] = str(keep_card(make_card(outcome, contract=about), self.folder.path))
             card = hashlib.sha256((self.folder.path / "card.json").read_bytes()).digest()
             for run, path in models.items():
-                file = hashlib.sha256(path.read_bytes()).digest()
+                # what is registered is the model, whatever it is sealed with here
+                data = model_of(self.folder.path, contract, run, path.name)
+                file = hashlib.sha256(data).digest()
                 _patiently(partial(reach.runs.report, run, file=file, card=card))
         total = seconds + time.perf_counter() - started
         rounds = [one for each in done for one in each.seconds]

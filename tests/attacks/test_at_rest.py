@@ -77,6 +77,6 @@ def test_node_check_says_what_is_not_sealed(home: Path) -> None:
     file(home, b"\1" * 32, None).save(CANARY, {})
     file_key(home / KEY_FILE, system_bytes)
     (point,) = rest_points(home)
-    assert (point.level, point.found[:31]) == ("warning", "1 files of runs under way, 1 of")
+    assert (point.level, point.found[:31]) == ("warning", "1 files of runs under way and r")
     (home / KEY_FILE).chmod(0o644)
     assert [one.level for one in rest_points(home)] == ["failed"]
