@@ -110,6 +110,7 @@ class VaultFile(Frozen):
         Raises:
             InputError: It was changed or cut off.
         """
+        damaged = InputError(f"{where}: is damaged; restore it from a copy.")
         try:
             said = json.loads(data)
             digest = said.pop("digest")
@@ -117,9 +118,9 @@ class VaultFile(Frozen):
             source = _SOURCE.validate_json(json.dumps(said["source"]))
             known = cls(source=source, check=str(said["check"]))
         except (ValueError, KeyError, TypeError, AttributeError, ValidationError):
-            whole = False
+            raise damaged from None
         if not whole:
-            raise InputError(f"{where}: is damaged; restore it from a copy.")
+            raise damaged
         return known
 
 

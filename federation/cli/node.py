@@ -213,7 +213,7 @@ class KeySource(StrEnum):
     """Where the key of a node's vault comes from."""
 
     FILE = "file"
-    PASSPHRASE = "passphrase"
+    PASSPHRASE = "passphrase"  # noqa: S105 - a kind of key
     COMMAND = "command"
 
 
@@ -228,7 +228,7 @@ def rekey(
             "--passphrase",
             help="Where it is read: terminal, file:PATH, descriptor:NUMBER, credential:NAME.",
         ),
-    ] = "terminal",
+    ] = "terminal",  # noqa: S107 - a place, no passphrase
     command: Annotated[
         list[str] | None,
         typer.Option("--command", help="A key service's program; again for each argument."),

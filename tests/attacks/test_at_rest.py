@@ -48,7 +48,13 @@ def test_what_is_kept_is_sealed_and_the_search_finds_what_is_not(home: Path) -> 
     file(home, run, None).save(CANARY, {part: CANARY})
     assert found(home)  # the twin that leaks
     kept = file(home, run, vault(home))
-    assert kept.load() == CANARY  # what an earlier version wrote
+    # what an earlier version wrote is read, and sealed at the first look
+    assert kept.load() == CANARY
+    assert is_sealed((kept.folder / "state").read_bytes())
+    assert kept.load() == CANARY
+    with pytest.raises(NotVerifiedError, match="damaged"):
+        kept.part(part)  # its name is not its hash; what is not what it was is not sealed
+    assert not is_sealed((kept.folder / part.hex()).read_bytes())
     kept.save(CANARY, {part: CANARY})
     assert not found(home)
     assert all(is_sealed(one.read_bytes()) for one in kept.folder.iterdir())
@@ -78,5 +84,8 @@ def test_node_check_says_what_is_not_sealed(home: Path) -> None:
     file_key(home / KEY_FILE, system_bytes)
     (point,) = rest_points(home)
     assert (point.level, point.found[:31]) == ("warning", "1 files of runs under way and r")
+    file(home, b"\1" * 32, vault(home)).load()
+    (point,) = rest_points(home)
+    assert (point.level, "1 files sealed in all" in point.found) == ("ok", True)
     (home / KEY_FILE).chmod(0o644)
     assert [one.level for one in rest_points(home)] == ["failed"]
