@@ -79,7 +79,9 @@ def opener(home: Home, entropy: Entropy) -> Callable[[Path], bytes]:
         if not is_sealed(data):
             return data
         keys = open_keys(home.own_node, entropy)
-        for one in () if keys is None else SEALED_CLASSES:
+        if keys is None:
+            raise NotVerifiedError(f"{path}: is sealed, and this home's key is gone.")
+        for one in SEALED_CLASSES:
             try:
                 return unseal(data, Label(_KIND, path.name, one), keys)
             except NotVerifiedError:

@@ -20,7 +20,7 @@ import pandas as pd
 from clients.contract import load_contract
 from clients.indicators.compute import compute_indicators
 from clients.indicators.plan import make_plan
-from clients.terms.log import Day, add_days, new_log, write_log
+from clients.terms.log import Day, add_days, new_log, signed_by, write_log
 from clients.terms.rule import load_terms
 from federation.config import load_project
 from federation.home import Home, write_json
@@ -33,7 +33,9 @@ from federation.scenarios.pv import draw_plants
 from federation.scenarios.scored import TableModel, read_table_model
 from federation.scenarios.vehicles import draw_vehicles
 from federation.scenarios.wind import draw_turbines
+from federation.terms_memory import home_identity
 from privacy.errors import InputError
+from privacy.randomness import system_bytes
 
 BANKS: Final = ("corvane-bank", "lindmark-leasing", "pellworth-credit", "tarn-leasing")
 
@@ -253,7 +255,8 @@ def _terms(
             )
             for row in now.to_dict("records")
         ]
-    log = new_log(rules)
+    identity = home_identity(Home(out / "home"), system_bytes)
+    log = new_log(rules, signed_by(identity))
     acts = add_days(log, days)
     write_log(log, out / "terms.jsonl")
     rows = [

@@ -15,6 +15,10 @@ from privacy.randomness import system_bytes
 SAID = "a long passphrase"
 
 
+def fresh() -> PassphraseSource:
+    return PassphraseSource(salt=system_bytes(32).hex(), place=PassphrasePlace(of="terminal"))
+
+
 def test_a_passphrase_is_read_from_each_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,7 +60,7 @@ def test_each_folder_has_its_own_salt_and_refuses_a_wrong_passphrase(
     for name in ("one", "other"):
         folder = tmp_path / name
         folder.mkdir()
-        source = PassphraseSource(salt=system_bytes(32).hex(), place=PassphrasePlace(of="terminal"))
+        source = fresh()
         known, _ = make_vault(source, folder, system_bytes, ask=lambda _: SAID)
         write_vault(folder, known)
         monkeypatch.setattr(vault_folder, "_OPEN", {})  # as another process
@@ -71,4 +75,4 @@ def test_each_folder_has_its_own_salt_and_refuses_a_wrong_passphrase(
     assert passphrase_key(SAID, b"1") != passphrase_key(SAID, b"2")
     said = iter(["a long passphrase", "a long passphrasf"])
     with pytest.raises(InputError, match="differ"):
-        make_vault(source, tmp_path, system_bytes, ask=lambda _: next(said))
+        make_vault(fresh(), tmp_path, system_bytes, ask=lambda _: next(said))
