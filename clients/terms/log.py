@@ -196,11 +196,10 @@ def read_log(
 
 def _folded(path: Path, lines: list[bytes], keys: Collection[str]) -> TermsLog:
     """A log's lines made anew; it ends with the first line that comes out otherwise."""
-    number = 1
+    number, log = 1, None
     try:
         first = json.loads(lines[0])
-        old = first["format"] == 1
-        if not old:
+        if first["format"] != 1:
             rules = parse_settings(TermRules, first["rules"], str(path))
             log = new_log(rules, _as_signed(first, keys))
             for number, line in enumerate(lines[1:], 2):  # noqa: B007 - said below
@@ -224,7 +223,7 @@ def _folded(path: Path, lines: list[bytes], keys: Collection[str]) -> TermsLog:
         ) from None
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, TacitError):
         raise NotVerifiedError(f"{path}: is no log of terms; restore it from a copy.") from None
-    if old:
+    if log is None:
         raise RefusedError(
             f"{path}: is of an earlier version, without signatures; fold its days into a new log, "
             f"with tacit terms run."
