@@ -14,7 +14,7 @@ from clients.terms.rule import load_terms
 from federation.cli.main import app
 from federation.config import load_project
 from federation.scenarios.construction import draw_leases
-from federation.scenarios.pack import PACKS, pack_folder, run_pack, write_books
+from federation.scenarios.pack import PACKS, pack_folder, read_standings, run_pack, write_books
 from privacy.errors import InputError
 from privacy.identity import Identity
 
@@ -28,12 +28,21 @@ def keys(out: Path) -> set[str]:
 
 def test_construction_lease_recovers_the_effect_of_downtime(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    report = run_pack("construction_lease", out, seed=0, leases=300)
+    plot = tmp_path / "plot.png"
+    report = run_pack("construction_lease", out, seed=0, leases=300, plot=plot)
+    assert plot.read_bytes().startswith(b"\x89PNG")
     effect = report["effect"]
     assert effect["true"] < -0.03
     # 1,200 leases: the standard error of the effect is about a fifth of it
     assert 0.6 < effect["model"] / effect["true"] < 1.4
     assert {one["what"] for one in report["acts"]} >= {"grade", "much-downtime", "quiet-month"}
+    low, high = effect["true_interval"]
+    assert low < effect["true"] < high < 0
+    # grades fall and recover as the last two weeks do
+    assert report["grades"]["fell_and_recovered"] >= 1
+    standing = read_standings(out)
+    assert len(standing) == 6 * (60 - PACKS["construction_lease"].memory + 1)
+    assert standing["grade"].nunique() >= 3
     log = read_log(out / "terms.jsonl", keys=keys(out))
     assert len(log.terms) == 6
     assert json.loads((out / "report.json").read_text()) == report
