@@ -3,6 +3,7 @@
 Never from a command line or an environment, which other processes of the machine may see.
 """
 
+import fcntl
 import getpass
 import os
 import sys
@@ -91,10 +92,23 @@ def read_passphrase(
     return text.removesuffix("\n").removesuffix("\r")
 
 
+def _from_descriptor(number: int) -> bytes:
+    """Read to the end of a descriptor, and close it: it says its passphrase once.
+
+    One that this process can write to is its own, such as a lock, and not who started it's.
+    """
+    if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
+        raise InputError(f"the passphrase cannot be read from descriptor {number}: it is not open")
+    found = bytearray()
+    while len(found) <= LONGEST_BYTES and (more := os.read(number, LONGEST_BYTES + 1)):
+        found += more
+    os.close(number)
+    return bytes(found)
+
+
 def _raw(place: PassphrasePlace) -> bytes:
     if place.of == "descriptor":
-        with os.fdopen(int(place.at), "rb") as file:
-            return file.read(LONGEST_BYTES + 1)
+        return _from_descriptor(int(place.at))
     if place.of == "credential":
         folder = os.environ.get(CREDENTIALS)
         if not folder:

@@ -35,6 +35,10 @@ def test_a_passphrase_is_read_from_each_place(
         read_passphrase(parse_place(f"file:{path}"))
     with pytest.raises(InputError, match="cannot be read"):
         read_passphrase(parse_place(f"descriptor:{descriptor}"))
+    own = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    with pytest.raises(InputError, match="it is not open"):
+        read_passphrase(parse_place(f"descriptor:{own}"))
+    os.close(own)  # it was left as it was
     monkeypatch.delenv("CREDENTIALS_DIRECTORY")
     with pytest.raises(InputError, match="LoadCredential"):
         read_passphrase(parse_place("credential:secret"))
