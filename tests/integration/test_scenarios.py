@@ -98,4 +98,5 @@ def test_a_claims_scenario_runs_end_to_end(tmp_path: Path) -> None:
     report = run_pack("ev_fleet_insurance", tmp_path / "out", seed=0, leases=60)
     assert report["events"] > 0
     assert report["effect"] is None
+    assert report["grades"]["fell_and_recovered"] >= 1
     assert len(read_log(tmp_path / "out" / "terms.jsonl", keys=keys(tmp_path / "out")).terms) == 6
