@@ -7,6 +7,7 @@ common model with the sums, and goes on only with members who did the same. Wher
 on disk, a restart changes none of that: `clients.session_file` says why.
 """
 
+import hashlib
 import json
 import logging
 import math
@@ -1569,16 +1570,18 @@ class Node:
         if session.round != session.spec.training.rounds:
             raise ProtocolError("The run is finished before its last round.")
         model, folder = session.model.average, self._folder(session)
+        written = model_bytes(model, session.released, session.manifest, session.architecture)
         report = {
             "run": session.manifest.run,
             "member": self.member,
             "model": vector_digest(model).hex(),
+            # of the model as it is: who registers it needs no key of the vault
+            "file": hashlib.sha256(written).hexdigest(),
             "rounds_undone": session.model.undone,
             "training_rows": len(_examples(session.training)),
             "test_rows": len(_examples(session.test)),
             "own_metrics": session.own,
         }
-        written = model_bytes(model, session.released, session.manifest, session.architecture)
         try:
             vault = None if session.manifest.privacy is not None else self._vault()
             if vault is not None:
@@ -1589,6 +1592,8 @@ class Node:
             raise RefusedError(
                 "This node cannot write the model; make room in its folder."
             ) from None
+        except InputError as failure:
+            raise RefusedError(f"This node cannot keep the model: {failure}") from None
         self._finished.add(session.run)
         self._leave(session, finished=True)
         return Ready(member=self.member)

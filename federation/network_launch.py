@@ -34,7 +34,6 @@ from federation.config import Project, RunConfig
 from federation.declaration import declaration
 from federation.fold_mean import fold_mean
 from federation.home import RUN_NAME, Home, read_json, write_bytes, write_json
-from federation.kept_model import model_of
 from federation.noise_spec import warnings
 from federation.record import RunFolder, read_rounds, read_state, read_sums
 from federation.registry.access import Method, Scope, scope_of
@@ -469,9 +468,7 @@ class _Launch:
             outcome["card"] = str(keep_card(make_card(outcome, contract=about), self.folder.path))
             card = hashlib.sha256((self.folder.path / "card.json").read_bytes()).digest()
             for run, path in models.items():
-                # what is registered is the model, whatever it is sealed with here
-                data = model_of(self.folder.path, contract, run, path.name)
-                file = hashlib.sha256(data).digest()
+                file = self._file_digest(run, path)
                 _patiently(partial(reach.runs.report, run, file=file, card=card))
         total = seconds + time.perf_counter() - started
         rounds = [one for each in done for one in each.seconds]
@@ -590,6 +587,14 @@ class _Launch:
 
     def _own(self, run: str) -> Path:
         return self.home.own_node / "runs" / run
+
+    def _file_digest(self, run: str, path: Path) -> bytes:
+        """SHA-256 of a model as it is, whatever it is sealed with here."""
+        said = read_json(self._own(run) / "report.json").get("file")
+        if said is not None:
+            return bytes.fromhex(str(said))
+        # a node of an earlier version wrote it, and did not say
+        return hashlib.sha256(path.read_bytes()).digest()
 
     def _report(self, run: str) -> Mapping[str, Any]:
         """What this machine's own node found for itself; nothing where it has none."""
