@@ -1,5 +1,6 @@
 """A model as one safetensors file: weights, the opened statistics, and how to rebuild it."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.vault import Vault, is_sealed
 from privacy.canonical import canonical_json
-from privacy.errors import NotVerifiedError
+from privacy.errors import InputError, NotVerifiedError
 from privacy.manifest import Manifest
 from privacy.messages import vector_digest
 
 MODEL_FORMAT = "tacit-model-1"
+_LENGTH_BYTES = 8
+MODEL_KIND = "model"
+"""Of a sealed one's label; its id there is the run's."""
 
 
 def model_bytes(
@@ -39,24 +44,56 @@ def model_bytes(
     return bytes(save(tensors, metadata=about))
 
 
+def opened_model(path: Path, run: str, vault: Vault | None) -> bytes:
+    """A stored model's bytes as `model_bytes` made them, opened where they are sealed.
+
+    Args:
+        path: Its file.
+        run: The run's id.
+        vault: Of the node whose model it is; None: it has none.
+
+    Raises:
+        NotVerifiedError: They are sealed, and with another key, for another run, or damaged.
+        InputError: They cannot be read now.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as failure:
+        raise InputError(f"{path}: cannot be read ({failure.strerror}).") from None
+    if not is_sealed(data):
+        return data
+    if vault is None:
+        raise NotVerifiedError(f"{path}: is sealed, and this home has no key for it.")
+    return vault.unseal(MODEL_KIND, run, data)
+
+
 def load_model(path: Path) -> NDArray[np.float32]:
-    """The weights of a stored model.
+    """The weights of a stored model that is not sealed.
 
     Raises:
         NotVerifiedError: They are not those whose digest was stored beside them, or the file is no
             model.
         OSError: The file cannot be read.
     """
-    from safetensors import SafetensorError, safe_open
+    return parse_model(path.read_bytes(), str(path))[0]["model"]
+
+
+def parse_model(data: bytes, where: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """A model's tensors, of which `model` are the weights, shape (d,), and what is said of them.
+
+    Raises:
+        NotVerifiedError: It is no model, or the weights are not those whose digest is with them.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
 
     try:
-        with safe_open(path, framework="numpy") as file:
-            model = np.asarray(file.get_tensor("model"), dtype=np.float32)
-            digest = (file.metadata() or {}).get("digest")
-    except (SafetensorError, ValueError, TypeError, KeyError):
-        raise NotVerifiedError(
-            f"{path}: is no model of tacit, or is damaged; fetch it again."
-        ) from None
-    if digest != vector_digest(model).hex():
-        raise NotVerifiedError(f"{path}: the weights were changed since the run; fetch it again.")
-    return model
+        tensors = load(data)
+        length = int.from_bytes(data[:_LENGTH_BYTES], "little")
+        about = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length])["__metadata__"]
+        tensors["model"] = model = np.asarray(tensors["model"], dtype=np.float32)
+    except (SafetensorError, KeyError, ValueError, TypeError):
+        raise NotVerifiedError(f"{where}: is no model; fetch it again.") from None
+    if about.get("digest") != vector_digest(model).hex():
+        raise NotVerifiedError(f"{where}: the weights were changed since the run; fetch it again.")
+    return tensors, about

@@ -7,6 +7,7 @@ common model with the sums, and goes on only with members who did the same. Wher
 on disk, a restart changes none of that: `clients.session_file` says why.
 """
 
+import hashlib
 import json
 import logging
 import math
@@ -34,7 +35,7 @@ from clients.ledger_files import EARLIER, LEDGER
 from clients.ledger_watch import LedgerWatch, StaleError, require_cosigned, require_on_record
 from clients.members import MemberRows
 from clients.model import architecture_digest, from_vector, to_vector
-from clients.model_file import model_bytes
+from clients.model_file import MODEL_KIND, model_bytes
 from clients.node_settings import NodeSettings, Reasoning
 from clients.policy import budget_terms, check_manifest, highest_class
 from clients.private_training import clipped_gradients, private_rows, train_privately
@@ -56,7 +57,8 @@ from clients.signing_keys import SigningKeys
 from clients.spec import NodeSpec, parse_node_spec, require_trainable
 from clients.train import fine_tune, local_seed, train
 from clients.usable_rows import read_usable
-from clients.vault import Vault, folder_vault
+from clients.vault import Vault
+from clients.vault_folder import folder_vault
 from privacy.budget import Budget
 from privacy.budget_record import BudgetTerms
 from privacy.errors import (
@@ -1620,23 +1622,30 @@ class Node:
         if session.round != session.spec.training.rounds:
             raise ProtocolError("The run is finished before its last round.")
         model, folder = session.model.average, self._folder(session)
+        written = model_bytes(model, session.released, session.manifest, session.architecture)
         report = {
             "run": session.manifest.run,
             "member": self.member,
             "model": vector_digest(model).hex(),
+            # of the model as it is: who registers it needs no key of the vault
+            "file": hashlib.sha256(written).hexdigest(),
             "rounds_undone": session.model.undone,
             "training_rows": len(_examples(session.training)),
             "test_rows": len(_examples(session.test)),
             "own_metrics": session.own,
         }
-        written = model_bytes(model, session.released, session.manifest, session.architecture)
         try:
+            vault = None if session.manifest.privacy is not None else self._vault()
+            if vault is not None:
+                written = vault.seal(MODEL_KIND, session.manifest.run, written)
             write_whole(folder / "model.safetensors", written)
             write_whole(folder / "report.json", json.dumps(report, indent=1).encode())
         except OSError:
             raise RefusedError(
                 "This node cannot write the model; make room in its folder."
             ) from None
+        except InputError as failure:
+            raise RefusedError(f"This node cannot keep the model: {failure}") from None
         self._finished.add(session.run)
         self._leave(session, finished=True)
         return Ready(member=self.member)

@@ -14,6 +14,7 @@ import hmac
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -21,7 +22,7 @@ from typing import Any, Final, Literal, TypeAlias
 from clients.gate import Device, Watched
 from clients.review import CLEAR, HELD, REJECTED, RELEASED, Standing, State, standings
 from clients.rows_digest import rows_key
-from clients.vault import KnownVault, Vault
+from clients.vault import KnownVault, Vault, is_sealed
 from privacy.canonical import framed
 from privacy.errors import InputError, NotVerifiedError, RefusedError
 from privacy.ledger.entry import parse_leaf
@@ -362,13 +363,18 @@ class Reviews:
                 f"{path}: cannot be read ({failure.strerror}); give it to this user."
             ) from None
         try:
+            opened = data
             if self._vault is not None:
-                data = self._vault.unseal("review", f"{self._dataset}/{name}", data)
-            value = json.loads(data)
+                opened = self._vault.unseal("review", f"{self._dataset}/{name}", data)
+            value = json.loads(opened)
         except (ValueError, NotVerifiedError):
             raise self._damaged(name) from None
         if not isinstance(value, dict):
             raise self._damaged(name)
+        if isinstance(self._vault, Vault) and not is_sealed(data):
+            # an earlier version left it open; a disk that refuses leaves it as it is
+            with suppress(InputError):
+                self._write(name, value)
         return value
 
     def _damaged(self, name: str) -> NotVerifiedError:

@@ -170,6 +170,7 @@ class SessionFile:
                 self._seen = "" if pointer is None else pointer.state
                 data = self._read(_STATE)
                 before, head, body = _opened(data)
+                self._seal_plain(_STATE, data)
                 state = hashlib.sha256(data).hexdigest()
                 if pointer is None or not pointer.state:
                     raise NotVerifiedError(_OLD)
@@ -201,6 +202,7 @@ class SessionFile:
             raise InputError(f"{self.folder}: cannot be read ({failure.strerror}).") from None
         if hashlib.sha256(data).digest() != digest:
             raise NotVerifiedError("a part of what this node kept of the run is damaged")
+        self._seal_plain(digest.hex(), data)
         return data
 
     def _write(self, name: str, data: bytes | memoryview) -> None:
@@ -215,6 +217,15 @@ class SessionFile:
         if is_sealed(data):
             raise NotVerifiedError("what this node kept of the run is sealed, and its key is gone")
         return data
+
+    def _seal_plain(self, name: str, data: bytes) -> None:
+        """Seal a file that an earlier version left open, once it is known to be what it was.
+
+        A disk that refuses leaves it as it is: it is sealed when it is written next.
+        """
+        if self.vault is not None and not self._has(name):
+            with suppress(OSError):
+                self._write(name, data)
 
     def _has(self, name: str) -> bool:
         """Whether a part is there as it has to be: sealed, where there is a key."""

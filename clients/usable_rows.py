@@ -17,7 +17,7 @@ from clients.members import MemberRows
 from clients.node_settings import NodeSettings
 from clients.policy import highest_class
 from clients.review_store import Looked, Reviews
-from clients.vault import folder_vault
+from clients.vault_folder import folder_vault
 from privacy.errors import DataError
 from privacy.ledger.store import LedgerStore
 from privacy.randomness import Entropy

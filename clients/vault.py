@@ -12,9 +12,13 @@ Suites: `aes` AES-256-GCM (SP 800-38D), `sm4` SM4-GCM (GB/T 32907, GB/T 17964).
 import hashlib
 import json
 import os
+import selectors
+import signal
 import subprocess
+import time
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -44,6 +48,8 @@ _WRAPPED_BYTES_MAX: Final = 4096
 _SALT: Final = b"tacit/vault/passphrase/v1\0"
 _SCRYPT_COST: Final = 2**15
 _SCRYPT_BYTES: Final = 64 * 2**20
+_ANSWER_BYTES_MAX: Final = 16384
+_SILENT: Final = "the key service does not answer; run its command by hand to see why"
 _DAMAGED: Final = "what is kept here is damaged, belongs elsewhere, or was sealed with another key"
 
 
@@ -111,7 +117,8 @@ class CommandKey:
     """A `KeyService` behind a command: JSON on its standard input, JSON on its standard output.
 
     Asked `{"act": "wrap" | "unwrap", "data": BASE64}`, it answers `{"data": BASE64}` and ends with
-    0. What it writes to standard error is not shown.
+    0. What it writes to standard error is not shown. It is asked at most for 4 KiB, runs without a
+    shell, and is ended with all that it started once it answered, said too much, or took too long.
 
     Attributes:
         command: The program and its arguments; no shell reads them.
@@ -131,22 +138,53 @@ class CommandKey:
 
     def _asked(self, act: str, data: bytes) -> bytes:
         asked = json.dumps({"act": act, "data": b64encode(data).decode()}).encode()
-        try:
-            done = subprocess.run(  # noqa: S603 - the node's own people name the program
-                list(self.command), input=asked, capture_output=True, timeout=self.timeout_s,
-                check=False,
-            )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired):
-            raise InputError(
-                "the key service does not answer; run its command by hand to see why"
-            ) from None
-        if done.returncode != 0 and act == "unwrap":
+        code, said = _run(list(self.command), asked, self.timeout_s)
+        if code != 0 and act == "unwrap":
             raise NotVerifiedError("the key service does not unwrap this key")
         try:
-            answer = json.loads(done.stdout if done.returncode == 0 else b"")
-            return b64decode(answer["data"], validate=True)
+            answer = b64decode(json.loads(said if code == 0 else b"")["data"], validate=True)
         except (ValueError, KeyError, TypeError):
             raise InputError("the key service gives no usable answer; look at its log") from None
+        if not 0 < len(answer) <= _WRAPPED_BYTES_MAX:
+            raise InputError("the key service gives no usable answer; look at its log")
+        return answer
+
+
+def _run(command: list[str], asked: bytes, timeout_s: float) -> tuple[int, bytes]:
+    """Exit code and output of a command, which ends in time and says no more than it may."""
+    ends_s = time.monotonic() + timeout_s
+    try:
+        process = subprocess.Popen(  # noqa: S603 - the node's own people name the program
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+    except OSError:
+        raise InputError(_SILENT) from None
+    assert process.stdin is not None  # noqa: S101 - it is a pipe
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    said = bytearray()
+    try:
+        with suppress(BrokenPipeError), process.stdin:
+            process.stdin.write(asked)  # far less than a pipe holds
+        with selectors.DefaultSelector() as ready, process.stdout:
+            ready.register(process.stdout, selectors.EVENT_READ)
+            while len(said) <= _ANSWER_BYTES_MAX:
+                if not ready.select(ends_s - time.monotonic()):
+                    raise InputError(_SILENT)
+                more = os.read(process.stdout.fileno(), 65536)
+                if not more:
+                    break
+                said += more
+            else:
+                raise InputError("the key service says more than an answer; look at its log")
+        return process.wait(max(ends_s - time.monotonic(), 0.1)), bytes(said)
+    except subprocess.TimeoutExpired:
+        raise InputError(_SILENT) from None
+    finally:
+        # what it started ends with it
+        with suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def seal(
@@ -182,6 +220,21 @@ def unseal(sealed: bytes, label: Label, keys: KeyService) -> bytes:
 def is_sealed(data: bytes) -> bool:
     """Whether bytes begin as sealed ones do; `unseal` says whether they are."""
     return data.startswith(MAGIC)
+
+
+def is_sealed_file(path: Path) -> bool:
+    """Whether a file begins as sealed ones do; one that is not there does not.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return is_sealed(file.read(len(MAGIC)))
+    except FileNotFoundError:
+        return False
+    except OSError as failure:
+        raise InputError(f"{path}: cannot be read ({failure.strerror}).") from None
 
 
 def rewrap(
@@ -223,18 +276,6 @@ class Vault:
         return unseal(data, Label(kind, name, self.data_class), self.keys)
 
 
-def folder_vault(folder: Path, data_class: str, entropy: Entropy) -> Vault | None:
-    """What is kept in a node's folder is sealed with; None for L1 and L2, or without a key there.
-
-    Raises:
-        InputError: The key in `vault.key` cannot be used.
-    """
-    path = folder / KEY_FILE
-    if data_class not in SEALED or not path.exists():
-        return None
-    return Vault(MasterKey(file_key(path, entropy), entropy), data_class, entropy)
-
-
 @dataclass(slots=True)
 class KnownVault:
     """A vault for files whose class only they know: they are sealed again for the class they had.
@@ -265,19 +306,13 @@ class KnownVault:
         raise NotVerifiedError(_DAMAGED)
 
 
-def known_vault(folder: Path, entropy: Entropy) -> KnownVault | None:
-    """What reads a node's folder where no contract says the class; None without a key there.
-
-    Raises:
-        InputError: As `folder_vault`.
-    """
-    found = [folder_vault(folder, data_class, entropy) for data_class in SEALED]
-    known = [one for one in found if one is not None]
-    return KnownVault(known) if known else None
-
-
 def passphrase_key(passphrase: str, salt: bytes) -> bytes:
     """Return a master key, 32 bytes, by scrypt (RFC 7914, N = 2^15, r = 8, p = 1).
+
+    Args:
+        passphrase: At least 12 characters.
+        salt: Of this one place, drawn when the passphrase was chosen: equal passphrases of two
+            nodes give unlike keys, and no table that was made before fits.
 
     Raises:
         InputError: The passphrase is too short to resist guessing.

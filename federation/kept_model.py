@@ -9,11 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.contract import DataContract, load_contract
-from clients.model_file import load_model
+from clients.model_file import opened_model, parse_model
+from clients.policy import highest_class
 from clients.spec import NodeSpec, parse_node_spec
+from clients.vault import is_sealed_file
+from clients.vault_folder import folder_vault
+from federation.home import Home
 from privacy.errors import InputError, NotVerifiedError, ProtocolError
 from privacy.manifest import Manifest
 from privacy.messages import vector_digest
+from privacy.randomness import system_bytes
 
 if TYPE_CHECKING:
     from clients.additive import AdditiveModel
@@ -92,19 +97,36 @@ def folds_of(folder: Path) -> int:
     return sum(1 for _ in folder.glob("model.*.safetensors"))
 
 
+def model_of(folder: Path, contract: DataContract, run: str, name: str = WEIGHTS) -> bytes:
+    """A model in a run's folder, opened with the vault of its home's node where it is sealed.
+
+    Args:
+        folder: `<home>/runs/<run>`.
+        contract: The run's.
+        run: Its id in the manifest.
+        name: The model's file.
+
+    Raises:
+        NotVerifiedError: It is sealed and does not open.
+        InputError: It, or the vault's key, cannot be read.
+    """
+    node = Home(folder.parent.parent).own_node
+    sealed = is_sealed_file(folder / name)
+    vault = folder_vault(node, highest_class(contract), system_bytes) if sealed else None
+    return opened_model(folder / name, run, vault)
+
+
 def read_kept_model(folder: Path, *, fold: int | None = None) -> KeptModel:
-    """Read the model of a run's folder.
+    """Read the model of a run's folder, `<home>/runs/<run>`.
 
     Args:
         folder: The run's.
         fold: Which model of a run with folds, from 1; None for a run without.
 
     Raises:
-        InputError: The run has no model here.
+        InputError: The run has no model here, or its vault's key cannot be had.
         NotVerifiedError: Weights, contract or manifest are not those of the run.
     """
-    from safetensors import SafetensorError, safe_open
-
     weights_name, manifest_name = WEIGHTS, "manifest.json"
     if fold is not None:
         weights_name, manifest_name = f"model.{fold}.safetensors", f"manifest.{fold}.json"
@@ -114,19 +136,17 @@ def read_kept_model(folder: Path, *, fold: int | None = None) -> KeptModel:
                 f"{folder.name}: has no {name} here; choose a finished run, see tacit model list."
             )
     contract = load_contract(folder / "contract.yaml")
-    path = folder / weights_name
     try:
         manifest = Manifest.from_bytes((folder / manifest_name).read_bytes())
-        weights = load_model(path)
-        with safe_open(path, framework="numpy") as file:
-            stages = sorted(key for key in file.keys() if key.startswith("statistics."))  # noqa: SIM118 - it is no dictionary
-            released = tuple(np.asarray(file.get_tensor(k), dtype=np.float64) for k in stages)
-            run = (file.metadata() or {}).get("run")
-    except (SafetensorError, ProtocolError, KeyError):
+        data = model_of(folder, contract, manifest.run, weights_name)
+        tensors, about = parse_model(data, folder.name)
+    except ProtocolError:
         raise NotVerifiedError(
             f"{folder.name}: the model or its manifest is not as it was written; fetch it again."
         ) from None
-    if contract.digest != manifest.contract or run != manifest.run:
+    stages = sorted(key for key in tensors if key.startswith("statistics."))
+    released = tuple(np.asarray(tensors[key], dtype=np.float64) for key in stages)
+    if contract.digest != manifest.contract or about.get("run") != manifest.run:
         raise NotVerifiedError(
             f"{folder.name}: contract, manifest and model are not of one run; fetch them again."
         )
@@ -136,7 +156,7 @@ def read_kept_model(folder: Path, *, fold: int | None = None) -> KeptModel:
         contract=contract,
         spec=parse_node_spec(dict(manifest.node_settings)),
         released=released,
-        weights=weights,
-        digest=vector_digest(weights).hex(),
-        file=hashlib.sha256(path.read_bytes()).hexdigest(),
+        weights=tensors["model"],
+        digest=vector_digest(tensors["model"]).hex(),
+        file=hashlib.sha256(data).hexdigest(),
     )

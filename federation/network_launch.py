@@ -468,7 +468,7 @@ class _Launch:
             outcome["card"] = str(keep_card(make_card(outcome, contract=about), self.folder.path))
             card = hashlib.sha256((self.folder.path / "card.json").read_bytes()).digest()
             for run, path in models.items():
-                file = hashlib.sha256(path.read_bytes()).digest()
+                file = self._file_digest(run, path)
                 _patiently(partial(reach.runs.report, run, file=file, card=card))
         total = seconds + time.perf_counter() - started
         rounds = [one for each in done for one in each.seconds]
@@ -587,6 +587,14 @@ class _Launch:
 
     def _own(self, run: str) -> Path:
         return self.home.own_node / "runs" / run
+
+    def _file_digest(self, run: str, path: Path) -> bytes:
+        """SHA-256 of a model as it is, whatever it is sealed with here."""
+        said = read_json(self._own(run) / "report.json").get("file")
+        if said is not None:
+            return bytes.fromhex(str(said))
+        # a node of an earlier version wrote it, and did not say
+        return hashlib.sha256(path.read_bytes()).digest()
 
     def _report(self, run: str) -> Mapping[str, Any]:
         """What this machine's own node found for itself; nothing where it has none."""

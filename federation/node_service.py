@@ -22,7 +22,8 @@ from filelock import FileLock, Timeout
 from clients.consent import Consents
 from clients.ledger_files import LEDGER
 from clients.policy import highest_class
-from clients.vault import KEY_FILE, file_key
+from clients.vault import KEY_FILE
+from clients.vault_folder import ensure_vault
 from federation.decisions import NodeDecisions, Waiting, forget_stale
 from federation.home import Home, write_json
 from federation.leaving import take_leaves
@@ -389,9 +390,13 @@ def make_service(home: Home, outside: Outside, *, say: Callable[[str], None]) ->
     )
     forget_stale(folder, before_ms=_now_ms() - STALE_MS)
     confidential = any(highest_class(one) in {"L3", "L4"} for one in contracts.values())
-    if confidential and not (folder / KEY_FILE).exists():
-        file_key(folder / KEY_FILE, system_bytes)
-        say(f"made {folder / KEY_FILE}: it seals what is kept of runs and reviews of L3 data here")
+    if confidential:
+        _, made = ensure_vault(folder, system_bytes)
+        if made:
+            say(
+                f"made {folder / KEY_FILE}: it seals what is kept of runs and reviews of L3 data "
+                "here; keep a copy of it elsewhere"
+            )
 
     def asked(one: Waiting) -> None:
         if one.on == "person":

@@ -15,7 +15,7 @@ from clients.gate import Device, Watched
 from clients.ledger_files import LEDGER
 from clients.policy import highest_class
 from clients.review_store import FOLDER, Looked, Remembered, Reviews
-from clients.vault import folder_vault, known_vault
+from clients.vault_folder import folder_vault, known_vault
 from federation.home import Home, read_json, write_json
 from privacy.errors import InputError
 from privacy.identity import Identity

@@ -5,13 +5,17 @@ It holds no value and no row; what it says of a device's rows is a digest under 
 """
 
 import hashlib
+import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 from pydantic import Field
 
 from clients.contract import DataContract
@@ -20,7 +24,6 @@ from clients.indicators.compute import IndicatorTable
 from clients.indicators.plan import Plan, make_plan
 from clients.indicators.registry import INDICATORS
 from clients.left_out import LeftOutFacts
-from clients.source import TableFile, read_tables
 from privacy.canonical import canonical_json, parse_canonical
 from privacy.errors import InputError, NotVerifiedError, ProtocolError
 
@@ -230,8 +233,12 @@ def lineage_path(table: Path) -> Path:
     return table.with_name(f"{table.name}.lineage.json")
 
 
-def read_lineage(table: Path) -> Lineage:
+def read_lineage(table: Path, *, read: Callable[[Path], bytes] = Path.read_bytes) -> Lineage:
     """Read a table's lineage, and hold the table against it.
+
+    Args:
+        table: Its file; the lineage lies beside it.
+        read: Reads a file; opens it, where it is sealed.
 
     Raises:
         InputError: A file is missing or cannot be read.
@@ -239,8 +246,8 @@ def read_lineage(table: Path) -> Lineage:
     """
     path = lineage_path(table)
     try:
-        raw = path.read_bytes()
-        digest = hashlib.sha256(table.read_bytes()).hexdigest()
+        raw = read(path)
+        digest = hashlib.sha256(read(table)).hexdigest()
     except OSError as failure:
         raise InputError(
             f"{failure.filename}: cannot be read ({failure.strerror}); give a table that tacit "
@@ -260,19 +267,26 @@ def read_lineage(table: Path) -> Lineage:
     return lineage
 
 
-def trace(table: Path, which: str, *, indicator: str | None = None) -> tuple[Step, ...]:
+def trace(
+    table: Path,
+    which: str,
+    *,
+    indicator: str | None = None,
+    read: Callable[[Path], bytes] = Path.read_bytes,
+) -> tuple[Step, ...]:
     """Walk from a device's values back to transforms, contract and rows.
 
     Args:
         table: A file that `tacit data indicators compute` wrote.
         which: A device's name, or else the number of a row, from 1.
         indicator: Of this column alone.
+        read: As of `read_lineage`.
 
     Raises:
         TacitError: As `read_lineage`.
         InputError: There is no such device or indicator.
     """
-    lineage = read_lineage(table)
+    lineage = read_lineage(table, read=read)
     if indicator is not None and indicator not in lineage.indicators:
         guess = nearest(indicator, lineage.indicators)
         advice = f"did you mean {guess}?" if guess else f"it has {', '.join(lineage.indicators)}."
@@ -283,7 +297,7 @@ def trace(table: Path, which: str, *, indicator: str | None = None) -> tuple[Ste
         lineage.indicators if indicator is None else [indicator],
         key=lambda name: order.get(lineage.indicators[name].indicator, len(order)),
     )
-    device, values = _row(table, lineage, which, names)
+    device, values = _row(table, read(table), lineage, which, names)
     return tuple(_step(lineage, device, name, values[name]) for name in names)
 
 
@@ -319,28 +333,25 @@ def _step(lineage: Lineage, device: str, name: str, value: float | None) -> Step
 
 
 def _row(
-    path: Path, lineage: Lineage, which: str, names: list[str]
+    path: Path, data: bytes, lineage: Lineage, which: str, names: list[str]
 ) -> tuple[str, Mapping[str, float | None]]:
-    file = TableFile(path=path, shown=path.name, format=lineage.table.format)
-    wanted = {DEVICE: (DEVICE, "text")} | {name: (name, "number") for name in names}
+    """A row of a table that was held against its lineage, so it is as it was written."""
+    columns = [DEVICE, *names]
+    if lineage.table.format == "parquet":
+        table = pq.read_table(io.BytesIO(data), columns=columns)
+    else:
+        types = {DEVICE: pa.string()} | dict.fromkeys(names, pa.float64())
+        options = pacsv.ConvertOptions(include_columns=columns, column_types=types)
+        table = pacsv.read_csv(io.BytesIO(data), convert_options=options)
+    devices = table.column(DEVICE).to_pylist()
     counts = which.isdecimal() and len(which) < _MOST_DIGITS and which not in lineage.devices
-    number = int(which) if counts else None
-    seen = 0
-    for chunk in read_tables(file, wanted):  # type: ignore[arg-type] # kinds are literals
-        devices = chunk.column(DEVICE).to_pylist()
-        place = None
-        if number is not None:
-            place = number - 1 - seen if 0 <= number - 1 - seen < len(devices) else None
-        elif which in devices:
-            place = devices.index(which)
-        seen += len(devices)
-        if place is None:
-            continue
-        device = devices[place]
-        if device not in lineage.devices:
-            break
-        cells = {name: chunk.column(name)[place].as_py() for name in names}
-        return device, cells
+    place = None
+    if counts and 0 < int(which) <= len(devices):
+        place = int(which) - 1
+    elif which in devices:
+        place = devices.index(which)
+    if place is not None and devices[place] in lineage.devices:
+        return devices[place], {name: table.column(name)[place].as_py() for name in names}
     guess = nearest(which, lineage.devices)
     advice = f"did you mean {guess}?" if guess else f"it has {len(lineage.devices)} others."
     raise InputError(f"{path}: has no device {which}; {advice}")

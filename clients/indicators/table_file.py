@@ -39,6 +39,19 @@ def write_table(table: IndicatorTable, path: Path) -> Written:
     Raises:
         InputError: The name ends neither in .csv nor in .parquet, or the disk refuses.
     """
+    files, lineage = table_files(table, path)
+    for one, data in files.items():
+        write_file(one, data)
+    path, beside, draft = files
+    return Written(table=path, lineage_path=beside, draft=draft, lineage=lineage)
+
+
+def table_files(table: IndicatorTable, path: Path) -> tuple[dict[Path, bytes], Lineage]:
+    """What `write_table` writes: the table, its lineage, the draft of a contract, in this order.
+
+    Raises:
+        InputError: The name ends neither in .csv nor in .parquet.
+    """
     form = table_format(path)
     data = _csv(table) if form == "csv" else _parquet(table)
     facts = TableFacts(
@@ -47,12 +60,13 @@ def write_table(table: IndicatorTable, path: Path) -> Written:
         digest=hashlib.sha256(data).hexdigest(),
     )
     lineage = lineage_of(table, facts)
-    beside = lineage_path(path)
     draft = path.with_name(f"{path.name}.contract.yaml")
-    _write(path, data)
-    _write(beside, lineage.bytes + b"\n")
-    _write(draft, draft_contract(table, lineage, path).encode())
-    return Written(table=path, lineage_path=beside, draft=draft, lineage=lineage)
+    files = {
+        path: data,
+        lineage_path(path): lineage.bytes + b"\n",
+        draft: draft_contract(table, lineage, path).encode(),
+    }
+    return files, lineage
 
 
 def table_format(path: Path) -> Literal["csv", "parquet"]:
@@ -160,7 +174,12 @@ def _parquet(table: IndicatorTable) -> bytes:
     return sink.getvalue()
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        InputError: The disk refuses.
+    """
     try:
         write_whole(path, data)
     except OSError as failure:

@@ -195,9 +195,10 @@ def _changed(
         acts.append(_act(now.day, "frozen", rule.id, span, said))
     acted = dict(now.acted)
     if rule.do.act == "restore":
-        # after a restore every cut may act again: else a bad day long ago would spare from one now
-        cuts = {one.id for one in rules.rules if one.do.act == "cut"}
-        acted = {name: when for name, when in acted.items() if name not in cuts}
+        # after a restore whatever it undoes may act again: else a bad day long ago would spare from
+        # a cut or a freeze now
+        undone = {one.id for one in rules.rules if one.do.act in {"cut", "cap", "freeze"}}
+        acted = {name: when for name, when in acted.items() if name not in undone}
     elif acts:
         acted[rule.id] = now.day
     return replace(now, limit=limit, premium=premium, frozen=frozen, acted=acted), acts

@@ -37,7 +37,14 @@ def list_indicators(
 @app.command()
 def compute(
     contract: Contract,
-    out: Annotated[Path, typer.Option("--out", help="Table to write (.csv or .parquet).")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Table to write (.csv or .parquet), open, wherever you say."),
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option("--keep", help="Keep it in this home, by a name; of L3 data it is sealed."),
+    ] = None,
     data: Data = None,
     choose: Annotated[
         str, typer.Option("--choose", help="Names, with commas; all: those whose inputs are there.")
@@ -80,11 +87,16 @@ def compute(
     from federation.gate_here import left_out_here
     from federation.home import open_home
     from federation.indicator_tables import written_facts, written_table
+    from federation.kept_tables import keep_table
     from privacy.randomness import system_bytes
 
-    table_format(out)
+    if (out is None) == (keep is None):
+        raise InputError("say --out FILE or --keep NAME, one of the two.")
+    if out is not None:
+        table_format(out)
+    known = load_contract(contract)
     plan = make_plan(
-        load_contract(contract),
+        known,
         _words(choose),
         inputs=dict(_pair(text) for text in inputs or ()),
         device_key=_words(device_key),
@@ -100,16 +112,41 @@ def compute(
     root, given = data_root(data), plan.given
     with left_out_here(home, given, root, member=member, key=key) as left_out:
         table = compute_indicators(plan, root, key=key, member=member, left_out=left_out)
-    written = write_table(table, out)
+    if out is not None:
+        written = write_table(table, out)
+    else:
+        written = keep_table(home, keep or "", table, known, system_bytes)
     if as_json:
         print_json(written_facts(table, written))
     else:
         print_rich(written_table(table, written))
 
 
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="A table that compute --keep kept.")],
+    out: Annotated[Path, typer.Option("--out", help="Table to write (.csv), open.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a kept table and its lineage, open, to a place that you choose."""
+    from federation.home import open_home
+    from federation.kept_tables import export_table
+    from privacy.randomness import system_bytes
+
+    export_table(open_home(), name, out, system_bytes)
+    if as_json:
+        print_json({"table": str(out)})
+    else:
+        print_rich(f"{out}: written open; it names each device, so guard it as its rows.")
+
+
 def lineage(
     table: Annotated[
-        Path, typer.Argument(help="A table of indicators, or of scores (tacit model predict).")
+        Path,
+        typer.Argument(
+            help="A table of indicators (kept:NAME for a kept one), or of scores "
+            "(tacit model predict)."
+        ),
     ],
     which: Annotated[
         str, typer.Argument(help="A device's name, or a row's number from 1; of scores, the unit.")
@@ -135,11 +172,17 @@ def lineage(
         _score_lineage(table, which, contract, data, as_json=as_json)
         return
     from clients.indicators.lineage import read_lineage, trace
+    from federation.home import open_home
     from federation.indicator_tables import lineage_facts, lineage_tree
+    from federation.kept_tables import KEPT, kept_table, opener
+    from privacy.randomness import system_bytes
 
-    steps = trace(table, which, indicator=indicator)
+    read = opener(open_home(), system_bytes)
+    if str(table).startswith(KEPT):
+        table = kept_table(open_home(), str(table).removeprefix(KEPT))
+    steps = trace(table, which, indicator=indicator, read=read)
     again = contract is not None
-    told = read_lineage(table)
+    told = read_lineage(table, read=read)
     if contract is not None:
         _require_same(told, steps, contract, data, member)
     if as_json:

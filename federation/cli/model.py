@@ -195,6 +195,29 @@ def predict(
 
 
 @app.command()
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Option("--out", help="Model to write (.safetensors), open.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's model, open, to a place that you choose; here it may lie sealed."""
+    from clients.contract import load_contract
+    from federation.home import open_home, write_bytes
+    from federation.kept_model import model_of, read_kept_model
+
+    if out.suffix.lower() != ".safetensors":
+        raise InputError(f"{out}: is no name for a model; end it in .safetensors.")
+    folder = open_home().run(run)
+    kept = read_kept_model(folder)
+    contract = load_contract(folder / "contract.yaml")
+    write_bytes(out, model_of(folder, contract, kept.manifest.run))
+    if as_json:
+        print_json({"run": kept.run, "model": kept.digest, "file": str(out)})
+    else:
+        print_rich(f"{out}: written open; weights {kept.digest[:16]}.")
+
+
+@app.command()
 def scorecard(
     run: Run = "last",
     anchor: Annotated[float, typer.Option("--anchor", help="Points that stand for --odds.")] = 600,

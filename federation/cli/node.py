@@ -209,6 +209,66 @@ def leave(
         typer.echo("The node is busy, and leaves it as soon as it looks; see tacit node status.")
 
 
+class KeySource(StrEnum):
+    """Where the key of a node's vault comes from."""
+
+    FILE = "file"
+    PASSPHRASE = "passphrase"  # noqa: S105 - a kind of key
+    COMMAND = "command"
+
+
+@app.command()
+def rekey(
+    key: Annotated[
+        KeySource, typer.Option("--key", help="Where the new key comes from.")
+    ] = KeySource.FILE,
+    passphrase: Annotated[
+        str,
+        typer.Option(
+            "--passphrase",
+            help="Where it is read: terminal, file:PATH, descriptor:NUMBER, credential:NAME.",
+        ),
+    ] = "terminal",  # noqa: S107 - a place, no passphrase
+    command: Annotated[
+        list[str] | None,
+        typer.Option("--command", help="A key service's program; again for each argument."),
+    ] = None,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", min=0.1, max=600, help="Seconds for one of its answers.")
+    ] = 10.0,
+    as_json: AsJson = False,
+) -> None:
+    """Seal all that this node keeps under a new key. If it is cut short, run it again."""
+    from clients.passphrase import parse_place
+    from clients.rekey import new_file_source, rekey
+    from clients.vault_folder import SALT_BYTES, CommandSource, PassphraseSource, Source
+    from federation.home import open_home
+    from federation.node_service import alone
+    from privacy.randomness import system_bytes
+
+    if (command is not None) != (key is KeySource.COMMAND):
+        raise InputError("--command and --key command belong together; give both.")
+    if passphrase != "terminal" and key is not KeySource.PASSPHRASE:  # noqa: S105 - a place
+        raise InputError("--passphrase and --key passphrase belong together; give both.")
+    source: Source = new_file_source(system_bytes)
+    if key is KeySource.PASSPHRASE:
+        place, salt = parse_place(passphrase), system_bytes(SALT_BYTES)
+        source = PassphraseSource(salt=salt.hex(), place=place)
+    elif command is not None:
+        source = CommandSource(command=tuple(command), timeout_s=timeout_s)
+    folder = open_home().own_node
+    with alone(folder):
+        done = rekey(folder, source, system_bytes)
+    if as_json:
+        print_json({"files": done.files, "key": done.kind, "went_on": done.went_on})
+        return
+    if done.went_on:
+        typer.echo("A rekey that was cut short is finished, with the key that it was begun with.")
+    typer.echo(f"{done.files} files are sealed under a new key (from a {done.kind}).")
+    if done.kind == "file":
+        typer.echo("Keep a copy of the new key file elsewhere; copies of the old one open no more.")
+
+
 @policy_app.command("show")
 def show_policy(as_json: AsJson = False) -> None:
     """Show the terms in this node's file, every key with what holds for it."""

@@ -42,6 +42,10 @@ def run(
     out: Annotated[Path, typer.Option("--out", help="A new folder for all that is made.")],
     quick: Annotated[bool, typer.Option("--quick", help="A fifth of the leases.")] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="Draw effect, grades, limits, premiums (.png, .svg, .pdf)."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Generate, compute indicators, train, score, and fold into terms."""
@@ -49,7 +53,7 @@ def run(
 
     from federation.scenarios.pack import LEASES, run_pack
 
-    report = run_pack(name, out, seed=seed, leases=_QUICK if quick else LEASES)
+    report = run_pack(name, out, seed=seed, leases=_QUICK if quick else LEASES, plot=plot)
     if as_json:
         print_json(report)
         return
@@ -58,8 +62,12 @@ def run(
         table.add_column(column)
     if report["effect"] is not None:
         less = f"chance of default with {100 * report['less_downtime']:g} points less downtime"
-        table.add_row(f"{less}: model", f"{100 * report['effect']['model']:+.2f} points")
-        table.add_row(f"{less}: mechanism", f"{100 * report['effect']['true']:+.2f} points")
+        for key, what in (("model", "model"), ("true", "mechanism")):
+            low, high = (100 * one for one in report["effect"][f"{key}_interval"])
+            said = f"{100 * report['effect'][key]:+.2f} points ({low:+.2f} to {high:+.2f})"
+            table.add_row(f"{less}: {what}", said)
     for one in report["acts"]:
         table.add_row(f"acts: {one['what']}", str(one["times"]))
+    for key, times in report["grades"].items():
+        table.add_row(f"grades: {key.replace('_', ' ')}", str(times))
     print_rich(table)

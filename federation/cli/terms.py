@@ -19,6 +19,10 @@ app = typer.Typer(no_args_is_help=True)
 _TEXT_MAX = 300
 Rules = Annotated[Path, typer.Argument(help="Rules of terms (YAML).")]
 Log = Annotated[Path, typer.Argument(help="A log that `tacit terms run` wrote.")]
+Keys = Annotated[
+    list[str] | None,
+    typer.Option("--key", help="Public key of who wrote it, if not this home; repeat it."),
+]
 Lang = Annotated[str, typer.Option("--lang", help="en or zh.")]
 
 
@@ -49,14 +53,26 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Fold days into terms, and log what follows."""
-    from clients.terms.log import add_days, open_log, write_log
+    from contextlib import nullcontext
+
+    from clients.terms.log import add_days, holding, open_log, signed_by, write_log
     from clients.terms.rule import load_terms
+    from federation.home import open_home
+    from federation.terms_memory import home_identity, remember, remembered
+    from privacy.randomness import system_bytes
 
     known = load_terms(rules)
-    kept = open_log(log, known)
-    acts = add_days(kept, _days(values, known))
-    if not dry_run:
-        write_log(kept, log)
+    days = _days(values, known)
+    home = open_home()
+    identity = home_identity(home, system_bytes)
+    with nullcontext() if dry_run else holding(log):
+        seen = remembered(home, log)
+        keys = {identity.public.hex()} | ({seen.key} if seen else set())
+        kept = open_log(log, known, signed_by(identity), keys=keys, seen=seen)
+        acts = add_days(kept, days)
+        if not dry_run:
+            write_log(kept, log)
+            remember(home, log, kept.mark)
     _show(kept, acts, lang=lang, as_json=as_json, dry_run=dry_run)
 
 
@@ -64,13 +80,17 @@ def run(
 def verify(
     log: Log,
     head: Annotated[str | None, typer.Option(help="The digest that it must end with.")] = None,
+    keys: Keys = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify a log: chain, rules, every act folded anew. Exit 1 if it was changed."""
-    from clients.terms.log import read_log
-
-    found = read_log(log, head=head)
-    facts = {"head": found.head, "lines": len(found.lines), "subjects": len(found.terms)}
+    """Verify a log: chain, signatures, rules, every act folded anew. Exit 1 if it was changed."""
+    found = _read(log, keys, head=head)
+    facts = {
+        "head": found.head,
+        "lines": len(found.lines),
+        "subjects": len(found.terms),
+        "key": found.key,
+    }
     if as_json:
         print_json(facts)
     else:
@@ -78,11 +98,11 @@ def verify(
 
 
 @app.command()
-def explain(log: Log, subject: str, lang: Lang = "en", as_json: AsJson = False) -> None:
+def explain(
+    log: Log, subject: str, keys: Keys = None, lang: Lang = "en", as_json: AsJson = False
+) -> None:
     """Say where one subject stands, and by which acts it came there."""
-    from clients.terms.log import read_log
-
-    found = read_log(log)
+    found = _read(log, keys)
     if subject not in found.terms:
         raise InputError(f"{log}: has no subject {subject}; check the name.")
     found.terms = {subject: found.terms[subject]}
@@ -103,20 +123,48 @@ def decide(
     lang: Lang = "en",
     as_json: AsJson = False,
 ) -> None:
-    """Put a person's decision about a waiting change on record, and carry it out if approved."""
-    from clients.terms.log import Decision, read_log, write_log
+    """Put a person's decision about a waiting change on record, and carry it out if approved.
+
+    It is signed with this home's key; --by says which of its people decided.
+    """
+    from clients.terms.log import Decision, holding, signed_by, write_log
+    from federation.home import open_home
+    from federation.terms_memory import home_identity, remember
+    from privacy.randomness import system_bytes
 
     if approve is None:
         raise InputError("say --approve or --refuse.")
     for name, text in (("--by", by), ("--reason", reason)):
         if not text.strip() or len(text) > _TEXT_MAX or not text.isprintable():
             raise InputError(f"{name}: expected 1 to {_TEXT_MAX} printable characters.")
-    found = read_log(log)
-    acts = found.decide(
-        Decision(subject=subject, rule=rule, approved=approve, by=by, reason=reason)
-    )
-    write_log(found, log)
+    if not log.exists():
+        raise InputError(f"{log}: there is no such log; check the path.")
+    home = open_home()
+    with holding(log):
+        found = _read(log, None)
+        found.sign = signed_by(home_identity(home, system_bytes))
+        acts = found.decide(
+            Decision(subject=subject, rule=rule, approved=approve, by=by, reason=reason)
+        )
+        write_log(found, log)
+        remember(home, log, found.mark)
     _show(found, tuple((subject, act) for act in acts), lang=lang, as_json=as_json, dry_run=False)
+
+
+def _read(log: Path, keys: list[str] | None, *, head: str | None = None) -> "TermsLog":
+    """A log of this home's key, of the one it was seen with, or of those that are given."""
+    from clients.terms.log import read_log
+    from federation.home import open_home
+    from federation.terms_memory import home_identity, remember, remembered
+    from privacy.randomness import system_bytes
+
+    home = open_home()
+    seen = remembered(home, log)
+    known = {one.lower() for one in keys or ()} | ({seen.key} if seen else set())
+    known.add(home_identity(home, system_bytes).public.hex())
+    found = read_log(log, keys=known, head=head, seen=seen)
+    remember(home, log, found.mark)
+    return found
 
 
 def _show(

@@ -9,7 +9,7 @@ from clients.ledger_files import LEDGER
 from clients.policy import highest_class
 from clients.review import State
 from clients.review_store import Reviews
-from clients.vault import folder_vault
+from clients.vault_folder import folder_vault
 from federation.node_points.point import Point, sentence_of
 from privacy.errors import TacitError
 from privacy.ledger.sqlite import SqliteLedger

@@ -5,6 +5,7 @@
 <out>/home/                        the run and its ledger
 <out>/scores.csv                   each lease's score
 <out>/days.csv, terms.jsonl        daily signals of some machines, and the log of their terms
+<out>/standing.csv                 where they stand, day by day: grade, limit, premium
 <out>/report.json                  what came out
 """
 
@@ -16,25 +17,32 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from clients.contract import load_contract
 from clients.indicators.compute import compute_indicators
 from clients.indicators.plan import make_plan
-from clients.terms.log import Day, add_days, new_log, write_log
+from clients.terms.fold import Act
+from clients.terms.log import Day, add_days, new_log, signed_by, write_log
 from clients.terms.rule import load_terms
+from federation.budget_plot import format_of
 from federation.config import load_project
-from federation.home import Home, write_json
+from federation.home import Home, write_bytes, write_json
 from federation.launch import LaunchOptions, launch_local
 from federation.scenarios.batteries import draw_batteries
 from federation.scenarios.cnc import draw_workshop
 from federation.scenarios.construction import Leases, draw_leases
 from federation.scenarios.dairy import draw_herds
+from federation.scenarios.picture import Effect, draw_scenario
 from federation.scenarios.pv import draw_plants
 from federation.scenarios.scored import TableModel, read_table_model
 from federation.scenarios.vehicles import draw_vehicles
 from federation.scenarios.wind import draw_turbines
+from federation.terms_memory import home_identity
 from privacy.errors import InputError
+from privacy.randomness import system_bytes
 
+Floats = NDArray[np.float64]
 BANKS: Final = ("corvane-bank", "lindmark-leasing", "pellworth-credit", "tarn-leasing")
 
 
@@ -58,12 +66,14 @@ class Pack:
         draw: Draws a member's book.
         table: The folder and file of members' tables, as in the contract.
         hold: For how long a reading stands.
+        memory: Days of readings that a day's score looks back on.
     """
 
     about: str
     draw: Callable[..., Book]
     table: tuple[str, str]
     hold: str
+    memory: int = 3
 
 
 PACKS: Final[Mapping[str, Pack]] = {
@@ -72,6 +82,7 @@ PACKS: Final[Mapping[str, Pack]] = {
         draw_leases,
         ("banks", "leases.csv"),
         "8h",
+        14,
     ),
     "wind_farm": Pack(
         "wind, pitch and icing: loans on turbines", draw_turbines, ("banks", "leases.csv"), "1h"
@@ -110,6 +121,7 @@ _FEDERATION = Path(__file__).parents[1]
 _FOLDERS = (_FEDERATION / "scenarios_data", _FEDERATION.parent / "configs" / "scenarios")
 _FIRST_DAY = date(2026, 1, 1).toordinal()
 _WATCHED: Final = 6
+_SIZES: Final = 9
 
 
 def pack_folder(name: str) -> Path:
@@ -125,7 +137,13 @@ def pack_folder(name: str) -> Path:
 
 
 def run_pack(
-    name: str, out: Path, *, seed: int = 0, leases: int = LEASES, config: Path | None = None
+    name: str,
+    out: Path,
+    *,
+    seed: int = 0,
+    leases: int = LEASES,
+    config: Path | None = None,
+    plot: Path | None = None,
 ) -> dict[str, Any]:
     """Run a pack end to end.
 
@@ -135,10 +153,13 @@ def run_pack(
         seed: Of all that is drawn, and of the model.
         leases: At each bank.
         config: Another run config for the same leases; None: the pack's.
+        plot: Where effect and terms are drawn (.png, .svg, .pdf); None: nowhere.
 
     Raises:
-        InputError: There is no such pack, or the folder holds something.
+        InputError: There is no such pack, the folder holds something, or the picture's name has
+            another end.
     """
+    form = None if plot is None else format_of(plot)
     folder = pack_folder(name)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: holds something already; choose another folder.")
@@ -156,8 +177,17 @@ def run_pack(
     leased = {bank: book for bank, book in books.items() if isinstance(book, Leases)}
     effect = None
     if leased:
-        effect = {"model": counterfactual(model, rows, less=LESS), "true": true_effect(leased)}
-    acts = _terms(name, out, books[BANKS[0]], tables[0], model)
+        said, true = moves_of(model, rows, less=LESS), true_moves(leased)
+        effect = {
+            "model": float(said.mean()),
+            "true": float(true.mean()),
+            "model_interval": interval(said),
+            "true_interval": interval(true),
+        }
+    acts, moved = _terms(name, out, books[BANKS[0]], tables[0], model)
+    if plot is not None and form is not None:
+        curves = None if not leased else effects(model, rows, leased)
+        write_bytes(plot, draw_scenario(name, read_standings(out), curves, form=form))
     report = {
         "scenario": name,
         "seed": seed,
@@ -166,6 +196,7 @@ def run_pack(
         "less_downtime": LESS,
         "effect": effect,
         "acts": acts,
+        "grades": moved,
         "run": result["run"],
     }
     write_json(out / "report.json", report)
@@ -197,72 +228,144 @@ def write_books(name: str, out: Path, *, seed: int, leases: int) -> dict[str, Bo
     return books
 
 
-def counterfactual(model: TableModel, rows: pd.DataFrame, *, less: float) -> float:
-    """By how much the mean chance of default moves with that much less downtime, by the model."""
+def moves_of(model: TableModel, rows: pd.DataFrame, *, less: float) -> Floats:
+    """By how much each chance of default moves with that much less downtime, by the model, (n,)."""
     other = rows.assign(downtime_share=np.maximum(rows["downtime_share"] - less, 0.0))
-    return float((model.said(other) - model.said(rows)).mean())
+    return np.asarray(model.said(other) - model.said(rows))
 
 
-def true_effect(books: dict[str, Leases], *, less: float = LESS) -> float:
-    """The same by the mechanism: do(downtime = what it is, less that much)."""
-    moves = [
-        book.default_probability(np.maximum(book.downtime - less, 0.0)) - book.default_probability()
-        for book in books.values()
-    ]
-    return float(np.concatenate(moves).mean())
+def true_moves(books: dict[str, Leases], *, less: float = LESS) -> Floats:
+    """The same by the mechanism: do(downtime = what it is, less that much), shape (n,)."""
+    return np.concatenate(
+        [
+            book.default_probability(np.maximum(book.downtime - less, 0.0))
+            - book.default_probability()
+            for book in books.values()
+        ]
+    )
+
+
+def interval(moves: Floats) -> list[float]:
+    """A 95 % interval of the mean over such leases; what the model gets wrong is not in it."""
+    half = 1.96 * float(moves.std(ddof=1)) / np.sqrt(len(moves))
+    return [float(moves.mean() - half), float(moves.mean() + half)]
+
+
+def effects(model: TableModel, rows: pd.DataFrame, books: dict[str, Leases]) -> list[Effect]:
+    """The effect of less downtime at some sizes, by the model and by the mechanism."""
+    found = []
+    for less in np.linspace(0.0, 2 * LESS, _SIZES):
+        said, true = moves_of(model, rows, less=less), true_moves(books, less=less)
+        found.append(
+            Effect(
+                less=float(less),
+                model=float(said.mean()),
+                model_interval=tuple(interval(said)),
+                true=float(true.mean()),
+                true_interval=tuple(interval(true)),
+            )
+        )
+    return found
+
+
+def read_standings(out: Path) -> pd.DataFrame:
+    """Where watched machines stand, day by day, as a pack's folder has it."""
+    return pd.read_csv(out / "standing.csv", parse_dates=["day"], keep_default_na=False)
+
+
+def watched(scores: Floats) -> list[int]:
+    """Which machines are looked at day by day: some with the worst scores, the middle, the best."""
+    order = np.argsort(-scores, kind="stable")
+    third, middle = _WATCHED // 3, len(order) // 2
+    return [int(x) for x in (*order[:third], *order[middle : middle + third], *order[-third:])]
 
 
 def _terms(
     name: str, out: Path, book: Book, table: pd.DataFrame, model: TableModel
-) -> list[dict[str, Any]]:
-    """Daily signals of the machines with the worst scores and the best, folded into terms."""
-    folder = pack_folder(name)
-    order = np.argsort(-model.said(table), kind="stable")
-    names = table["machine"].to_numpy()[[*order[: _WATCHED // 2], *order[-_WATCHED // 2 :]]]
-    watched = book.readings[book.readings["machine"].isin(names)]
-    _write(out / "watched" / "makers" / "one" / "readings.csv", watched)
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Daily signals of some machines, folded into terms; what was done, and how grades moved."""
+    folder, pack = pack_folder(name), PACKS[name]
+    names = table["machine"].to_numpy()[watched(model.said(table))]
+    seen = book.readings[book.readings["machine"].isin(names)]
+    _write(out / "watched" / "makers" / "one" / "readings.csv", seen)
     contract = load_contract(folder / "readings.yaml")
     rules = load_terms(folder / "terms.yaml")
     asked = {one.indicator: one.name for one in rules.signals if one.indicator is not None}
     output = next(one.name for one in rules.signals if one.output)
-    days: list[Day] = []
-    for day in range(1, int(watched["time_h"].max()) // 24 + 2):
+    inputs = {
+        one.indicator: one.name
+        for one in load_project(folder / "run.yaml").contract.columns
+        if one.indicator is not None
+    }
+    stated = table.set_index("machine").drop(columns=list(inputs.values()))
+
+    def found(wanted: Mapping[str, str], day: int, window: int) -> pd.DataFrame:
+        """Indicators of some days up to one, a row a machine."""
         plan = make_plan(
-            contract,
-            list(asked),
-            hold=PACKS[name].hold,
-            window="1d",
-            as_of=float(24 * day),
+            contract, list(wanted), hold=pack.hold, window=f"{window}d", as_of=float(24 * day)
         )
-        found = compute_indicators(plan, out / "watched", key=bytes(32))
-        now = pd.DataFrame(
-            {"machine": [one.split("|")[-1] for one in found.devices]}
-            | {asked[key]: x for key, x in found.columns.items()}
-        )
-        # the model knows a lease's whole record, so its score does not move with a single day
-        own = table.set_index("machine").loc[now["machine"]].reset_index()
-        now[output] = model.said(own)
-        days += [
+        told = compute_indicators(plan, out / "watched", key=bytes(32))
+        machines = [one.split("|")[-1] for one in told.devices]
+        columns = {wanted[key]: x for key, x in told.columns.items()}
+        return pd.DataFrame({"machine": machines} | columns)
+
+    log = new_log(rules, signed_by(home_identity(Home(out / "home"), system_bytes)))
+    acts: list[tuple[str, Act]] = []
+    rows: list[dict[str, object]] = []
+    standing: list[dict[str, object]] = []
+    # a score needs as many days as it looks back on; a shorter record says more by chance
+    for day in range(pack.memory, int(seen["time_h"].max()) // 24 + 2):
+        now = found(asked, day, 1).set_index("machine")
+        lately = found(inputs, day, pack.memory)
+        own = lately.join(stated, on="machine")
+        now[output] = pd.Series(model.said(own), index=own["machine"])
+        ordinal = _FIRST_DAY + day - 1
+        days = [
             Day(
-                subject=str(row["machine"]),
-                day=_FIRST_DAY + day - 1,
+                subject=str(machine),
+                day=ordinal,
                 values={
                     one.name: None if pd.isna(row[one.name]) else float(row[one.name])
                     for one in rules.signals
                 },
             )
-            for row in now.to_dict("records")
+            for machine, row in now.iterrows()
         ]
-    log = new_log(rules)
-    acts = add_days(log, days)
+        acts += add_days(log, days)
+        told = date.fromordinal(ordinal).isoformat()
+        rows += [{"subject": one.subject, "day": told} | dict(one.values) for one in days]
+        standing += [
+            {
+                "subject": one,
+                "day": told,
+                "grade": where.letter,
+                "limit": where.limit,
+                "premium": where.premium,
+                "frozen": where.frozen,
+            }
+            for one, where in sorted(log.terms.items())
+        ]
     write_log(log, out / "terms.jsonl")
-    rows = [
-        {"subject": one.subject, "day": date.fromordinal(one.day).isoformat()} | dict(one.values)
-        for one in days
-    ]
     _write(out / "days.csv", pd.DataFrame(rows))
+    _write(out / "standing.csv", pd.DataFrame(standing))
     counted = pd.Series([act.rule or act.kind for _, act in acts]).value_counts().to_dict()
-    return [{"what": str(what), "times": int(times)} for what, times in counted.items()]
+    counts = [{"what": str(what), "times": int(times)} for what, times in counted.items()]
+    return counts, _moved(acts)
+
+
+def _moved(acts: list[tuple[str, Act]]) -> dict[str, int]:
+    """How often a grade got worse, and better, and on how many machines it fell and recovered."""
+    ways: dict[str, list[bool]] = {}
+    for subject, act in acts:
+        if act.kind == "grade" and act.before != "-":
+            ways.setdefault(subject, []).append(act.after > act.before)
+    both = [one for one in ways.values() if True in one and False in one[one.index(True) :]]
+    down = sum(sum(one) for one in ways.values())
+    return {
+        "worse": down,
+        "better": sum(map(len, ways.values())) - down,
+        "fell_and_recovered": len(both),
+    }
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:

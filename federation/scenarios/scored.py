@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clients.contract import DataContract
 from clients.model import build, from_vector, tensors
-from clients.model_file import load_model
+from clients.model_file import parse_model
 from clients.spec import NodeSpec, parse_node_spec
 from clients.table_features import TableFeatures
 
@@ -57,11 +57,8 @@ def read_table_model(path: Path, contract: DataContract) -> TableModel:
     Raises:
         NotVerifiedError: Its weights were changed.
     """
-    from safetensors import safe_open
-
-    weights = load_model(path)
-    with safe_open(path, framework="numpy") as file:
-        names = sorted(name for name in file.keys() if name.startswith("statistics."))  # noqa: SIM118 - no mapping
-        statistics = tuple(np.asarray(file.get_tensor(name), np.float64) for name in names)
-        about = json.loads(file.metadata()["node_settings"])
-    return TableModel(contract, parse_node_spec(about), weights, statistics)
+    tensors, said = parse_model(path.read_bytes(), str(path))
+    names = sorted(name for name in tensors if name.startswith("statistics."))
+    statistics = tuple(np.asarray(tensors[name], np.float64) for name in names)
+    about = json.loads(said["node_settings"])
+    return TableModel(contract, parse_node_spec(about), tensors["model"], statistics)

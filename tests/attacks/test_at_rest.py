@@ -1,12 +1,19 @@
 """Who has a copy of a node's disk without its key reads nothing that was kept of its runs."""
 
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support import tables
+from support.direct import assemble
 
 from clients.ledger_files import LEDGER
+from clients.model_file import opened_model, parse_model
 from clients.session_file import FOLDER, SessionFile
 from clients.vault import KEY_FILE, MasterKey, Vault, file_key, is_sealed
+from clients.vault_folder import ensure_vault, folder_vault
 from federation.node_points.rest import rest_points
 from privacy.errors import NotVerifiedError
 from privacy.identity import Identity
@@ -48,7 +55,13 @@ def test_what_is_kept_is_sealed_and_the_search_finds_what_is_not(home: Path) -> 
     file(home, run, None).save(CANARY, {part: CANARY})
     assert found(home)  # the twin that leaks
     kept = file(home, run, vault(home))
-    assert kept.load() == CANARY  # what an earlier version wrote
+    # what an earlier version wrote is read, and sealed at the first look
+    assert kept.load() == CANARY
+    assert is_sealed((kept.folder / "state").read_bytes())
+    assert kept.load() == CANARY
+    with pytest.raises(NotVerifiedError, match="damaged"):
+        kept.part(part)  # its name is not its hash; what is not what it was is not sealed
+    assert not is_sealed((kept.folder / part.hex()).read_bytes())
     kept.save(CANARY, {part: CANARY})
     assert not found(home)
     assert all(is_sealed(one.read_bytes()) for one in kept.folder.iterdir())
@@ -77,6 +90,31 @@ def test_node_check_says_what_is_not_sealed(home: Path) -> None:
     file(home, b"\1" * 32, None).save(CANARY, {})
     file_key(home / KEY_FILE, system_bytes)
     (point,) = rest_points(home)
-    assert (point.level, point.found[:31]) == ("warning", "1 files of runs under way, 1 of")
+    assert (point.level, point.found[:31]) == ("warning", "1 files of runs under way and r")
+    file(home, b"\1" * 32, vault(home)).load()
+    (point,) = rest_points(home)
+    assert (point.level, "1 files sealed in all" in point.found) == ("ok", True)
     (home / KEY_FILE).chmod(0o644)
     assert [one.level for one in rest_points(home)] == ["failed"]
+
+
+@pytest.mark.parametrize("noise", [False, True])
+def test_a_finished_model_without_noise_is_sealed_at_its_node(tmp_path: Path, noise: bool) -> None:
+    plan = {"noise": "distributed", "epsilon": 8.0, "rate": 0.25}
+    changes: dict[str, Any] = {"training": {"rounds": 1}, **({"privacy": plan} if noise else {})}
+    where = tables.write(tmp_path / "data", config_changes=changes)
+    direct = assemble(where.config, where.root)
+    homes = [node.home for node in direct.nodes.values()]
+    for folder in homes[:-1]:
+        folder.mkdir(parents=True, exist_ok=True)
+        ensure_vault(folder, system_bytes)
+    direct.run()
+    for folder in homes:
+        (path,) = folder.glob("runs/*/model.safetensors")
+        vault = folder_vault(folder, "L3", system_bytes)
+        # the last has no key: its twin that lies open
+        assert is_sealed(path.read_bytes()) is (not noise and folder != homes[-1])
+        data = opened_model(path, path.parent.name, vault)
+        assert parse_model(data, "here")[0]["model"].size
+        report = json.loads((path.parent / "report.json").read_text())
+        assert report["file"] == hashlib.sha256(data).hexdigest()

@@ -1,68 +1,20 @@
 """Values planted in L3 columns are searched for in all that leaves a node or is written or said."""
 
 import logging
-import struct
-from collections.abc import Iterable
+import os
+import subprocess
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import pandas as pd
 import pytest
 from support import tables
-from support.cli import tacit
+from support.canaries import AMOUNT, CODE, HEARD, ID, TAP, files_below, forms, leaks, planted
+from support.cli import ROOT, tacit
 from support.direct import assemble
 
 from clients.policy import NodePolicy
 from privacy.manifest import PROTECTIONS
 from privacy.messages import Parcel, Request
-
-if TYPE_CHECKING:
-    import subprocess
-
-LOAD, AMOUNT, ID, CODE = 0.271828183, 31337.062531, 918273645, "canary-of-code"
-ROWS = 5  # planted in; train, validation and test rows are among them
-OWN_DATA = {"table.csv", "contract.yaml", "config.yaml"}
-
-
-def planted() -> pd.DataFrame:
-    """A user's table with rows whose values stand nowhere else."""
-    frame = tables.table("binary")
-    frame["code"] = frame["code"].astype(object)
-    for place in range(ROWS):
-        row: dict[str, float | str] = {
-            "load": LOAD,
-            "amount": AMOUNT,
-            "code": CODE,
-            "id": ID + place,
-        }
-        for column, value in row.items():
-            frame.at[place * 7, column] = value  # noqa: PD008 - one cell
-    return frame
-
-
-def forms() -> list[bytes]:
-    """Each canary as text and as the numbers that machines write."""
-    found = [CODE.encode(), str(ID).encode(), b"0.27182818", b"31337.0625"]
-    for number in (LOAD, AMOUNT, float(ID)):
-        found += [struct.pack(f"{order}d", number) for order in "<>"]
-    for number in (AMOUNT, float(ID)):
-        found += [struct.pack(f"{order}f", number) for order in "<>"]
-    return found + [struct.pack(f"{order}q", ID) for order in "<>"]
-
-
-def leaks(texts: Iterable[bytes]) -> list[bytes]:
-    """Which forms stand in any of the texts."""
-    whole = b"\0\0\0\0".join(texts)
-    return [one for one in forms() if one in whole]
-
-
-def files_below(root: Path) -> list[bytes]:
-    """All that lies there, but for what the owner of the rows put there."""
-    return [
-        path.read_bytes() + str(path).encode()
-        for path in root.rglob("*")
-        if path.is_file() and path.name not in OWN_DATA
-    ]
 
 
 def said(found: "subprocess.CompletedProcess[str]") -> list[bytes]:
@@ -142,3 +94,36 @@ def test_what_is_wrong_with_a_planted_value_is_said_without_it(
     assert value not in found.stdout + found.stderr
     assert not leaks(said(found))
     assert not leaks(files_below(tmp_path))
+
+
+SENDS = """
+import contextlib, ssl, sys
+import grpc
+for text in sys.stdin.read().split():
+    data = bytes.fromhex(text)
+    call = grpc.insecure_channel("127.0.0.1:1").unary_unary("/any/Thing")
+    with contextlib.suppress(grpc.RpcError):
+        call(b"grpc" + data, timeout=0.05)
+    ends = ssl.MemoryBIO(), ssl.MemoryBIO()
+    line = ssl.create_default_context().wrap_bio(*ends, server_hostname="a")
+    with contextlib.suppress(ssl.SSLError):
+        line.write(b"tls." + data)
+"""
+
+
+def test_the_tap_of_real_processes_hears_each_form_before_it_is_sealed(tmp_path: Path) -> None:
+    """The twin of the search over a deployed federation (tests/deployed/test_loopback.py)."""
+    asked = " ".join(form.hex() for form in forms())
+    path = os.pathsep.join([str(TAP), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-c", SENDS],
+        input=asked.encode(),
+        env={**os.environ, "PYTHONPATH": path, HEARD: str(tmp_path)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    heard = b"".join(one.read_bytes() for one in tmp_path.iterdir())
+    assert {form for form in forms() if b"grpc" + form in heard} == set(forms())
+    assert {form for form in forms() if b"tls." + form in heard} == set(forms())
+    assert set(leaks([heard])) == set(forms())

@@ -109,3 +109,10 @@ def test_a_key_service_that_is_away_is_said_to_be(tmp_path: Path) -> None:
         CommandKey([sys.executable, "-c", "print('{}')"]).wrap(bytes(32))
     with pytest.raises(InputError, match="does not answer"):
         CommandKey([sys.executable, "-c", "import time; time.sleep(9)"], timeout_s=0.2).wrap(b"k")
+    endless = "import sys\nwhile True: sys.stdout.write('x' * 65536)"
+    with pytest.raises(InputError, match="says more than an answer"):
+        CommandKey([sys.executable, "-c", endless]).wrap(b"k")
+    # what goes on in the background holds nobody up
+    forks = "import os, time\nif os.fork() == 0: time.sleep(9)"
+    with pytest.raises(InputError, match="does not answer"):
+        CommandKey([sys.executable, "-c", forks], timeout_s=0.5).wrap(b"k")

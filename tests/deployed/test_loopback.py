@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import canaries
 from support.cli import assert_one_sentence
 from support.deployed import (
     LOOPBACK,
@@ -49,6 +50,7 @@ ROLES = {"ash": "manufacturer", "birch": "insurer", "coal": "bank", "dune": "man
 ROUNDS = 7
 LONG_ROUNDS = 500
 RUN_S = 120.0
+FEWEST_BYTES = 10_000
 SOON_S = 20.0
 TRAINING = {"rounds": ROUNDS, "local_epochs": 2, "batch_rows": 32, "learning_rate": 0.02}
 SECOND_DAYS = 1 / 86_400
@@ -234,6 +236,16 @@ def a_revoked_member_is_out(federation: Deployed) -> None:
         client.runs()
 
 
+def no_canary_is_in_a_message_a_home_or_a_line(federation: Deployed, heard: Path) -> None:
+    rows = (federation["ash"].folder / "data" / "table.csv").read_bytes()
+    assert {canaries.CODE.encode(), str(canaries.ID).encode()} <= set(canaries.leaks([rows]))
+    for what, texts in canaries.of_a_federation(federation, heard):
+        assert sum(map(len, texts)) > FEWEST_BYTES, what
+        assert not canaries.leaks(texts), what
+        # the twin: the same search finds what leaks there
+        assert canaries.leaks([*texts, b"..." + rows]), what
+
+
 def nothing_of_a_row_has_left_its_member(federation: Deployed) -> None:
     values = row_values(federation)
     assert len(values) > 500
@@ -249,6 +261,10 @@ def nothing_of_a_row_has_left_its_member(federation: Deployed) -> None:
 def test_a_federation_from_its_first_day_to_its_last(tmp_path: Path) -> None:
     with deployed(tmp_path, ROLES) as federation:
         configs = give_rows(federation, config_changes={"training": TRAINING, "deadline_s": 60})
+        heard = tmp_path / "heard"
+        for machine in federation.members.values():
+            canaries.overhear(machine, heard, machine.environment)
+        canaries.plant(federation["ash"])
         with stage("it begins"):
             federation.found()
             federation.start_coordinator()
@@ -281,6 +297,7 @@ def test_a_federation_from_its_first_day_to_its_last(tmp_path: Path) -> None:
             configs = give_rows(
                 federation, config_changes={"training": TRAINING | {"rounds": LONG_ROUNDS}}
             )
+            canaries.plant(federation["ash"])
             a_stopped_run_leaves_no_keys(federation, configs["coal"])
         with stage("a member is revoked"):
             a_revoked_member_is_out(federation)
@@ -294,3 +311,4 @@ def test_a_federation_from_its_first_day_to_its_last(tmp_path: Path) -> None:
             assert verdict["runs"] == 3  # one of them was not agreed to
             assert verdict["rounds"] >= ROUNDS
         nothing_of_a_row_has_left_its_member(federation)
+        no_canary_is_in_a_message_a_home_or_a_line(federation, heard)

@@ -13,7 +13,7 @@ from support.sums import frame_of
 
 from aggregator import coordinator
 from clients.kept_session import Keeper
-from clients.terms.log import Day, add_days, new_log, write_log
+from clients.terms.log import Day, add_days, new_log, signed_by, write_log
 from clients.terms.rule import load_terms
 from clients.vault import Label, MasterKey, seal
 from federation import certificates
@@ -23,6 +23,7 @@ from federation.registry.access import Role
 from federation.registry.peer import Peer
 from federation.runs.event import Note, Step, Told
 from privacy.canonical import canonical_json
+from privacy.identity import Identity
 from privacy.ledger.bundle import Log, write_bundle
 from privacy.ledger.memory import MemoryLedger
 from privacy.ledger.proof import InclusionProof
@@ -30,12 +31,14 @@ from privacy.ledger.store import prove_inclusion
 from privacy.ledger.trust import TrustPolicy
 from privacy.manifest import SIGNING_DOMAIN
 from privacy.messages import Parcel, Request
+from privacy.randomness import system_bytes
 
 ROOT: Final = Path(__file__).parents[2]
 MEMBERS: Final = ("bank", "east", "mill", "north")
 LABEL: Final = Label("session", "state", "L3")
 PEER: Final = Peer(Role.BANK, "north")
 KEY: Final = MasterKey(bytes(range(32)), bytes)
+WRITER: Final = Identity.create(system_bytes)
 Corpus = Mapping[str, list[bytes]]
 
 
@@ -69,7 +72,7 @@ def corpus(folder: Path) -> Corpus:
     found["request"] = [certificates.make_request(key, PEER)]
     found["public"] = [certificates.spki(key.public_key())]
     found["key"] = [certificates.key_pem(key)]
-    log = new_log(load_terms(min(ROOT.glob("configs/scenarios/*/terms.yaml"))))
+    log = new_log(load_terms(min(ROOT.glob("configs/scenarios/*/terms.yaml"))), signed_by(WRITER))
     add_days(log, [Day(subject="m", day=day, values={}) for day in range(1, 9)])
     write_log(log, folder / "terms.jsonl")
     found["terms log"] = [(folder / "terms.jsonl").read_bytes()]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
-from hostile.corpus import KEY, LABEL, PEER
+from hostile.corpus import KEY, LABEL, PEER, WRITER
 from support import tables
 
 from aggregator.plan import parse_plan
@@ -123,6 +123,10 @@ def _rows(name: str, form: str) -> Callable[[bytes, Path], Any]:
     return read
 
 
+def _terms_log(path: Path) -> Any:  # noqa: ANN401 - a log
+    return read_log(path, keys={WRITER.public.hex()})
+
+
 def _key(path: Path) -> Any:  # noqa: ANN401 - a private key
     path.chmod(0o600)
     return certificates.load_key(path)
@@ -196,7 +200,7 @@ DECODERS: Final = (
     Decoder(name="key", owes="settings", read=_file("tls.key", _key)),
     Decoder(name="csv", owes="settings", share=0.4, read=_rows("rows.csv", "csv")),
     Decoder(name="parquet", owes="settings", share=0.4, read=_rows("rows.parquet", "parquet")),
-    Decoder(name="terms log", owes="settings", share=1, read=_file("terms.jsonl", read_log)),
+    Decoder(name="terms log", owes="settings", share=1, read=_file("terms.jsonl", _terms_log)),
     Decoder(name="contract", owes="settings", share=0.3, read=_file("c.yaml", load_contract)),
     Decoder(name="config", owes="settings", share=0.3, read=_file("r.yaml", _config)),
     Decoder(name="rules", owes="settings", share=0.1, read=_file("rules.yaml", load_rules)),

@@ -14,6 +14,8 @@ from support import tables
 from support.cli import ROOT, command, environment
 from support.deployed import Deployed, Process, allow, deployed, give_rows, wait_for
 
+from clients.model_file import load_model
+from clients.vault import is_sealed_file
 from federation.home import Home
 from federation.ledger_place import open_store
 from privacy.ledger.store import entries_of
@@ -90,7 +92,12 @@ def test_a_bank_launches_watches_and_keeps_what_it_may(federation: Deployed) -> 
     assert signed["member"] in {"birch", "cedar"}
     (registered,) = (body for kind, body in kinds if kind == "model.registered")
     assert registered["card"] == _sha256(folder / "card.json")
-    assert registered["file"] == _sha256(folder / "model.safetensors")
+    # at rest it is sealed, as its columns are L3; what is registered is what is in it
+    assert is_sealed_file(folder / "model.safetensors")
+    out = ash.folder / "plain-1.safetensors"
+    ash.json("model", "export", "plain-1", "--out", str(out))
+    assert registered["file"] == _sha256(out)
+    assert load_model(out).size
     # everybody in the run sees it; the coordinator shows it from its own files
     assert standing(federation, "birch", "plain-1")["state"] == "finished"
     shown = federation["birch"].json("run", "show", "plain-1")

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from clients.frozen import parse_settings
 from clients.terms.fold import BEGINNING, Terms, after_day
-from clients.terms.log import Day, Decision, add_days, new_log, read_log, write_log
+from clients.terms.log import Day, Decision, add_days, new_log, read_log, signed_by, write_log
 from clients.terms.rule import TermRules, load_terms
 from privacy.errors import InputError, NotVerifiedError, RefusedError
+from privacy.identity import Identity
+from privacy.randomness import system_bytes
 
 RULES = load_terms(
     Path(__file__).parents[2] / "configs" / "scenarios" / "construction_lease" / "terms.yaml"
@@ -93,6 +95,10 @@ def test_conditions_are_those_of_a_naive_count(rows: list[dict[str, float | None
         frozen = now.frozen
 
 
+OWN = Identity.create(system_bytes)
+SIGN, KEYS = signed_by(OWN), {OWN.public.hex()}
+
+
 @settings(max_examples=40, deadline=None)
 @given(HISTORY, st.randoms())
 def test_order_and_repeated_rows_do_not_matter(
@@ -101,7 +107,7 @@ def test_order_and_repeated_rows_do_not_matter(
     days = [Day(subject="m", day=i, values=row) for i, row in enumerate(rows, 1)]
     mixed = days * 2
     chance.shuffle(mixed)  # type: ignore[attr-defined]
-    one, two = new_log(SHORT), new_log(SHORT)
+    one, two = new_log(SHORT, SIGN), new_log(SHORT, SIGN)
     add_days(one, days)
     add_days(two, mixed)
     assert one.lines == two.lines
@@ -128,6 +134,12 @@ def test_unknown_days_are_neither_quiet_nor_bad() -> None:
     assert not now.frozen
 
 
+def test_a_freeze_that_was_lifted_spares_nobody_from_the_next() -> None:
+    used = [None] * 6 + [0.0, 0.3, 0.0, 0.3, 0.0]
+    rows = [dict[str, float | None](utilisation=value) for value in used]
+    assert [one.frozen for one in fold(rows)][-3:] == [True, False, True]
+
+
 def test_seven_days_below_freeze() -> None:
     idle: dict[str, float | None] = {
         "utilisation": 0.0,
@@ -139,19 +151,19 @@ def test_seven_days_below_freeze() -> None:
 
 
 def test_a_changed_log_is_seen(tmp_path: Path) -> None:
-    log = new_log(RULES)
+    log = new_log(RULES, SIGN)
     add_days(log, [Day(subject="m", day=d, values={"utilisation": 0.0}) for d in range(1, 9)])
     path = tmp_path / "log.jsonl"
     write_log(log, path)
-    assert read_log(path, head=log.head).terms == log.terms
+    assert read_log(path, keys=KEYS, head=log.head).terms == log.terms
     whole = path.read_bytes()
     for old, new in ((b'"utilisation":0.0', b'"utilisation":0.9'), (b'"true"', b'"fals"')):
         path.write_bytes(whole.replace(old, new, 1))
         with pytest.raises(NotVerifiedError):
-            read_log(path)
+            read_log(path, keys=KEYS)
     path.write_bytes(b"\n".join(whole.splitlines()[:-1]) + b"\n")
     with pytest.raises(NotVerifiedError, match="cut"):
-        read_log(path, head=log.head)
+        read_log(path, keys=KEYS, head=log.head)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +180,7 @@ def test_a_large_change_waits_for_a_person(tmp_path: Path) -> None:
     rules = RULES.model_copy(
         update={"bounds": RULES.bounds.model_copy(update={"review_above_percent": 5.0})}
     )
-    log = new_log(rules)
+    log = new_log(rules, SIGN)
     bad: dict[str, float | None] = {"downtime_share": 0.5}
     add_days(log, [Day(subject="m", day=day, values=bad) for day in range(1, 8)])
     assert log.terms["m"].limit == 1.0
@@ -180,7 +192,7 @@ def test_a_large_change_waits_for_a_person(tmp_path: Path) -> None:
         log.decide(said)
     path = tmp_path / "log.jsonl"
     write_log(log, path)
-    assert read_log(path).terms == log.terms
+    assert read_log(path, keys=KEYS).terms == log.terms
     path.write_bytes(path.read_bytes().replace(b'"by":"ann"', b'"by":"bob"'))
     with pytest.raises(NotVerifiedError):
-        read_log(path, head=log.head)
+        read_log(path, keys=KEYS, head=log.head)

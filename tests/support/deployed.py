@@ -17,10 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
 from support import tables
 from support.cli import ROOT, command, environment
 from support.network import Host, Network
+
+from clients.model_file import opened_model, parse_model
+from clients.vault_folder import folder_vault
+from privacy.randomness import system_bytes
 
 COMMAND_S = 120.0
 READY_S = 60.0
@@ -467,10 +470,10 @@ def models(federation: Deployed, run: str) -> dict[str, str]:
     for name, machine in federation.members.items():
         path = machine.home / "node" / "runs" / run / "model.safetensors"
         if path.exists():
-            with safe_open(path, "np") as file:
-                held = {key: file.get_tensor(key) for key in sorted(file.keys())}
-                kept = json.dumps(file.metadata(), sort_keys=True).encode()
-            parts = (key.encode() + value.tobytes() for key, value in held.items())
+            vault = folder_vault(machine.home / "node", "L3", system_bytes)
+            held, about = parse_model(opened_model(path, run, vault), name)
+            kept = json.dumps(about, sort_keys=True).encode()
+            parts = (key.encode() + value.tobytes() for key, value in sorted(held.items()))
             found[name] = hashlib.sha256(b"".join([kept, *parts])).hexdigest()
     return found
 

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
 
 from aggregator import coordinator
 from aggregator.coordinator import RunResult
 from aggregator.ports import Answer
 from clients.members import read_members
-from clients.model_file import load_model
+from clients.model_file import load_model, opened_model, parse_model
 from clients.node import Node
 from clients.node_settings import NodeSettings
 from clients.policy import NodePolicy
+from clients.vault_folder import folder_vault
 from federation.config import Project, load_project
 from federation.declaration import declaration
 from federation.evidence import Evidence, LedgerView, to_bundle
@@ -173,15 +173,15 @@ class Direct:
         )
         folder = self._folder(next(iter(self.nodes.values())).member)
         rounds = self.project.config.training.rounds
-        with safe_open(folder / "model.safetensors", framework="numpy") as file:
-            statistics = [
-                file.get_tensor(f"statistics.{stage}")
-                for stage in range(self.project.config.features.stages)
-            ]
+        vault = folder_vault(folder.parent.parent, "L3", system_bytes)
+        data = opened_model(folder / "model.safetensors", self.manifest.run, vault)
+        tensors, _ = parse_model(data, str(folder))
+        stages = range(self.project.config.features.stages)
+        statistics = [tensors[f"statistics.{stage}"] for stage in stages]
         sums = read_sums(folder / "sums.jsonl")
         return Outcome(
             result=result,
-            model=load_model(folder / "model.safetensors"),
+            model=tensors["model"],
             statistics=statistics,
             metrics=sums.get(("evaluate test", rounds), {}),
             personal=sums.get(("evaluate personal", rounds), {}),

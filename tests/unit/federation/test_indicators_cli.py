@@ -10,6 +10,7 @@ from support.cli import tacit
 from typer.testing import CliRunner
 
 from clients.indicators.registry import INDICATORS
+from clients.vault import is_sealed
 from federation.cli.data import app
 from federation.scenarios.generate import contract_path, generate
 from privacy.errors import InputError, NotVerifiedError
@@ -72,6 +73,55 @@ def test_from_readings_to_indicators_and_back(machines: Path, tmp_path: Path) ->
     assert device in shown
     assert "running from column load_share" in shown
     assert "computed again from the rows: the same" in shown
+
+
+def test_a_kept_table_of_confidential_rows_is_sealed_until_a_person_exports_it(
+    machines: Path, tmp_path: Path, home: Path
+) -> None:
+    choice = ("--choose", "utilisation", *RUNNING)
+    start = ("indicators", "compute", CONTRACT, "--data", str(machines))
+    with pytest.raises(InputError, match="one of the two"):
+        said(*start, *choice)
+    with pytest.raises(InputError, match="no name of a table"):
+        said(*start, *choice, "--keep", "../own")
+    contract = yaml.safe_load(Path(CONTRACT).read_text(encoding="utf-8"))
+    for column in contract["columns"]:
+        column["class"] = "L3" if column["name"] == "load_share" else "L2"
+    confidential = tmp_path / "confidential.yaml"
+    confidential.write_text(yaml.safe_dump(contract), encoding="utf-8")
+    told = json.loads(
+        said("indicators", "compute", str(confidential), "--data", str(machines), *choice,
+             "--keep", "own", "--json")
+    )  # fmt: skip
+    device = "aldermoor-excavators|exc-001"
+    kept = [one for one in (home / "tables").iterdir() if not one.name.startswith(".")]
+    assert len(kept) == 3
+    assert all(is_sealed(one.read_bytes()) for one in kept)
+    assert not any(device.encode() in one.read_bytes() for one in kept)
+    out = tmp_path / "own.csv"
+    said("indicators", "export", "own", "--out", str(out))
+    assert told["devices"] == len(out.read_text(encoding="utf-8").splitlines()) - 1
+    assert device in out.read_text(encoding="utf-8")  # the twin that is found
+    walks = [
+        json.loads(said("lineage", str(table), "1", "--json"))
+        for table in ("kept:own", kept_path(home), out)
+    ]
+    assert walks[0] == walks[1] == walks[2]
+    again = ("--contract", str(confidential), "--data", str(machines))
+    assert "the same" in said("lineage", "kept:own", "1", *again)
+    with pytest.raises(InputError, match="this home has own"):
+        said("lineage", "kept:other", "1")
+    beside = home / "tables" / "own.csv.lineage.json"
+    beside.write_bytes(kept_path(home).read_bytes())  # moved, so it does not open there
+    with pytest.raises(NotVerifiedError, match="damaged, or sealed with another key"):
+        said("lineage", "kept:own", "1")
+    (home / "node" / "vault.key").unlink()
+    with pytest.raises(InputError, match="put it back from your copy"):
+        said("lineage", "kept:own", "1")
+
+
+def kept_path(home: Path) -> Path:
+    return home / "tables" / "own.csv"
 
 
 def test_other_rows_are_found_out(machines: Path, tmp_path: Path, home: Path) -> None:

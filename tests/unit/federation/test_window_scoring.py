@@ -3,7 +3,7 @@
 import csv
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -28,8 +28,10 @@ from federation.window_scoring import (
 from privacy.canonical import canonical_json
 from privacy.errors import DataError, InputError, NotVerifiedError, RefusedError
 
+if TYPE_CHECKING:
+    from clients.judgement import Why
+
 KEY = b"k" * 32
-WAITING: Final = "waiting"
 
 
 def _kept(folder: Path, label: worn.Label) -> tuple[KeptModel, WindowModel]:
@@ -65,8 +67,8 @@ def test_a_device_that_the_gate_leaves_out_gets_no_score(tmp_path: Path) -> None
     held = before[1]
     members = [told.names for told in _owners(kept, tmp_path / "data")]
     whose = {name for names in members for name in names}
-    why = {
-        nobody.digest(name, Device(held.rpartition("|")[2], test)): WAITING
+    why: dict[str, Why] = {
+        nobody.digest(name, Device(held.rpartition("|")[2], test)): "waiting"
         for name in whose
         for test in (False, True)
     }
