@@ -48,6 +48,7 @@ class KeptModel:
 
         Raises:
             RefusedError: The model is no sum of curves, so its scores would have no reasons.
+            NotVerifiedError: The weights are not this run's, or break what its contract promises.
         """
         from clients.learner import Learner
         from clients.model import from_vector
@@ -60,6 +61,12 @@ class KeptModel:
             raise NotVerifiedError(
                 f"{self.run}: the weights do not fit the run's manifest; fetch the model again."
             ) from None
+        held = learner.hold(self.weights.astype(np.float64)).astype(np.float32)
+        if not np.array_equal(held, self.weights):
+            raise NotVerifiedError(
+                f"{self.run}: a curve breaks what the contract calls monotone; fetch the model "
+                f"again."
+            )
         return learner.additive(self.released)
 
 
