@@ -4,6 +4,7 @@ import threading
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,7 +161,7 @@ def leftovers(folder: Path) -> list[str]:
     ids=["masked", "sealed", "personal", "noise"],
 )
 def test_a_run_whose_nodes_restart_at_every_message_ends_as_if_none_had(
-    tmp_path: Path, changes: dict[str, object], members: tuple[str, ...]
+    tmp_path: Path, changes: dict[str, Any], members: tuple[str, ...]
 ) -> None:
     run = restarting(tmp_path, members=members, **changes)
     outcome = run.run()
@@ -174,7 +175,7 @@ def test_a_run_whose_nodes_restart_at_every_message_ends_as_if_none_had(
 
 
 @pytest.mark.parametrize("changes", [{}, NOISE], ids=["masked", "noise"])
-def test_curves_stay_held_where_nodes_restart(tmp_path: Path, changes: dict[str, object]) -> None:
+def test_curves_stay_held_where_nodes_restart(tmp_path: Path, changes: dict[str, Any]) -> None:
     """What projects is made anew, of contract, run and statistics; the rows say the opposite."""
     run = restarting(tmp_path, members=THREE, held=True, **changes)
     outcome = run.run()

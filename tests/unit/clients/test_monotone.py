@@ -1,5 +1,6 @@
 """Held curves are monotone, the nearest ones, and the same at every member; nothing else moves."""
 
+import hashlib
 import json
 from dataclasses import replace
 from functools import cache
@@ -21,10 +22,12 @@ from clients.contract import load_contract
 from clients.learner import Learner
 from clients.members import read_members
 from clients.model import from_vector
-from clients.monotone_hold import isotonic
+from clients.monotone_hold import HeldCurve, Hold, isotonic
 from clients.spec import NodeSpec
 from clients.statistics import Floats
+from clients.table_features import CurveForm
 from federation.config import load_project
+from federation.scorecard import make_scorecard
 from privacy.canonical import canonical_json
 from privacy.errors import InputError, RefusedError
 
@@ -198,6 +201,23 @@ def test_isotonic_regression_is_the_known_one(pairs: list[tuple[float, float]]) 
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
+def test_the_projection_has_the_same_bytes_on_every_machine() -> None:
+    """Members step the model apart; a machine whose arithmetic differs would be told here."""
+    spread = [((n * 2654435761) % 2**32) / 2**31 - 1 for n in range(1, 61)]
+    form = CurveForm(kind="ramps", places=np.linspace(0, 1, 20), gap=True)
+    curve = HeldCurve(
+        sign=1.0,
+        start=0,
+        form=form,
+        standard=tuple(n / 7 - 1.3 for n in range(20)),
+        missing=tuple(1.0 if n < 8 else 0.3 if n == 8 else 0.0 for n in range(19)),
+        shares=tuple((n % 5 + 1) / 55 for n in range(20)),
+    )
+    hold = Hold(curves=(curve,), head=24, linear=0, bias=59)
+    found = hold(np.array(spread)).astype("<f8").tobytes()
+    assert hashlib.sha256(found).hexdigest()[:16] == "086bc0904ce2424e"
+
+
 def _planted(seed: int = 0) -> pd.DataFrame:
     """Risk rises with load, but for a dip in the middle."""
     rows = tables.table("binary", rows=900, seed=seed)
@@ -296,6 +316,15 @@ def test_weights_that_break_the_contract_are_seen() -> None:
     forged = learner.hold(_random("ramps", 1, 0.5))
     forged[learner.hold.head + 2] = -0.1
     assert not np.array_equal(learner.hold(forged), forged)
+
+
+def test_points_of_a_scorecard_never_turn() -> None:
+    learner, _, _ = _made("ramps")
+    card = make_scorecard(_taken_apart("ramps", learner.hold(_random("ramps", 2, 1.0))))
+    for name, sign in SIGNS.items():
+        own = [one.points for one in card.bands if one.column == name and one.said != "missing"]
+        assert len(own) > 2
+        assert own == sorted(own, reverse=sign > 0)  # more points are less risk
 
 
 @pytest.mark.parametrize(
