@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/explaining.md from result.json."""
+"""The tables of README.md and docs/explaining.md, from result.json here and in real_data."""
 
 import json
 import statistics
@@ -15,8 +15,13 @@ WHERE = {
 }
 
 
+CHALLENGERS = {"uci_credit": "credit_uci", "fremtpl2": "claims_fremtpl2"}
+HERE = Path(__file__).parent
+
+
 def main() -> None:
-    kept = json.loads((Path(__file__).parent / "result.json").read_text())
+    kept = json.loads((HERE / "result.json").read_text())
+    real = json.loads((HERE.parent / "real_data" / "result.json").read_text())
     for name, one in kept.items():
         metric, models = one["metric"], one["models"]
         null = None
@@ -27,6 +32,8 @@ def main() -> None:
         print("|---|---|---|" + ("---|" if null else "") + "---|")
         for model, where in WHERE.items():
             values = [seed["metrics"][metric] for seed in models.get(model, [])]
+            if model == "challenger":
+                values = real[CHALLENGERS[name]]["federated"]["values"]
             if not values or (model == "constant" and null is None):
                 continue
             mean = statistics.mean(values)
