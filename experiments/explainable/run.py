@@ -79,10 +79,11 @@ class Rows:
     exposure: Floats
 
 
-def launch(config: str, seed: int, told: Set) -> dict:
+def launch(config: str, seed: int, told: Set, homes: Path | None) -> dict:
     """One federated run, and which of the promised curves turn."""
     words = ["run", "launch", f"configs/{config}.yaml", "--local", "--seed", str(seed), "--json"]
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory() as passing:
+        home = str(homes / f"{config}-{seed}") if homes else passing
         done = subprocess.run(
             [sys.executable, "-m", "federation.cli.main", *words],
             cwd=ROOT,
@@ -240,6 +241,7 @@ def main() -> None:
     parser.add_argument("sets", nargs="*", default=list(SETS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--homes", type=Path, help="keep the runs' homes below this folder")
     asked = parser.parse_args()
     path = HERE / "result.json"
     for name in asked.sets or SETS:
@@ -257,7 +259,7 @@ def main() -> None:
         for model, config in told.configs.items():
             if not asked.only or model in asked.only:
                 for seed in asked.seeds:
-                    keep(model, launch(config, seed, told))
+                    keep(model, launch(config, seed, told, asked.homes))
         if not asked.only or set(asked.only) - set(told.configs):
             pooled(told, asked.seeds, keep, set(asked.only))
 
