@@ -142,7 +142,7 @@ def raw_amount(
 
 def is_additive(spec: NodeSpec) -> bool:
     """Whether a run's model is a sum of curves."""
-    return not spec.model.hidden and spec.model.kind == "mlp" and spec.features.window is None
+    return spec.is_additive
 
 
 def additive_model(

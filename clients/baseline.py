@@ -61,6 +61,7 @@ def train_alone(
             round_index=index,
             seed=local_seed(spec.seed, name, index),
         )
+        work.hold_network()
         history = [*history, work.vector()][-average_last:]
     mean = np.mean(np.stack(history).astype(np.float64), axis=0)
     from_vector(work.network, mean.astype(np.float32))

@@ -4,9 +4,9 @@ Nobody sends a model, so nobody can send a wrong one. The same sums in the same 
 bytes at every member: float64 arithmetic in a fixed order, with operations that IEEE 754 defines.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,12 @@ def start(initial: NDArray[np.float32]) -> CommonModel:
 
 
 def after_round(
-    common: CommonModel, mean: Floats, spec: NodeSpec, *, scheduled: bool = False
+    common: CommonModel,
+    mean: Floats,
+    spec: NodeSpec,
+    *,
+    scheduled: bool = False,
+    hold: Callable[[Floats], Floats] | None = None,
 ) -> CommonModel:
     """Take the server step with the members' mean change.
 
@@ -68,18 +73,28 @@ def after_round(
         spec: Its server step.
         scheduled: Whether the schedule of `training` applies to the server's rate, because no
             member takes a step of its own.
+        hold: Brings a stepped model back to what its contract promises, by the same arithmetic at
+            every member (`clients.monotone_hold`); None where the contract promises nothing.
     """
     server = spec.server
     if scheduled:
         rate = learning_rate(spec.training, common.state.round + 1) / spec.training.learning_rate
         server = server.model_copy(update={"learning_rate": server.learning_rate * rate})
     state = step(common.state, mean, server)
-    with np.errstate(over="ignore"):  # what overflows is refused in the next line
-        model = state.model.astype(np.float32)
-    if not np.isfinite(model).all():
-        raise ProtocolError("The common model is no longer finite; the round is not used.")
+    model = _finite(state.model)
+    if hold is not None:
+        state = replace(state, model=hold(state.model))
+        model = _finite(state.model)
     recent = (*common.recent, model)[-spec.average_last :]
     return CommonModel(state, recent, common.best, common.good, common.undone)
+
+
+def _finite(model: Floats) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # what overflows is refused in the next line
+        rounded = model.astype(np.float32)
+    if not np.isfinite(rounded).all():
+        raise ProtocolError("The common model is no longer finite; the round is not used.")
+    return rounded
 
 
 def after_watch(common: CommonModel, loss: float, spec: NodeSpec) -> tuple[CommonModel, bool]:

@@ -37,6 +37,9 @@ The file form, key by key (a key without a default must be given):
                                     (docs/indicators.md), in its unit
         declared: false             an input that people state (an age, an amount), as against one
                                     that a device measures
+        monotone: up | down         optional; all else equal, a higher value never lowers (up) or
+                                    never raises (down) the model's output; features that are
+                                    numbers (docs/explaining.md)
         note                        free text
     missing: [...]                  texts that mean missing; default "", NA, NaN, nan, null
     regime: {column, decimals: 0, levels: [...]}
@@ -216,6 +219,7 @@ class Column(Frozen):
     also_feature: bool = False
     indicator: str | None = None
     declared: bool = False
+    monotone: Literal["up", "down"] | None = None
     note: str | None = None
 
     @field_validator("name")
@@ -298,6 +302,16 @@ class Column(Frozen):
             raise ValueError(f"indicator: {known.name} is a feature that is a number")
         if self.unit != known.unit:
             raise ValueError(f'indicator: {known.name} has the unit "{known.unit}"; say so')
+        return self
+
+    @model_validator(mode="after")
+    def _monotone_fits(self) -> Self:
+        if self.monotone is None:
+            return self
+        if not self.is_input or not self.is_numeric:
+            raise ValueError("monotone is for inputs that are numbers; remove it")
+        if self.role in {"sensor", "setting"}:
+            raise ValueError("monotone is for features; no curve is made of a sensor or setting")
         return self
 
     @property
@@ -916,7 +930,7 @@ class DataContract(Frozen):
         """SHA-256, hex, over the contract's canonical JSON; later keys count as far as they say.
 
         A contract without `governance`, `gate`, `accepts`, thresholds and columns that are
-        indicators or declared has the digest that it had before there were these keys.
+        indicators, declared or monotone has the digest that it had before there were these keys.
         """
         said = self.model_dump(
             mode="json", by_alias=True, exclude={"governance", "gate", "accepts"}
@@ -926,8 +940,9 @@ class DataContract(Frozen):
                 del column["indicator"]
             if not column["declared"]:
                 del column["declared"]
-            if column["threshold"] is None:
-                del column["threshold"]
+            for name in ("threshold", "monotone"):
+                if column[name] is None:
+                    del column[name]
         for name, section in (("governance", self.governance), ("gate", self.gate)):
             if section is not None:
                 said[name] = section.model_dump(mode="json", exclude_none=True)

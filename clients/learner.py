@@ -18,7 +18,9 @@ from clients.attributed import AttributedModel, attributed_model
 from clients.contract import Count, DataContract
 from clients.examples import Examples
 from clients.features import features_of
-from clients.model import Network, build, start_at_the_base_rate, to_vector
+from clients.model import Network, build, from_vector, start_at_the_base_rate, to_vector
+from clients.monotone import require_held
+from clients.monotone_hold import Hold, hold_of
 from clients.scoring.network import Design, read_network
 from clients.spec import NodeSpec
 from clients.statistics import Overview
@@ -42,7 +44,11 @@ WATCH_ROWS = 4096  # rows that stand for a validation part where a run has none
 
 
 class Learner:
-    """See the module. `start` must come before anything that needs the network."""
+    """See the module. `start` must come before anything that needs the network.
+
+    Raises:
+        RefusedError: The contract calls columns monotone that this model could not hold.
+    """
 
     def __init__(
         self,
@@ -52,6 +58,7 @@ class Learner:
         *,
         plan: PrivacyPlan | None = None,
     ) -> None:
+        require_held(contract, spec)
         self._contract = contract
         self._spec = spec
         self._device = choose_device(device)
@@ -62,6 +69,7 @@ class Learner:
         self._features = features_of(contract, spec, private=private)
         self._network: Network | None = None
         self._target: Target | None = None
+        self._hold = Hold(curves=())
 
     @property
     def stages(self) -> int:
@@ -204,6 +212,20 @@ class Learner:
         network = build(self._spec.model, self._features.shape(released), seed=self._spec.seed)
         start_at_the_base_rate(network, self.kind, overview)
         self._network = network.to(self._device)
+        if not isinstance(self._features, WindowFeatures):
+            self._hold = hold_of(self._contract, self._spec, self._features, released, network)
+        self.hold_network()
+
+    @property
+    def hold(self) -> Hold:
+        """What brings a model back to what the contract calls monotone, after `start`."""
+        return self._hold
+
+    def hold_network(self) -> None:
+        """The same for the network itself, where it was trained outside of the server's step."""
+        if self._hold.curves:
+            held = self._hold(self.vector().astype(np.float64))
+            from_vector(self.network, held.astype(np.float32))
 
     def _require_something_to_learn(self, overview: Overview) -> None:
         if overview.rows < 1:

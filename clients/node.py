@@ -1467,9 +1467,11 @@ class Node:
         spec, plan = session.spec, session.manifest.privacy
         if plan is not None and is_distributed(plan):
             mean = sums[0][0] / self._expected_units(session, plan)
-            return common_model.after_round(session.model, mean, spec, scheduled=True)
+            return common_model.after_round(
+                session.model, mean, spec, scheduled=True, hold=session.learner.hold
+            )
         mean = common_model.mean_change(sums, spec, step.layout, len(step.cohorts))
-        return common_model.after_round(session.model, mean, spec)
+        return common_model.after_round(session.model, mean, spec, hold=session.learner.hold)
 
     def _expected_units(self, session: Session, plan: PrivacyPlan) -> float:
         """Units in a step, by the federation's noisy count: of all members, or of one."""
@@ -1615,6 +1617,7 @@ class Node:
                 batch_rows=session.spec.training.batch_rows,
                 seed=local_seed(session.spec.seed, self.member, 0),
             )
+        work.hold_network()
         if not work.loss(watching) < general:
             from_vector(work.network, before)
 

@@ -228,6 +228,11 @@ class NodeSpec(Frozen):
             raise ValueError("average_last may not exceed the rounds")
         return self
 
+    @property
+    def is_additive(self) -> bool:
+        """Whether the run's model is a sum of curves, one for each column."""
+        return not self.model.hidden and self.model.kind == "mlp" and self.features.window is None
+
 
 def parse_node_spec(settings: dict[str, Any]) -> NodeSpec:
     """Parse a manifest's node settings.

@@ -53,6 +53,22 @@ RANK_SPREAD = float(np.sqrt(1 / 12))  # standard deviation of a uniform rank
 LIMIT = 5.0  # standard deviations; beyond it a standardised value is held
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurveForm:
+    """How the inputs of a number make its curve.
+
+    Attributes:
+        kind: `slope`: one standardised input. `ramps`: that input, then one ramp between each two
+            neighbours of `places`. `tents`: one tent at each of `places`.
+        places: Rising, in [0, 1] as the inputs are made of it; none for a slope.
+        gap: Whether the last input says that the value is missing.
+    """
+
+    kind: Literal["slope", "ramps", "tents"]
+    places: Floats
+    gap: bool
+
+
 @dataclass(frozen=True, slots=True)
 class TableFeatures:
     """The preparation of rows for one contract and one run.
@@ -217,6 +233,18 @@ class TableFeatures:
             return list(tents(values, pieces).T)
         missing = np.isnan(values)
         return [np.nan_to_num((values - 0.5) / RANK_SPREAD), missing.astype(np.float64)]
+
+    def form(self, column: Column, released: Sequence[Floats]) -> CurveForm:
+        """How the inputs of one of `numbers` make its curve."""
+        if self.private != "none":
+            pieces = self.spec.features.bins
+            if pieces > 1:
+                return CurveForm(kind="tents", places=np.arange(pieces + 1) / pieces, gap=False)
+            return CurveForm(kind="slope", places=np.zeros(0), gap=True)
+        index = self.numbers.index(column)
+        edges = self._edges(released, index)
+        kind: Literal["slope", "ramps"] = "ramps" if edges.size else "slope"
+        return CurveForm(kind=kind, places=edges, gap=self._has_gaps(released, index))
 
     def level_codes(
         self, column: Column, codes: NDArray[np.int64], released: Sequence[Floats]

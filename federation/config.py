@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 from aggregator.plan import CoordinatorPlan
 from clients.contract import DataContract, load_contract
 from clients.frozen import Frozen, read_yaml
+from clients.monotone import require_held
 from clients.spec import (
     FeatureSpec,
     ModelSpec,
@@ -336,6 +337,7 @@ def load_project(path: Path) -> Project:
 
     Raises:
         InputError: One of them cannot be used, or they do not fit; says which key and why.
+        RefusedError: The contract calls a column monotone, and the run's model would not keep it.
     """
     config = read_yaml(RunConfig, path)
     contract_path = (path.parent / config.contract).resolve()
@@ -362,6 +364,11 @@ def load_project(path: Path) -> Project:
     for name in config.features.without:
         if name not in known:
             raise InputError(f"{path}: features.without: {contract.name} has no column {name}.")
+    if any(column.monotone for column in contract.inputs):
+        try:
+            require_held(contract, parse_node_spec(config.node_settings(seed=0, fold=None)))
+        except RefusedError as refusal:
+            raise RefusedError(f"{path}: {refusal}") from None
     return Project(
         config=config,
         contract=contract,

@@ -58,7 +58,7 @@ class KeptModel:
         """The model, ready to score.
 
         Raises:
-            NotVerifiedError: The weights do not fit the manifest.
+            NotVerifiedError: The weights are not this run's, or break what its contract promises.
         """
         from clients.learner import Learner
         from clients.model import from_vector
@@ -71,6 +71,12 @@ class KeptModel:
             raise NotVerifiedError(
                 f"{self.run}: the weights do not fit the run's manifest; fetch the model again."
             ) from None
+        held = learner.hold(self.weights.astype(np.float64)).astype(np.float32)
+        if not np.array_equal(held, self.weights):
+            raise NotVerifiedError(
+                f"{self.run}: a curve breaks what the contract calls monotone; fetch the model "
+                f"again."
+            )
         return learner
 
     def additive(self) -> "AdditiveModel":

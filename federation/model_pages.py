@@ -89,6 +89,7 @@ def shape_facts(kept: KeptModel, model: AdditiveModel) -> dict[str, Any]:
                 "weight": one.weight,
                 "least": one.least,
                 "most": one.most,
+                "monotone": one.column.monotone,
             }
             for one in sorted(model.curves, key=lambda one: -one.weight)
         ],
@@ -104,8 +105,14 @@ def shape_table(kept: KeptModel, model: AdditiveModel) -> RenderableType:
     table.add_column("matters", justify="right")
     table.add_column("least", justify="right")
     table.add_column("most", justify="right")
+    held = any(one.column.monotone for one in model.curves)
+    if held:
+        table.add_column("held", justify="center")
+    arrows = {"up": "↑", "down": "↓", None: ""}
     for one in sorted(model.curves, key=lambda one: -one.weight):
-        table.add_row(one.column.name, f"{one.weight:.3f}", f"{one.least:+.3f}", f"{one.most:+.3f}")
+        amounts = (one.weight, one.least, one.most)
+        cells = (f"{amounts[0]:.3f}", *(f"{amount:+.3f}" for amount in amounts[1:]))
+        table.add_row(one.column.name, *cells, *([arrows[one.column.monotone]] if held else []))
     against = {
         "average": "the mean over the members' training rows, known from sums",
         "range": "the middle over its range, as a run with noise opens no sum of it",
@@ -113,6 +120,8 @@ def shape_table(kept: KeptModel, model: AdditiveModel) -> RenderableType:
     note = (
         f"Amounts are against {against}; base {model.base:+.4f}, and amounts add up to the score."
     )
+    if held:
+        note += " A curve with an arrow never turns the other way; its weights were checked."
     return Group(table, Text(note))
 
 

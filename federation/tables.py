@@ -49,8 +49,10 @@ def contract_table(contract: DataContract) -> RenderableType:
 
 
 def _role(column: Column) -> str:
-    said = "declared" if column.declared else column.indicator
-    return f"{column.role}: {said}" if said else column.role
+    said = ["declared" if column.declared else column.indicator]
+    said.append(f"monotone {column.monotone}" if column.monotone else None)
+    told = ", ".join(one for one in said if one is not None)
+    return f"{column.role}: {told}" if told else column.role
 
 
 def summary_facts(summary: TableSummary) -> dict[str, Any]:

@@ -298,7 +298,7 @@ def trained(
             math.log1p(-plan.rate), math.log(plan.rate) + (2 * seen - 1) / (2 * variance)
         )
         mean = total / (plan.rate * units)
-        common = common_model.after_round(common, mean, spec, scheduled=True)
+        common = common_model.after_round(common, mean, spec, scheduled=True, hold=work[first].hold)
     tallies = []
     for name, one in federation.rows.items():
         from_vector(work[name].network, common.average)

@@ -198,10 +198,10 @@ def run_fold(project: Project, cell: Cell, fold: int | None) -> dict[str, float]
     for index in range(1, spec.training.rounds + 1):
         if is_distributed(plan):
             mean = members.together(common.current)
-            common = common_model.after_round(common, mean, spec, scheduled=True)
+            common = common_model.after_round(common, mean, spec, scheduled=True, hold=first.hold)
         else:
             mean = members.apart(common.current, index)
-            common = common_model.after_round(common, mean, spec)
+            common = common_model.after_round(common, mean, spec, hold=first.hold)
     tallies = []
     for name, one in rows.items():
         from_vector(work[name].network, common.average)

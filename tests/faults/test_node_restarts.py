@@ -4,7 +4,9 @@ import threading
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from support import tables
 from support.direct import Direct, DirectTransport, assemble
@@ -12,11 +14,13 @@ from support.suites import skip_without
 from support.sums import frame_of
 
 from aggregator.ports import Answer
+from clients.learner import Learner
 from clients.model_file import load_model
 from clients.node import Node
 from clients.node_settings import NodeSettings
 from clients.policy import NodePolicy
 from clients.session_file import SessionFile, kept_runs, read_pointer
+from clients.spec import parse_node_spec
 from privacy.errors import RefusedError, TacitError
 from privacy.ledger.sqlite import SqliteLedger
 from privacy.messages import (
@@ -109,13 +113,23 @@ def handled(node: Node, parcel: Parcel) -> tuple[Reply, bytes]:
         return Refused(member=node.member, reason=str(refusal)), b""
 
 
-def restarting(folder: Path, *, members: tuple[str, ...] = FOUR, **changes: object) -> Direct:
+def restarting(
+    folder: Path, *, members: tuple[str, ...] = FOUR, held: bool = False, **changes: object
+) -> Direct:
     settings = {
         "training": {"rounds": 1 + (members == FOUR), "batch_rows": 32, "learning_rate": 0.02},
         "model": {"hidden": [], "linear": True},
         **changes,
     }
-    where = tables.write(folder, rows=frame_of(members, rows=30), config_changes=settings)
+    columns = tables.columns("binary")
+    if held:
+        columns = [one | {"monotone": "down"} if one["name"] == "load" else one for one in columns]
+    where = tables.write(
+        folder,
+        rows=frame_of(members, rows=30),
+        config_changes=settings,
+        contract_changes={"columns": columns},
+    )
     direct = assemble(where.config, folder)
     kept = {place: replace(node._settings, sessions=True) for place, node in direct.nodes.items()}
     nodes = Restarted(kept)
@@ -150,7 +164,7 @@ def leftovers(folder: Path) -> list[str]:
     ids=["masked", "sealed", "personal", "noise", "gm", "hybrid"],
 )
 def test_a_run_whose_nodes_restart_at_every_message_ends_as_if_none_had(
-    tmp_path: Path, changes: dict[str, object], members: tuple[str, ...]
+    tmp_path: Path, changes: dict[str, Any], members: tuple[str, ...]
 ) -> None:
     run = restarting(tmp_path, members=members, **changes)
     skip_without(run.manifest.suite)
@@ -162,6 +176,21 @@ def test_a_run_whose_nodes_restart_at_every_message_ends_as_if_none_had(
     assert len(set(run.models().values())) == 1
     assert leftovers(tmp_path) == []
     assert all(node.pending == 0 for node in run.verdict().nodes)
+
+
+@pytest.mark.parametrize("changes", [{}, NOISE], ids=["masked", "noise"])
+def test_curves_stay_held_where_nodes_restart(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """What projects is made anew, of contract, run and statistics; the rows say the opposite."""
+    run = restarting(tmp_path, members=THREE, held=True, **changes)
+    outcome = run.run()
+    assert len(set(run.models().values())) == 1
+    settings = dict(run.manifest.node_settings)
+    plan = run.manifest.privacy
+    learner = Learner(run.project.contract, parse_node_spec(settings), "cpu", plan=plan)
+    learner.start(outcome.statistics)
+    held = learner.hold(outcome.model.astype(np.float64)).astype(np.float32)
+    assert learner.hold.curves
+    assert held.tobytes() == outcome.model.tobytes()
 
 
 def test_with_a_member_away_for_a_round_the_others_restart_and_it_comes_back(
