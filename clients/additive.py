@@ -11,13 +11,15 @@ labels, the label's unit otherwise.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clients.contract import Column, DataContract
 from clients.model import Network
+from clients.scoring.link import linked
+from clients.scoring.words import Reference
 from clients.spec import NodeSpec
 from clients.statistics import BINS, to_unit_interval
 from clients.table_features import TableFeatures
@@ -25,7 +27,6 @@ from clients.train import Target
 from privacy.errors import RefusedError
 
 Floats = NDArray[np.float64]
-Reference = Literal["average", "range"]
 GRID: Final = BINS + 1
 
 
@@ -103,13 +104,7 @@ class AdditiveModel:
 
     def value(self, output: Floats) -> Floats:
         """Outputs as people read them: a chance, a rate for one unit of exposure, or a value."""
-        if self.target.kind == "binary":
-            return np.asarray(1.0 / (1.0 + np.exp(-np.clip(output, -50.0, 50.0))))
-        if self.target.kind == "count":
-            return np.exp(np.clip(output, -30.0, 10.0))
-        if self.target.kind == "life":
-            return np.clip(output, 0.0, self.target.scale)
-        return output
+        return linked(self.target.kind, output, scale=self.target.scale)
 
     def _raw(self, column: Column, weights: Floats, values: NDArray[np.generic]) -> Floats:
         return raw_amount(self.features, self.released, column, weights, values)

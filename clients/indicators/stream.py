@@ -35,6 +35,15 @@ class Stream:
         self._before_h = np.zeros(0)
         self._before = np.zeros((len(self.inputs), 0))
 
+    def copied(self) -> "Stream":
+        """Another stream that stands where this one does, and goes its own way."""
+        other = Stream(self.inputs, self.indicators, hold_h=self._hold_h)
+        other._tallies = {key: (tally, own.copy()) for key, (tally, own) in self._tallies.items()}
+        other._seen = self._seen.copy()
+        other._last_h, other._last = self._last_h.copy(), self._last.copy()
+        other._before_h, other._before = self._before_h.copy(), self._before.copy()
+        return other
+
     def grow(self, devices: int) -> None:
         """Make room for more devices."""
         more = devices - self._seen.size
