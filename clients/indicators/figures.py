@@ -77,8 +77,8 @@ class Figures:
     def so_far(self, *, end_h: Floats) -> dict[str, Floats]:
         """As `finish`, were there no more readings; there may be."""
         copied = copy.copy(self)
-        copied._sorter = copy.copy(self._sorter)
-        copied._streams = [stream.copied() for stream in self._streams]
+        copied._sorter = copy.copy(self._sorter)  # noqa: SLF001 - its own kind
+        copied._streams = [one.copied() for one in self._streams]  # noqa: SLF001 - its own kind
         return copied.finish(end_h=end_h)
 
     def _pass_on(self, readings: Readings, end_h: Floats) -> None:

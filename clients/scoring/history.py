@@ -1,0 +1,190 @@
+"""Indicators of devices from what they just said: what `clients.indicators.compute` would give.
+
+Without a window a device keeps a few figures. With one it keeps the readings that a window can
+still hold, and their figures are made anew at each score; there is a bound on both.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.indicators.figures import Figures, quantity_values
+from clients.indicators.readings import TimeGoesBackError
+from clients.scoring.readings_plan import ReadingsPlan
+from privacy.errors import DataError, RefusedError
+
+Floats = NDArray[np.float64]
+MOST_DEVICES: Final = 100_000
+MOST_READINGS: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Indicated:
+    """A device's indicators, and of how much they were made.
+
+    Attributes:
+        values: Indicator's key -> value, NaN where it is absent.
+        readings: How many.
+        first: Time of the first of them, as readings say it.
+        last: Of the last.
+        hours: From the first to the end of what the last one stands for.
+        short: Whether there is a window, and these hours do not fill it.
+    """
+
+    values: Mapping[str, float]
+    readings: int
+    first: float
+    last: float
+    hours: float
+    short: bool
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Indicators that these readings do not give; the model takes them as missing."""
+        return tuple(key for key, value in self.values.items() if np.isnan(value))
+
+
+@dataclass(slots=True)
+class _Device:
+    figures: Figures | None
+    held: "deque[tuple[float, Floats]]" = field(default_factory=deque)
+    readings: int = 0
+    first_h: float = np.nan
+    last_h: float = np.nan
+
+
+class Histories:
+    """Devices by name."""
+
+    def __init__(
+        self, plan: ReadingsPlan, *, devices: int = MOST_DEVICES, readings: int = MOST_READINGS
+    ) -> None:
+        """Begin with nobody.
+
+        Args:
+            plan: What to compute.
+            devices: How many there may be.
+            readings: How many may be held, of all devices together.
+        """
+        self._plan = plan
+        self._most_devices, self._most_readings = devices, readings
+        self._devices: dict[str, _Device] = {}
+        self._held = 0
+
+    def add(self, device: str, time: float, values: Mapping[str, float]) -> None:
+        """Take one reading.
+
+        Args:
+            device: Whose.
+            time: As the time column has it.
+            values: Quantity -> value in its column's unit, NaN where missing.
+
+        Raises:
+            DataError: It is older than the device's last one.
+            RefusedError: There are more devices or readings than may be held.
+        """
+        plan = self._plan
+        one = self._devices.get(device)
+        if one is None:
+            one = self._begin(device)
+        time_h = time * plan.step_h + plan.zone_h
+        if time_h < one.last_h:
+            raise DataError(
+                f"{device:.80}: its readings are not in order of time; sort them by {plan.time}."
+            )
+        row = np.array(
+            [
+                quantity_values(
+                    each.quantity,
+                    np.array([values[each.quantity]]),
+                    unit=each.unit,
+                    bounds=each.bounds,
+                    where=f"Column {each.header}",
+                )[0]
+                for each in plan.quantities
+            ]
+        )
+        if one.figures is None:
+            self._hold(device, one, time_h, row)
+        else:
+            one.figures.add(
+                np.zeros(1, np.int64), np.array([time_h]), row[:, None], end_h=np.array([np.inf])
+            )
+            one.readings += 1
+        one.first_h = time_h if np.isnan(one.first_h) else one.first_h
+        one.last_h = time_h
+
+    def now(self, device: str) -> Indicated:
+        """A device's indicators as they stand at its last reading.
+
+        Raises:
+            KeyError: It said nothing yet.
+        """
+        plan, one = self._plan, self._devices[device]
+        if one.figures is not None:
+            found = one.figures.so_far(end_h=np.array([np.inf]))
+            readings, first_h = one.readings, one.first_h
+        else:
+            found = self._of_window(one)
+            readings, first_h = len(one.held), one.held[0][0]
+        hours = one.last_h + plan.hold_h - first_h
+        return Indicated(
+            values={key: float(value[0]) for key, value in found.items()},
+            readings=readings,
+            first=(first_h - plan.zone_h) / plan.step_h,
+            last=(one.last_h - plan.zone_h) / plan.step_h,
+            hours=hours,
+            short=plan.window_h is not None and hours < plan.window_h * (1 - 1e-9),
+        )
+
+    def _begin(self, device: str) -> _Device:
+        if len(self._devices) >= self._most_devices:
+            raise RefusedError(
+                f"More than {self._most_devices} devices are in these readings; score them in "
+                f"parts."
+            )
+        one = _Device(None if self._plan.window_h is not None else self._figures())
+        self._devices[device] = one
+        return one
+
+    def _figures(self) -> Figures:
+        plan = self._plan
+        figures = Figures(
+            [one.quantity for one in plan.quantities],
+            plan.indicators,
+            hold_h=plan.hold_h,
+            window_h=plan.window_h,
+        )
+        figures.grow(1)
+        return figures
+
+    def _hold(self, device: str, one: _Device, time_h: float, row: Floats) -> None:
+        plan = self._plan
+        if plan.window_h is None:
+            raise ValueError("readings are held where there is a window")
+        start_h = time_h + plan.hold_h - plan.window_h
+        while one.held and one.held[0][0] < start_h:
+            one.held.popleft()
+            self._held -= 1
+        if self._held >= self._most_readings:
+            raise RefusedError(
+                f"{device:.80}: more than {self._most_readings} readings lie in the windows of all "
+                f"devices; score fewer devices at once."
+            )
+        one.held.append((time_h, row))
+        self._held += 1
+
+    def _of_window(self, one: _Device) -> dict[str, Floats]:
+        figures = self._figures()
+        times = np.array([time_h for time_h, _ in one.held])
+        end_h = np.array([one.last_h + self._plan.hold_h])
+        rows = np.stack([row for _, row in one.held], axis=1)
+        try:
+            figures.add(np.zeros(times.size, np.int64), times, rows, end_h=end_h)
+        except TimeGoesBackError:
+            raise ValueError("what is held is in order of time") from None
+        return figures.finish(end_h=end_h)
