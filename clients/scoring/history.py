@@ -1,7 +1,8 @@
 """Indicators of devices from what they just said: what `clients.indicators.compute` would give.
 
-Without a window a device keeps a few figures. With one it keeps the readings that a window can
-still hold, and their figures are made anew at each score; there is a bound on both.
+Without a window a device keeps a few figures, and the readings that are not in them yet. With one
+it keeps the readings that a window can still hold, and their figures are made anew at each score.
+There is a bound on all of it.
 """
 
 from collections import deque
@@ -13,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.indicators.figures import Figures, quantity_values
-from clients.indicators.readings import TimeGoesBackError
 from clients.scoring.readings_plan import ReadingsPlan
 from privacy.errors import DataError, RefusedError
 
 Floats = NDArray[np.float64]
 MOST_DEVICES: Final = 100_000
 MOST_READINGS: Final = 1_000_000
+PENDING: Final = 256  # of a device without a window; together they are counted much faster
+_NEVER: Final = np.array([np.inf])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,7 @@ class Indicated:
 @dataclass(slots=True)
 class _Device:
     figures: Figures | None
-    held: "deque[tuple[float, Floats]]" = field(default_factory=deque)
+    held: "deque[tuple[float, tuple[float, ...]]]" = field(default_factory=deque)
     readings: int = 0
     first_h: float = np.nan
     last_h: float = np.nan
@@ -96,25 +98,21 @@ class Histories:
             raise DataError(
                 f"{device:.80}: its readings are not in order of time; sort them by {plan.time}."
             )
-        row = np.array(
-            [
-                quantity_values(
-                    each.quantity,
-                    np.array([values[each.quantity]]),
-                    unit=each.unit,
-                    bounds=each.bounds,
-                    where=f"Column {each.header}",
-                )[0]
-                for each in plan.quantities
-            ]
-        )
+        row = tuple(values[each.quantity] for each in plan.quantities)
         if one.figures is None:
-            self._hold(device, one, time_h, row)
-        else:
-            one.figures.add(
-                np.zeros(1, np.int64), np.array([time_h]), row[:, None], end_h=np.array([np.inf])
+            self._forget(one, time_h)
+        elif len(one.held) >= PENDING:
+            self._count(one, one.figures)
+        if self._held >= self._most_readings:
+            self._count_all()
+        if self._held >= self._most_readings:
+            raise RefusedError(
+                f"{device:.80}: more than {self._most_readings} readings have to be held; score "
+                f"fewer devices at once."
             )
-            one.readings += 1
+        one.held.append((time_h, row))
+        self._held += 1
+        one.readings += 1
         one.first_h = time_h if np.isnan(one.first_h) else one.first_h
         one.last_h = time_h
 
@@ -126,10 +124,13 @@ class Histories:
         """
         plan, one = self._plan, self._devices[device]
         if one.figures is not None:
-            found = one.figures.so_far(end_h=np.array([np.inf]))
+            self._count(one, one.figures)
+            found = one.figures.so_far(end_h=_NEVER)
             readings, first_h = one.readings, one.first_h
         else:
-            found = self._of_window(one)
+            figures, end_h = self._figures(), np.array([one.last_h + plan.hold_h])
+            self._feed(figures, one, end_h)
+            found = figures.finish(end_h=end_h)
             readings, first_h = len(one.held), one.held[0][0]
         hours = one.last_h + plan.hold_h - first_h
         return Indicated(
@@ -162,29 +163,38 @@ class Histories:
         figures.grow(1)
         return figures
 
-    def _hold(self, device: str, one: _Device, time_h: float, row: Floats) -> None:
-        plan = self._plan
-        if plan.window_h is None:
-            raise ValueError("readings are held where there is a window")
-        start_h = time_h + plan.hold_h - plan.window_h
+    def _forget(self, one: _Device, time_h: float) -> None:
+        """Leave out what no window that ends from now on can hold."""
+        start_h = time_h + self._plan.hold_h - (self._plan.window_h or 0.0)
         while one.held and one.held[0][0] < start_h:
             one.held.popleft()
             self._held -= 1
-        if self._held >= self._most_readings:
-            raise RefusedError(
-                f"{device:.80}: more than {self._most_readings} readings lie in the windows of all "
-                f"devices; score fewer devices at once."
-            )
-        one.held.append((time_h, row))
-        self._held += 1
 
-    def _of_window(self, one: _Device) -> dict[str, Floats]:
-        figures = self._figures()
+    def _count(self, one: _Device, figures: Figures) -> None:
+        """Put what is held into a device's figures."""
+        if one.held:
+            self._feed(figures, one, _NEVER)
+            self._held -= len(one.held)
+            one.held.clear()
+
+    def _count_all(self) -> None:
+        for one in self._devices.values():
+            if one.figures is not None:
+                self._count(one, one.figures)
+
+    def _feed(self, figures: Figures, one: _Device, end_h: Floats) -> None:
         times = np.array([time_h for time_h, _ in one.held])
-        end_h = np.array([one.last_h + self._plan.hold_h])
-        rows = np.stack([row for _, row in one.held], axis=1)
-        try:
-            figures.add(np.zeros(times.size, np.int64), times, rows, end_h=end_h)
-        except TimeGoesBackError:
-            raise ValueError("what is held is in order of time") from None
-        return figures.finish(end_h=end_h)
+        cells = np.array([row for _, row in one.held]).T
+        values = np.array(
+            [
+                quantity_values(
+                    each.quantity,
+                    own,
+                    unit=each.unit,
+                    bounds=each.bounds,
+                    where=f"Column {each.header}",
+                )
+                for each, own in zip(self._plan.quantities, cells, strict=True)
+            ]
+        )
+        figures.add(np.zeros(times.size, np.int64), times, values, end_h=end_h)
