@@ -74,6 +74,23 @@ class Figures:
             found |= stream.finish(end_h=end_h, window_h=self._window_h)
         return {one.key: found[one.key] for one in self._indicators}
 
+    def of_all(
+        self, device: Codes, time_h: Floats, values: Floats, *, end_h: Floats
+    ) -> dict[str, Floats]:
+        """As `add` of all readings that there are, and `finish`; in one go, which is quicker."""
+        done = self._sorter.add(device, time_h, values)
+        held = self._sorter.finish()
+        order = np.argsort(np.concatenate([done.device, held.device]), kind="stable")
+        self._pass_on(
+            Readings(
+                np.concatenate([done.device, held.device])[order],
+                np.concatenate([done.time_h, held.time_h])[order],
+                np.concatenate([done.values, held.values], axis=1)[:, order],
+            ),
+            end_h,
+        )
+        return self.finish(end_h=end_h)
+
     def so_far(self, *, end_h: Floats) -> dict[str, Floats]:
         """As `finish`, were there no more readings; there may be."""
         copied = copy.copy(self)
@@ -82,6 +99,8 @@ class Figures:
         return copied.finish(end_h=end_h)
 
     def _pass_on(self, readings: Readings, end_h: Floats) -> None:
+        if not readings.device.size:
+            return
         for stream in self._streams:
             places = [self._inputs.index(name) for name in stream.inputs]
             stream.add(readings, places, end_h=end_h, window_h=self._window_h)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.indicators.figures import Figures, quantity_values
+from clients.indicators.readings import Codes
 from clients.scoring.readings_plan import ReadingsPlan
 from privacy.errors import DataError, RefusedError
 
@@ -129,8 +130,7 @@ class Histories:
             readings, first_h = one.readings, one.first_h
         else:
             figures, end_h = self._figures(), np.array([one.last_h + plan.hold_h])
-            self._feed(figures, one, end_h)
-            found = figures.finish(end_h=end_h)
+            found = figures.of_all(*self._readings(one), end_h=end_h)
             readings, first_h = len(one.held), one.held[0][0]
         hours = one.last_h + plan.hold_h - first_h
         return Indicated(
@@ -173,7 +173,7 @@ class Histories:
     def _count(self, one: _Device, figures: Figures) -> None:
         """Put what is held into a device's figures."""
         if one.held:
-            self._feed(figures, one, _NEVER)
+            figures.add(*self._readings(one), end_h=_NEVER)
             self._held -= len(one.held)
             one.held.clear()
 
@@ -182,7 +182,8 @@ class Histories:
             if one.figures is not None:
                 self._count(one, one.figures)
 
-    def _feed(self, figures: Figures, one: _Device, end_h: Floats) -> None:
+    def _readings(self, one: _Device) -> tuple[Codes, Floats, Floats]:
+        """What is held, as `Figures.add` takes it."""
         times = np.array([time_h for time_h, _ in one.held])
         cells = np.array([row for _, row in one.held]).T
         values = np.array(
@@ -197,4 +198,4 @@ class Histories:
                 for each, own in zip(self._plan.quantities, cells, strict=True)
             ]
         )
-        figures.add(np.zeros(times.size, np.int64), times, values, end_h=end_h)
+        return np.zeros(times.size, np.int64), times, values
