@@ -73,9 +73,12 @@ def read_bundle_file(path: Path) -> bytes:
         NotVerifiedError: It is larger than any bundle.
     """
     try:
-        with path.open("rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise InputError(f"{path}: is no file; give a bundle (.tacit).")
+        # what is no file, such as a pipe, must not hold this up
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise InputError(f"{path}: is no file; give a bundle (.tacit).")
+        with os.fdopen(descriptor, "rb") as file:
             data = file.read(MOST_BYTES + 1)
     except OSError as failure:
         raise InputError(f"{path}: cannot be read ({failure.strerror}); check the path.") from None

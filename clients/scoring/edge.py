@@ -149,7 +149,7 @@ class Edge:
                 raise DataError(f"{unit:.80}: the table of --stated says nothing of it; add it.")
             stated = found
         return tuple(
-            stated[one.name] if one.name in stated else indicated.values[one.indicator or ""]
+            stated[one.name] if one.name in stated else indicated.indicators[one.indicator or ""]
             for one in self._bundle.inputs
         )
 

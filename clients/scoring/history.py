@@ -30,7 +30,7 @@ class Indicated:
     """A device's indicators, and of how much they were made.
 
     Attributes:
-        values: Indicator's key -> value, NaN where it is absent.
+        indicators: Indicator's key -> value, NaN where it is absent.
         readings: How many.
         first: Time of the first of them, as readings say it.
         last: Of the last.
@@ -38,7 +38,7 @@ class Indicated:
         short: Whether there is a window, and these hours do not fill it.
     """
 
-    values: Mapping[str, float]
+    indicators: Mapping[str, float]
     readings: int
     first: float
     last: float
@@ -48,7 +48,7 @@ class Indicated:
     @property
     def absent(self) -> tuple[str, ...]:
         """Indicators that these readings do not give; the model takes them as missing."""
-        return tuple(key for key, value in self.values.items() if np.isnan(value))
+        return tuple(key for key, value in self.indicators.items() if np.isnan(value))
 
 
 @dataclass(slots=True)
@@ -134,7 +134,7 @@ class Histories:
             readings, first_h = len(one.held), one.held[0][0]
         hours = one.last_h + plan.hold_h - first_h
         return Indicated(
-            values={key: float(value[0]) for key, value in found.items()},
+            indicators={key: float(value[0]) for key, value in found.items()},
             readings=readings,
             first=(first_h - plan.zone_h) / plan.step_h,
             last=(one.last_h - plan.zone_h) / plan.step_h,
