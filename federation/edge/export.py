@@ -23,6 +23,7 @@ from clients.scoring.form import LONGEST_TEXT
 from clients.scoring.readings_plan import QuantityColumn, ReadingsPlan, UnitColumn
 from clients.scoring.scorer import Scorer
 from clients.scoring.trust import key_fingerprint
+from federation.edge.kept_bundle import SUFFIX, kept_bundle
 from federation.home import Home, read_json, write_bytes
 from federation.kept_model import KeptModel
 from federation.spending import sentences
@@ -31,7 +32,6 @@ from privacy.identity import Identity
 from privacy.randomness import system_bytes
 from privacy.suites import SUITES
 
-SUFFIX: Final = ".tacit"
 SUITE: Final = "intl"
 MOST_DAYS: Final = 3650
 _DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -207,18 +207,14 @@ def write_bundle(home: Home, bundle: Bundle, identity: Identity, path: Path) -> 
         opened = open_bundle(data, frozenset({signer}))
     except NotVerifiedError as failure:
         raise RefusedError(f"No device could read this model: {failure}") from None
+    kept = kept_bundle(home, opened.digest)
     try:
-        make_folder(home.edge / "bundles", mode=0o700)
+        make_folder(kept.parent, mode=0o700)
     except OSError as failure:
         raise InputError(f"{home.edge}: cannot be made ({failure.strerror}).") from None
-    write_bytes(kept_bundle(home, opened.digest), data)
+    write_bytes(kept, data)
     write_bytes(path, data)
     return Exported(path=path, opened=opened, size=len(data))
-
-
-def kept_bundle(home: Home, digest: str) -> Path:
-    """Where a home keeps a bundle that it made."""
-    return home.edge / "bundles" / f"{digest}{SUFFIX}"
 
 
 def _scorer(kept: KeptModel) -> Scorer:

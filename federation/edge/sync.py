@@ -30,7 +30,7 @@ from clients.scoring.score_log import (
     line_digest,
 )
 from clients.scoring.trust import read_trust
-from federation.edge.export import kept_bundle
+from federation.edge.kept_bundle import kept_bundle
 from federation.home import Home, write_bytes
 from privacy.canonical import canonical_json, parse_canonical
 from privacy.errors import InputError, NotVerifiedError, ProtocolError, RefusedError

@@ -197,8 +197,8 @@ def test_indicators_at_the_edge_are_those_of_the_main_program(
     assert plan is not None
     histories = Histories(plan)
     for row in rows:
-        values = {name: float(str(row[name])) for name in NEEDED}
-        histories.add(str(row["device"]), float(str(row["time"])), values)
+        cells = {name: float(str(row[name])) for name in NEEDED}
+        histories.add(str(row["device"]), float(str(row["time"])), cells)
         if every:  # what is asked in between changes nothing
             histories.now(str(row["device"]))
     for place, device in enumerate(wanted.devices):
