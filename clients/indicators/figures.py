@@ -91,12 +91,12 @@ class Figures:
         )
         return self.finish(end_h=end_h)
 
-    def so_far(self, *, end_h: Floats) -> dict[str, Floats]:
-        """As `finish`, were there no more readings; there may be."""
-        copied = copy.copy(self)
-        copied._sorter = copy.copy(self._sorter)  # noqa: SLF001 - its own kind
-        copied._streams = [one.copied() for one in self._streams]  # noqa: SLF001 - its own kind
-        return copied.finish(end_h=end_h)
+    def copied(self) -> "Figures":
+        """Others that stand where these do, and go their own way."""
+        other = copy.copy(self)
+        other._sorter = copy.copy(self._sorter)  # noqa: SLF001 - its own kind
+        other._streams = [one.copied() for one in self._streams]  # noqa: SLF001 - its own kind
+        return other
 
     def _pass_on(self, readings: Readings, end_h: Floats) -> None:
         if not readings.device.size:

@@ -125,8 +125,7 @@ class Histories:
         """
         plan, one = self._plan, self._devices[device]
         if one.figures is not None:
-            self._count(one, one.figures)
-            found = one.figures.so_far(end_h=_NEVER)
+            found = one.figures.copied().of_all(*self._readings(one), end_h=_NEVER)
             readings, first_h = one.readings, one.first_h
         else:
             figures, end_h = self._figures(), np.array([one.last_h + plan.hold_h])
@@ -198,4 +197,4 @@ class Histories:
                 for each, own in zip(self._plan.quantities, cells, strict=True)
             ]
         )
-        return np.zeros(times.size, np.int64), times, values
+        return np.zeros(times.size, np.int64), times, values.reshape(-1, times.size)

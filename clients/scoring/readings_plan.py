@@ -121,9 +121,7 @@ def read_plan(form: Form) -> ReadingsPlan:
         name=form.text("name"),
         time=form.text("time"),
         units=read_units(form, least=1),
-        quantities=tuple(
-            _quantity(one) for one in form.forms("quantities", least=1, most=len(QUANTITIES))
-        ),
+        quantities=tuple(_quantity(one) for one in form.forms("quantities", most=len(QUANTITIES))),
         indicators=tuple(
             _indicator(one) for one in form.forms("indicators", least=1, most=MOST_INDICATORS)
         ),

@@ -35,11 +35,14 @@ from privacy.suites import SUITES
 FEW = ("yield@1", "load_share@1", "output_rate@1", "running_hours@1")
 SOME = (
     *FEW,
-    "downtime_share@1",
     "utilisation@1",
-    "energy_per_piece@1",
-    "failure_count@1",
-    "mean_temperature@1",
+    "downtime_share@1",
+    "overload_share@1",
+    "energy_per_hour@1",
+    "failure_frequency@1",
+    "alarm_frequency@1",
+    "vibration_rms@1",
+    "temperature_rise@1",
 )
 WARM, READINGS = 50, 1000
 

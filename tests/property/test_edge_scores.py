@@ -153,9 +153,17 @@ def test_a_score_and_its_words_are_the_main_programs(case: Case) -> None:
                 assert told == sentence(model, factor, language)
 
 
-KEYS = ("load_share@1", "running_hours@1", "starts@1", "yield@1", "coverage@1", "mean_vibration@1")
-CHOSEN = tuple(key for key in KEYS if key in INDICATORS) + tuple(
-    key for key in INDICATORS if key.startswith("temperature")
+CHOSEN = (
+    "load_share@1",
+    "running_hours@1",
+    "starts_per_day@1",
+    "peak_load@1",
+    "repair_time@1",
+    "alarm_frequency@1",
+    "yield@1",
+    "coverage@1",
+    "temperature_rise@1",
+    "metered_hours@1",
 )
 NEEDED = sorted({name for key in CHOSEN for name in INDICATORS[key].inputs})
 READING = st.tuples(
@@ -251,3 +259,12 @@ def test_without_a_window_a_record_of_any_length_is_held_in_few_figures() -> Non
         histories.add(f"m-{hour % 7}", float(hour), values)
     assert histories.now("m-0").indicators["load_share@1"] == pytest.approx(0.5)
     assert histories.now("m-0").readings == 143
+
+
+def test_an_indicator_of_times_alone_needs_no_quantity() -> None:
+    plan = bundles.readings_bundle("coverage@1", window_h=4.0).readings
+    assert plan is not None
+    histories = Histories(plan)
+    for hour in (0.0, 3.0):
+        histories.add("m", hour, {})
+    assert histories.now("m").indicators == {"coverage@1": 0.5}
