@@ -94,9 +94,13 @@ class Figures:
     def copied(self) -> "Figures":
         """Others that stand where these do, and go their own way."""
         other = copy.copy(self)
-        other._sorter = copy.copy(self._sorter)  # noqa: SLF001 - its own kind
-        other._streams = [one.copied() for one in self._streams]  # noqa: SLF001 - its own kind
+        other.part()
         return other
+
+    def part(self) -> None:
+        """Share no figure with a copy from now on."""
+        self._sorter = copy.copy(self._sorter)  # what it holds is replaced, never changed
+        self._streams = [one.copied() for one in self._streams]
 
     def _pass_on(self, readings: Readings, end_h: Floats) -> None:
         if not readings.device.size:

@@ -1,5 +1,6 @@
 """Indicators of the same inputs, kept up to date reading by reading."""
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,12 +39,16 @@ class Stream:
 
     def copied(self) -> "Stream":
         """Another stream that stands where this one does, and goes its own way."""
-        other = Stream(self.inputs, self.indicators, hold_h=self._hold_h)
-        other._tallies = {key: (tally, own.copy()) for key, (tally, own) in self._tallies.items()}
-        other._seen = self._seen.copy()
-        other._last_h, other._last = self._last_h.copy(), self._last.copy()
-        other._before_h, other._before = self._before_h.copy(), self._before.copy()
+        other = copy.copy(self)
+        other.part()
         return other
+
+    def part(self) -> None:
+        """Share no figure with a copy from now on."""
+        self._tallies = {key: (tally, own.copy()) for key, (tally, own) in self._tallies.items()}
+        self._seen = self._seen.copy()
+        self._last_h, self._last = self._last_h.copy(), self._last.copy()
+        self._before_h, self._before = self._before_h.copy(), self._before.copy()
 
     def grow(self, devices: int) -> None:
         """Make room for more devices."""

@@ -77,6 +77,13 @@ class Histories:
         self._most_devices, self._most_readings = devices, readings
         self._devices: dict[str, _Device] = {}
         self._held = 0
+        self._none = Figures(
+            [one.quantity for one in plan.quantities],
+            plan.indicators,
+            hold_h=plan.hold_h,
+            window_h=plan.window_h,
+        )
+        self._none.grow(1)
 
     def add(self, device: str, time: float, values: Mapping[str, float]) -> None:
         """Take one reading.
@@ -128,8 +135,8 @@ class Histories:
             found = one.figures.copied().of_all(*self._readings(one), end_h=_NEVER)
             readings, first_h = one.readings, one.first_h
         else:
-            figures, end_h = self._figures(), np.array([one.last_h + plan.hold_h])
-            found = figures.of_all(*self._readings(one), end_h=end_h)
+            end_h = np.array([one.last_h + plan.hold_h])
+            found = self._none.copied().of_all(*self._readings(one), end_h=end_h)
             readings, first_h = len(one.held), one.held[0][0]
         hours = one.last_h + plan.hold_h - first_h
         return Indicated(
@@ -147,20 +154,9 @@ class Histories:
                 f"More than {self._most_devices} devices are in these readings; score them in "
                 f"parts."
             )
-        one = _Device(None if self._plan.window_h is not None else self._figures())
+        one = _Device(None if self._plan.window_h is not None else self._none.copied())
         self._devices[device] = one
         return one
-
-    def _figures(self) -> Figures:
-        plan = self._plan
-        figures = Figures(
-            [one.quantity for one in plan.quantities],
-            plan.indicators,
-            hold_h=plan.hold_h,
-            window_h=plan.window_h,
-        )
-        figures.grow(1)
-        return figures
 
     def _forget(self, one: _Device, time_h: float) -> None:
         """Leave out what no window that ends from now on can hold."""

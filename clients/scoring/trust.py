@@ -1,7 +1,7 @@
 """Whose signature counts: keys that the user named, by fingerprint; never the key in a file itself.
 
-A fingerprint is SHA-256 over suite and key, whole. The first digits of a key would not do: in some
-suites whoever makes a key may choose how it begins.
+A fingerprint is SHA-256 over suite and key, whole. The first digits of a key would not do: those of
+a hybrid key are its classical half, which is a key of another suite by itself.
 """
 
 import hashlib
