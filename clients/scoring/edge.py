@@ -137,7 +137,7 @@ class Edge:
                 low, high = one.threshold
                 if not low <= value <= high:
                     outside.append(one.header)
-        self._histories.add(unit, time, values)
+        self._histories.add(unit, time, values, at=at)
         self._outside[unit] = tuple(outside)
         return unit
 

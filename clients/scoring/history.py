@@ -85,13 +85,14 @@ class Histories:
         )
         self._none.grow(1)
 
-    def add(self, device: str, time: float, values: Mapping[str, float]) -> None:
+    def add(self, device: str, time: float, values: Mapping[str, float], *, at: str) -> None:
         """Take one reading.
 
         Args:
             device: Whose.
             time: As the time column has it.
             values: Quantity -> value in its column's unit, NaN where missing.
+            at: Where it stands, for sentences.
 
         Raises:
             DataError: It is older than the device's last one.
@@ -104,7 +105,8 @@ class Histories:
         time_h = time * plan.step_h + plan.zone_h
         if time_h < one.last_h:
             raise DataError(
-                f"{device:.80}: its readings are not in order of time; sort them by {plan.time}."
+                f"{at}: is older than the reading before of the same device; sort them by "
+                f"{plan.time}."
             )
         row = tuple(values[each.quantity] for each in plan.quantities)
         if one.figures is None:
@@ -115,8 +117,8 @@ class Histories:
             self._count_all()
         if self._held >= self._most_readings:
             raise RefusedError(
-                f"{device:.80}: more than {self._most_readings} readings have to be held; score "
-                f"fewer devices at once."
+                f"{at}: more than {self._most_readings} readings have to be held; score fewer "
+                f"devices at once."
             )
         one.held.append((time_h, row))
         self._held += 1

@@ -130,13 +130,6 @@ def predict(
 
     With --bundle: as tacit-edge score, with no run at hand.
     """
-    from clients.rows_digest import rows_key
-    from federation.config import data_root
-    from federation.home import open_home
-    from federation.kept_model import read_kept_model
-    from federation.scoring import score_rows, scores_path, write_scores
-    from privacy.randomness import system_bytes
-
     if bundle is not None:
         if run is not None or out is not None or data is not None:
             raise InputError("--bundle goes without a run, --data and --out; give --rows.")
@@ -146,6 +139,13 @@ def predict(
         return
     if run is None or out is None:
         raise InputError("Give a run and --out TABLE.csv, or --bundle FILE.")
+    from clients.rows_digest import rows_key
+    from federation.config import data_root
+    from federation.home import open_home
+    from federation.kept_model import read_kept_model
+    from federation.scoring import score_rows, scores_path, write_scores
+    from privacy.randomness import system_bytes
+
     if out.suffix.lower() != ".csv":
         raise InputError(f"{out}: is no name for a table of scores; end it in .csv.")
     home = open_home()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from federation.edge.printable import printable
 from privacy.errors import InputError, NotVerifiedError, RefusedError, TacitError
 
 HOME_VARIABLE: Final = "TACIT_EDGE_HOME"
@@ -58,9 +59,7 @@ def score_text(facts: dict[str, Any], language: str) -> str:
         if history["absent"]:
             parts.append(f"absent: {', '.join(history['absent'])}")
     parts += [one[language] for one in facts["reasons"][:SHOWN]]
-    line = " | ".join(parts)
-    # a unit's name comes from whoever wrote the rows, and moves no cursor here
-    return "".join(sign if sign.isprintable() else "?" for sign in line)
+    return printable(" | ".join(parts))
 
 
 def printer(*, as_json: bool, language: str) -> Callable[[dict[str, Any]], None]:
@@ -197,7 +196,7 @@ def _log(told: argparse.Namespace) -> None:
 
 
 def _fail(sentence: str, code: int) -> None:
-    sys.stderr.write(f"tacit-edge: {' '.join(sentence.split())}\n")
+    sys.stderr.write(f"tacit-edge: {printable(' '.join(sentence.split()))}\n")
     sys.stdout.flush()
     sys.exit(code)
 

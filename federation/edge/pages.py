@@ -3,6 +3,7 @@
 from typing import Any
 
 from clients.scoring.bundle_file import OpenedBundle, clock_text, require_current
+from federation.edge.printable import printable
 from privacy.errors import NotVerifiedError
 
 
@@ -102,4 +103,4 @@ def bundle_text(facts: dict[str, Any]) -> str:
     lines += [f"threshold {name}: {value:g}" for name, value in facts["thresholds"].items()]
     lines.append(f"card      run {card['run']}, {card['members']} members; {metrics}")
     lines += [f"  privacy {one}" for one in card["privacy"]]
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)

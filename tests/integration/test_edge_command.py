@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from support import bundles, tables, telemetry
 from support.cli import ROOT, assert_one_sentence, environment, tacit
 from typer.testing import CliRunner
 
+from clients.scoring.readings_plan import UnitColumn
 from federation.cli.main import app
 from federation.edge.export import write_bundle
 from federation.edge.scoring import EdgeJob, score_all
@@ -393,3 +394,19 @@ def test_a_model_without_curves_is_exported_by_nobody(tmp_path: Path) -> None:
             Home(tmp_path), bundles.bundle(thresholds=many), bundles.SIGNER, tmp_path / "m.tacit"
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_what_others_wrote_moves_no_cursor(tmp_path: Path) -> None:
+    """Names of units and titles of bundles may hold escapes; a terminal gets none of them."""
+    units = (UnitColumn(header="id", type="text"),)
+    card = replace(bundles.bundle().card, run="run\x1b[2J\nrun")
+    value = bundles.bundle(units=units, card=card, made_s=1, expires_s=None)
+    path = bundles.written(tmp_path, value)
+    page = edge("inspect", str(path), home=tmp_path).stdout
+    assert "run?[2J run" in page
+    found = edge(
+        "score", str(path), "--trust", bundles.TRUSTED, home=tmp_path,
+        given="id,load,code\n\x1b[31mred,0.5,a\n\x1b[0m,x,a\n",
+    )  # fmt: skip
+    assert found.stdout.startswith("?[31mred: ")
+    assert "\x1b" not in found.stdout + refused(found)

@@ -206,7 +206,7 @@ def test_indicators_at_the_edge_are_those_of_the_main_program(
     histories = Histories(plan)
     for row in rows:
         cells = {name: float(str(row[name])) for name in NEEDED}
-        histories.add(str(row["device"]), float(str(row["time"])), cells)
+        histories.add(str(row["device"]), float(str(row["time"])), cells, at="here")
         if every:  # what is asked in between changes nothing
             histories.now(str(row["device"]))
     for place, device in enumerate(wanted.devices):
@@ -226,7 +226,7 @@ def test_less_history_than_the_window_is_said() -> None:
     histories = Histories(plan)
     nothing = {one.quantity: math.nan for one in plan.quantities}
     for hour in range(6):
-        histories.add("m", float(hour), nothing | {"running": 1.0, "load_share": 0.5})
+        histories.add("m", float(hour), nothing | {"running": 1.0, "load_share": 0.5}, at="here")
         found = histories.now("m")
         assert found.short == (hour < 3)
         assert found.readings == min(hour + 1, 4)
@@ -238,16 +238,16 @@ def test_readings_that_go_back_or_are_too_many_are_refused() -> None:
     assert plan is not None
     values = {one.quantity: 0.5 for one in plan.quantities}
     histories = Histories(plan, devices=2, readings=5)
-    histories.add("m", 2.0, values)
-    with pytest.raises(DataError, match="not in order of time"):
-        histories.add("m", 1.0, values)
-    histories.add("n", 0.0, values)
+    histories.add("m", 2.0, values, at="here")
+    with pytest.raises(DataError, match="here: is older than"):
+        histories.add("m", 1.0, values, at="here")
+    histories.add("n", 0.0, values, at="here")
     with pytest.raises(RefusedError, match="More than 2 devices"):
-        histories.add("o", 0.0, values)
+        histories.add("o", 0.0, values, at="here")
     for hour in range(3, 6):
-        histories.add("m", float(hour), values)
+        histories.add("m", float(hour), values, at="here")
     with pytest.raises(RefusedError, match="have to be held"):
-        histories.add("m", 6.0, values)
+        histories.add("m", 6.0, values, at="here")
 
 
 def test_without_a_window_a_record_of_any_length_is_held_in_few_figures() -> None:
@@ -256,7 +256,7 @@ def test_without_a_window_a_record_of_any_length_is_held_in_few_figures() -> Non
     histories = Histories(plan, readings=50)
     for hour in range(1000):
         values = {"running": 1.0, "load_share": 0.5}
-        histories.add(f"m-{hour % 7}", float(hour), values)
+        histories.add(f"m-{hour % 7}", float(hour), values, at="here")
     assert histories.now("m-0").indicators["load_share@1"] == pytest.approx(0.5)
     assert histories.now("m-0").readings == 143
 
@@ -266,5 +266,5 @@ def test_an_indicator_of_times_alone_needs_no_quantity() -> None:
     assert plan is not None
     histories = Histories(plan)
     for hour in (0.0, 3.0):
-        histories.add("m", hour, {})
+        histories.add("m", hour, {}, at="here")
     assert histories.now("m").indicators == {"coverage@1": 0.5}
