@@ -217,6 +217,7 @@ def _resigned(setting: Setting, **changes: Any) -> Path:  # noqa: ANN401 - any k
         ({"time_s": bundles.NOW_S - 1}, "earlier than the line before"),
         ({"unit": "borrower 1"}, "not as a device writes it"),
         ({"more": 1}, "not as a device writes it"),
+        ({"previous": "0" * 64}, "does not follow from the lines before"),
     ],
 )
 def test_a_score_that_the_bundle_does_not_give_is_refused(

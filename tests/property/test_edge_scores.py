@@ -81,6 +81,7 @@ def _made(case: Case) -> tuple[Learner, AdditiveModel, AdditiveScorer, list[Floa
 NUMBER = st.one_of(
     st.floats(-2, 3),
     st.floats(-1e9, 1e9),
+    st.floats(0, 16).map(math.exp),  # where the amounts are
     st.sampled_from([math.nan, 0.0, 1.0, 0.5, 1e7, -1e308, 1e308, 10000.0, -10000.0]),
     st.integers(0, 1024).map(lambda place: place / 1024),
 )
