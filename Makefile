@@ -31,6 +31,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python experiments/secure_sum/whole_run.py
 	$(BIN)/python experiments/suites/run.py
 	$(BIN)/python experiments/private_step/run.py
+	$(BIN)/python experiments/edge/run.py
 	$(BIN)/python experiments/deployment/engine.py
 	$(BIN)/python experiments/deployment/run.py
 	$(BIN)/python experiments/load/run.py

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from clients.contract import Column, DataContract
 from clients.model import Network
+from clients.scoring.words import Reference
 from clients.spec import NodeSpec
 from clients.statistics import BINS, to_unit_interval
 from clients.table_features import TableFeatures
@@ -25,7 +26,6 @@ from clients.train import Target
 from privacy.errors import RefusedError
 
 Floats = NDArray[np.float64]
-Reference = Literal["average", "range"]
 GRID: Final = BINS + 1
 
 

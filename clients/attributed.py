@@ -18,10 +18,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.additive import Reference, grid_values
+from clients.additive import grid_values
 from clients.contract import Column, DataContract
 from clients.scoring.attribution import Attribution, integrated_gradients
 from clients.scoring.network import ScoringNetwork
+from clients.scoring.words import Reference
 from clients.statistics import BINS, to_unit_interval
 from clients.table_features import TableFeatures
 from clients.train import Target

@@ -92,7 +92,6 @@ The file form, key by key (a key without a default must be given):
 
 import hashlib
 import math
-import re
 from datetime import date, timedelta
 from functools import cached_property
 from itertools import pairwise
@@ -103,12 +102,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from clients import level
 from clients.frozen import Frozen, nearest, read_yaml
 from clients.indicators.registry import INDICATORS
 from clients.spec import Task
 from privacy.canonical import canonical_json
 
-OTHER: Final = "other"
+OTHER: Final = level.OTHER
+level_text = level.level_text
 DEFAULT_MISSING: Final = ("", "NA", "NaN", "nan", "null")
 DataClass = Literal["L1", "L2", "L3", "L4"]
 ColumnType = Literal["number", "integer", "category", "text", "time"]
@@ -129,22 +130,6 @@ Role = Literal[
     "ignore",
 ]
 MODEL_INPUTS: Final = frozenset({"feature", "sensor", "setting"})
-_WHOLE = re.compile(r"([+-]?)0*(\d+)\.0+|\+(\d+)")
-
-
-def level_text(value: str | float) -> str:
-    """One spelling for one level: `-2`, `-2.0` and `" -2 "` are the same level, `02` is not.
-
-    A table keeps whole numbers as `1` in CSV and as `1.0` once a cell was missing, so a level's
-    spelling must not depend on the file that it came from.
-    """
-    text = str(value).strip()
-    match = _WHOLE.fullmatch(text)
-    if match is None:
-        return text
-    sign, digits, plus = match.groups()
-    text = plus or ("-" if sign == "-" else "") + digits
-    return "0" if text == "-0" else text
 
 
 def _levels(value: object) -> object:
@@ -358,7 +343,7 @@ class Column(Frozen):
         """SHA-256(UTF-8 text) as a big-endian integer, mod `hash_levels`."""
         if self.hash_levels is None:
             raise ValueError("the column has listed levels")
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()) % self.hash_levels
+        return level.hash_code(text, self.hash_levels)
 
 
 class Source(Frozen):

@@ -6,7 +6,6 @@ YAML's safe subset, no aliases (they can grow without bound), no repeated keys, 
 the file and the key.
 """
 
-import difflib
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Annotated, Final, Protocol, TypeVar, Union, get_args, get_ori
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from clients import spelling
 from privacy.errors import InputError
 
 MAX_FILE_BYTES: Final = 2**20
@@ -114,11 +114,7 @@ def parse_settings(model: type[Settings], value: object, where: str) -> Settings
         raise InputError(_sentence(model, failure, plain, where)) from None
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word most like `word`, or None where none is close."""
-    folded = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
-    return folded[close[0]] if close else None
+nearest = spelling.nearest
 
 
 def _too_large(where: str) -> InputError:

@@ -7,23 +7,25 @@ has no factors cannot be made (`Score` refuses it).
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.additive import AdditiveModel, Curve, Reference
-from clients.contract import OTHER, Column, DataContract
+from clients.additive import AdditiveModel, Curve
+from clients.contract import Column, DataContract
 from clients.indicators.registry import INDICATORS
+from clients.scoring import words
+from clients.scoring.words import Reference
 from clients.train import Target
 from privacy.errors import InputError
 
 Floats = NDArray[np.float64]
-Language = Literal["en", "zh"]
+Language: TypeAlias = words.Language
 Method = Literal["exact", "attribution"]
-LANGUAGES: Final[tuple[Language, ...]] = ("en", "zh")
+LANGUAGES: Final = words.LANGUAGES
 TOLERANCE: Final = 1e-6
-SMALLEST: Final = 5e-3  # of the output's scale; a factor below it is no reason
+SMALLEST: Final = words.SMALLEST
 STEPS: Final = 200  # places at which a counterfactual looks, in an allowed range
 
 
@@ -190,28 +192,23 @@ def scores(
 
 def sentence(model: Explained, factor: Factor, language: Language) -> str:
     """One reason in plain words, with what the column means where it is a registered indicator."""
-    column = model.contract.column(factor.column)
-    name, shown = column.name, _value_text(column, factor.value, language)
+    return words.reason_text(
+        column_words(model.contract.column(factor.column)),
+        factor.value,
+        factor.amount,
+        kind=model.target.kind,
+        reference=model.reference,
+        language=language,
+    )
+
+
+def column_words(column: Column) -> words.ColumnWords:
+    """What a person is told of a column: of an indicator, what it says."""
     about = INDICATORS.get(column.indicator or "")
-    kind = model.target.kind
-    up = factor.amount >= 0
-    if language == "zh":
-        note = f"({about.sentence_zh.rstrip('。')})" if about else ""
-        against = {"average": "与平均水平相比", "range": "与取值范围的中间水平相比"}[
-            model.reference
-        ]
-        effect = {
-            "binary": f"使事件发生比{_times(factor.amount, zh=True)}",
-            "count": f"使预期次数{_times(factor.amount, zh=True)}",
-        }.get(kind, f"使结果{'升高' if up else '降低'} {abs(factor.amount):.3g}")
-        return f"{name}{note}为 {shown}: {against}, {effect}。"
-    note = f" ({about.sentence.rstrip('.')})" if about else ""
-    against = {"average": "the average", "range": "the middle of its range"}[model.reference]
-    effect = {
-        "binary": f"the odds are {_times(factor.amount)}",
-        "count": f"the expected number is {_times(factor.amount)}",
-    }.get(kind, f"the result is {abs(factor.amount):.3g} {'higher' if up else 'lower'}")
-    return f"{name}{note} is {shown}: {effect} than at {against}."
+    says: dict[Language, str] = {}
+    if about is not None:
+        says = {"en": about.sentence.rstrip("."), "zh": about.sentence_zh.rstrip("。")}
+    return words.ColumnWords(name=column.name, unit=column.unit, says=says)
 
 
 def counterfactual(
@@ -300,20 +297,3 @@ def _shown(column: Column, value: object) -> float | str | None:
         return column.categories[int(value)]  # type: ignore[call-overload] # a code
     number = float(value)  # type: ignore[arg-type] # a number
     return None if math.isnan(number) else number
-
-
-def _value_text(column: Column, value: float | str | None, language: Language) -> str:
-    if value is None:
-        return {"en": "missing", "zh": "缺失"}[language]
-    if isinstance(value, str):
-        return {"en": "not listed", "zh": "其他"}[language] if value == OTHER else value
-    unit = "" if column.unit in {None, "1"} else f" {column.unit}"
-    return f"{value:.6g}{unit}"
-
-
-def _times(amount: float, *, zh: bool = False) -> str:
-    """A change of a logarithm, as people say it: by how many per cent."""
-    share = 100 * math.expm1(abs(amount)) if amount >= 0 else -100 * math.expm1(amount)
-    if zh:
-        return f"{'升高' if amount >= 0 else '降低'} {share:.0f}%"
-    return f"{share:.0f}% {'higher' if amount >= 0 else 'lower'}"

@@ -246,6 +246,32 @@ class TableFeatures:
         kind: Literal["slope", "ramps"] = "ramps" if edges.size else "slope"
         return CurveForm(kind=kind, places=edges, gap=self._has_gaps(released, index))
 
+    def bends(self, column: Column, released: Sequence[Floats]) -> Floats:
+        """Places in [0, 1] where what `number_inputs` gives of one column may bend.
+
+        Between two of them every input is a straight line, but for the first of a `quantile` column
+        in a run without noise, which is level within each of `BINS` even bins.
+
+        Returns:
+            Rising, from 0 to 1.
+        """
+        index = self.numbers.index(column)
+        pieces = self.spec.features.bins
+        if self.private == "none":
+            start = OVERVIEW + index * (3 + BINS)
+            moments = read_moments(released[0][start : start + 3])
+            ends = moments.mean + moments.spread * np.array([-LIMIT, LIMIT])
+            places = np.concatenate([ends, self._edges(released, index)])
+        elif column in self._ranked:
+            start = NOISY_OVERVIEW + self._ranked.index(column) * NOISY_BINS
+            ranks = read_noisy_distribution(released[0][start : start + NOISY_BINS])
+            edges = np.linspace(0.0, 1.0, NOISY_BINS + 1)
+            places = np.concatenate([edges, *_crossings(edges, ranks, pieces)])
+        else:
+            places = np.arange(pieces + 1) / max(pieces, 1)
+        inside = places[(places > 0) & (places < 1)]
+        return np.unique(np.concatenate([[0.0], inside, [1.0]]))
+
     def level_codes(
         self, column: Column, codes: NDArray[np.int64], released: Sequence[Floats]
     ) -> NDArray[np.int64]:
@@ -422,6 +448,17 @@ def _codes(rows: pd.DataFrame, column: Column) -> NDArray[np.int64]:
 
 def _floats(rows: pd.DataFrame, name: str) -> Floats:
     return rows[name].to_numpy(dtype=np.float64)
+
+
+def _crossings(edges: Floats, ranks: Floats, pieces: int) -> list[Floats]:
+    """Where a rising curve of straight parts passes k / `pieces`, part by part."""
+    tops = np.arange(1, pieces) / max(pieces, 1)
+    found: list[Floats] = []
+    for (low, high), (first, last) in zip(pairwise(edges), pairwise(ranks), strict=True):
+        passed = tops[(tops > first) & (tops < last)]
+        if passed.size:
+            found.append(low + (passed - first) / (last - first) * (high - low))
+    return found
 
 
 def _stack(columns: Sequence[NDArray[Any]], rows: int) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from clients.examples import Examples
 from clients.model import Network, tensors
+from clients.scoring.link import linked
 from clients.spec import PersonalSpec, TrainingSpec
 from clients.statistics import Overview
 from privacy.errors import RefusedError
@@ -53,13 +54,7 @@ class Target:
 
         A chance, a rate for one unit of exposure, or a value in the label's unit.
         """
-        if self.kind == "binary":
-            return np.asarray(1.0 / (1.0 + np.exp(-np.clip(output, -50.0, 50.0))))
-        if self.kind == "count":
-            return np.exp(np.clip(output, -30.0, 10.0))
-        if self.kind == "life":
-            return np.clip(output, 0.0, self.scale)
-        return output
+        return linked(self.kind, output, scale=self.scale)
 
 
 def choose_device(wanted: str) -> torch.device:

@@ -1,6 +1,5 @@
 """Scores of a device's windows: a factor for each sensor, where in time it lies, and in words."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from clients.contract import Column
 from clients.reasons import Factor, Language, Score
+from clients.scoring.words import times
 from clients.source import UNIT
 from clients.window_model import WindowModel, reading
 from clients.window_summary import AGE_SCALE
@@ -193,10 +193,10 @@ def _effect(model: WindowModel, amount: float, language: Language) -> str:
     unit = f" {time.unit}" if time is not None and time.unit not in {None, "1"} else ""
     if language == "zh":
         if kind == "binary":
-            return f"使故障发生比{_times(amount, zh=True)}"
+            return f"使故障发生比{times(amount, zh=True)}"
         return f"使剩余寿命{'延长' if amount >= 0 else '缩短'} {size}{unit}"
     if kind == "binary":
-        return f"the odds of a failure are {_times(amount)}"
+        return f"the odds of a failure are {times(amount)}"
     return f"the remaining life is {size}{unit} {'longer' if amount >= 0 else 'shorter'}"
 
 
@@ -217,11 +217,3 @@ def _named(column: Column, language: Language) -> str:
 def _stretch(ends: tuple[float, float], word: str) -> str:
     first, last = (f"{end:.10g}" for end in ends)
     return first if first == last else f"{first} {word} {last}"
-
-
-def _times(amount: float, *, zh: bool = False) -> str:
-    """A change of log-odds, as people say it: by how many per cent."""
-    share = 100 * math.expm1(abs(amount)) if amount >= 0 else -100 * math.expm1(amount)
-    if zh:
-        return f"{'升高' if amount >= 0 else '降低'} {share:.0f}%"
-    return f"{share:.0f}% {'higher' if amount >= 0 else 'lower'}"

@@ -7,6 +7,7 @@
     <home>/runs/<run>/                      manifest, rounds, result, model, curve of one run
     <home>/participant/                     this machine's place in a federation: keys, certificate
     <home>/federation/                      the operator's: the federation's root, certificates
+    <home>/edge/                            edge bundles made here, devices' logs taken in
     <home>/node/                            a deployed node's own: ledger, policy, runs
 
 A run's files appear whole or not at all: they are written beside and renamed.
@@ -80,6 +81,11 @@ class Home:
     def runs(self) -> Path:
         """The folder of runs."""
         return self.root / "runs"
+
+    @property
+    def edge(self) -> Path:
+        """Edge bundles that were made here, and logs of devices that were taken in."""
+        return self.root / "edge"
 
     def node(self, contract: str, member: str) -> Path:
         """An embedded node's own folder; a member's name cannot lead out of it."""

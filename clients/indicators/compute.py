@@ -16,18 +16,15 @@ import pandas as pd
 
 from clients.contract import Column
 from clients.indicators.dealt import dealt_chunks
+from clients.indicators.figures import Figures, quantity_values
 from clients.indicators.indicator import Floats
 from clients.indicators.plan import Plan
-from clients.indicators.quantity import QUANTITIES
-from clients.indicators.readings import Codes, Readings, Sorter, TimeGoesBackError
-from clients.indicators.stream import Stream
-from clients.indicators.units import convert
+from clients.indicators.readings import Codes, TimeGoesBackError
 from clients.left_out import LeftOut, LeftOutFacts, Sieve
 from clients.source import CHUNK_ROWS
 from privacy.canonical import canonical_json, framed
 from privacy.errors import DataError
 
-_TAKES_LARGEST: Final = frozenset({"state", "event"})
 _HASH_DOMAIN: Final = b"tacit/indicator-rows/v1"
 
 
@@ -153,21 +150,15 @@ class _Work:
     key: bytes
     last_h: Floats | None
     end_h: Floats = field(init=False)
-    streams: list[Stream] = field(init=False)
-    sorter: Sorter = field(init=False)
+    figures: Figures = field(init=False)
     sources: dict[int, _Source] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         plan = self.plan
         self.end_h = np.zeros(0) if self.last_h is None else self.last_h + plan.hold_h
-        self.sorter = Sorter([QUANTITIES[name].kind in _TAKES_LARGEST for name in plan.inputs])
-        groups: dict[tuple[str, ...], list[int]] = {}
-        for place, one in enumerate(plan.indicators):
-            groups.setdefault(one.inputs, []).append(place)
-        self.streams = [
-            Stream(inputs, [plan.indicators[place] for place in places], hold_h=plan.hold_h)
-            for inputs, places in groups.items()
-        ]
+        self.figures = Figures(
+            list(plan.inputs), plan.indicators, hold_h=plan.hold_h, window_h=plan.window_h
+        )
 
     def add(self, device: Codes, chunk: pd.DataFrame, devices: _Devices) -> None:
         plan = self.plan
@@ -193,7 +184,7 @@ class _Work:
         values = np.array([_input(name, column, chunk) for name, column in plan.inputs.items()])
         values = values.reshape(len(plan.inputs), device.size)
         try:
-            self._pass_on(self.sorter.add(device, time_h, values))
+            self.figures.add(device, time_h, values, end_h=self.end_h)
         except TimeGoesBackError:
             raise DataError(
                 f"{plan.contract.name}: rows of a device are not in order of time; sort them by "
@@ -201,10 +192,7 @@ class _Work:
             ) from None
 
     def finish(self, devices: _Devices, sieve: Sieve | None) -> IndicatorTable:
-        self._pass_on(self.sorter.finish())
-        found: dict[str, Floats] = {}
-        for stream in self.streams:
-            found |= stream.finish(end_h=self.end_h, window_h=self._window_h)
+        found = self.figures.finish(end_h=self.end_h)
         names = {name: code for name, code in devices.names.items() if code in self.sources}
         if not len(devices) and sieve is not None:
             raise DataError(
@@ -226,24 +214,13 @@ class _Work:
             left_out=None if sieve is None else sieve.facts(),
         )
 
-    @property
-    def _window_h(self) -> float:
-        return np.nan if self.plan.window_h is None else self.plan.window_h
-
     def _grow(self, devices: int) -> None:
-        for stream in self.streams:
-            stream.grow(devices)
+        self.figures.grow(devices)
         if self.end_h.size < devices:
             end = np.inf
             if self.plan.as_of is not None:
                 end = float(_hours(self.plan, np.array([self.plan.as_of]))[0])
             self.end_h = np.append(self.end_h, np.full(devices - self.end_h.size, end))
-
-    def _pass_on(self, readings: Readings) -> None:
-        names = list(self.plan.inputs)
-        for stream in self.streams:
-            places = [names.index(name) for name in stream.inputs]
-            stream.add(readings, places, end_h=self.end_h, window_h=self._window_h)
 
     def _note(self, device: Codes, time: Floats, chunk: pd.DataFrame, names: list[str]) -> None:
         """Digests of rows, device by device, in the order of the files."""
@@ -303,14 +280,8 @@ def _latest(plan: Plan, device: Codes, chunk: pd.DataFrame, end_h: Floats, devic
 
 
 def _input(name: str, column: Column, chunk: pd.DataFrame) -> Floats:
-    """A quantity's values in its own unit; what lies outside the contract's range is missing."""
+    """A quantity's values, as `quantity_values` reads a column's."""
     values = chunk[column.name].to_numpy(dtype=np.float64)
-    if column.range is not None:
-        low, high = column.range
-        outside = (values < low) | (values > high)
-        if outside.any():
-            values = np.where(outside, np.nan, values)
-    unit = QUANTITIES[name].unit
-    if unit is None:
-        return values
-    return convert(values, column.unit, unit, f"Column {column.name}")
+    return quantity_values(
+        name, values, unit=column.unit, bounds=column.range, where=f"Column {column.name}"
+    )

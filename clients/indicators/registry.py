@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from clients.frozen import nearest
 from clients.indicators.charging import CHARGING
 from clients.indicators.driving import DRIVING
 from clients.indicators.energy import ENERGY
@@ -16,6 +15,7 @@ from clients.indicators.quality import QUALITY
 from clients.indicators.risk import RISK
 from clients.indicators.running import RUNNING
 from clients.indicators.thermal import THERMAL
+from clients.spelling import nearest
 from privacy.canonical import canonical_json
 
 INDICATORS: Final[Mapping[str, Indicator]] = MappingProxyType(

@@ -1,8 +1,10 @@
 """Indicators of the same inputs, kept up to date reading by reading."""
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clients.indicators.indicator import Floats, Indicator, Steps, Tally
 from clients.indicators.readings import Codes, Readings
@@ -35,6 +37,19 @@ class Stream:
         self._before_h = np.zeros(0)
         self._before = np.zeros((len(self.inputs), 0))
 
+    def copied(self) -> "Stream":
+        """Another stream that stands where this one does, and goes its own way."""
+        other = copy.copy(self)
+        other.part()
+        return other
+
+    def part(self) -> None:
+        """Share no figure with a copy from now on."""
+        self._tallies = {key: (tally, own.copy()) for key, (tally, own) in self._tallies.items()}
+        self._seen = self._seen.copy()
+        self._last_h, self._last = self._last_h.copy(), self._last.copy()
+        self._before_h, self._before = self._before_h.copy(), self._before.copy()
+
     def grow(self, devices: int) -> None:
         """Make room for more devices."""
         more = devices - self._seen.size
@@ -61,26 +76,31 @@ class Stream:
             end_h: For each device, the end of its window.
             window_h: Its length; NaN without one.
         """
+        device, time_h = readings.device, readings.time_h
         values = readings.values[list(places)]
         keep = ~np.isnan(values).any(axis=0)
-        if not keep.any():
+        if not keep.all():
+            device, time_h, values = device[keep], time_h[keep], values[:, keep]
+        if not device.size:
             return
-        device, time_h, values = readings.device[keep], readings.time_h[keep], values[:, keep]
-        starts = np.flatnonzero(np.append(True, np.diff(device) != 0))
-        present = device[starts]
-        known = ~np.isnan(self._last_h[present])
-        # each device's last reading goes before its new ones: only now is known how long it stood
-        at, whose = starts[known], present[known]
-        device = np.insert(device, at, whose)
-        time_h = np.insert(time_h, at, self._last_h[whose])
-        values = np.insert(values, at, self._last[:, whose], axis=1)
-        starts = np.flatnonzero(np.append(True, np.diff(device) != 0))
-        ends = np.append(starts[1:], device.size) - 1
-        before_h, before = np.roll(time_h, 1), np.roll(values, 1, axis=1)
+        present = device[_starts(device)]
+        whose = present[~np.isnan(self._last_h[present])]
+        if whose.size:
+            # each device's last reading goes before its new ones: only now is known how long it
+            # stood
+            device = np.concatenate([whose, device])
+            order = np.argsort(device, kind="stable")
+            device = device[order]
+            time_h = np.concatenate([self._last_h[whose], time_h])[order]
+            values = np.concatenate([self._last[:, whose], values], axis=1)[:, order]
+        starts = _starts(device)
+        ends = np.empty_like(starts)
+        ends[:-1], ends[-1] = starts[1:] - 1, device.size - 1
+        before_h, next_h, before = np.empty_like(time_h), time_h.copy(), np.empty_like(values)
+        before_h[1:], next_h[:-1], before[:, 1:] = time_h[:-1], time_h[1:], values[:, :-1]
         before_h[starts], before[:, starts] = self._before_h[present], self._before[:, present]
         done = np.ones(device.size, dtype=bool)
         done[ends] = False
-        next_h = np.roll(time_h, -1)
         self._count(
             device[done],
             time_h=time_h[done],
@@ -157,3 +177,10 @@ def _add(tally: Tally, figures: Floats, device: Codes, added: Floats) -> None:
         np.minimum.at(figures, device, added)
     else:
         figures[device] = added  # of repeated places the last one stands
+
+
+def _starts(device: Codes) -> NDArray[np.intp]:
+    """Where each device's readings begin."""
+    begins = np.ones(device.size, dtype=bool)
+    np.not_equal(device[1:], device[:-1], out=begins[1:])
+    return np.flatnonzero(begins)

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.frozen import nearest
+from clients.spelling import nearest
 from privacy.errors import InputError
 
 

@@ -97,9 +97,9 @@ def compute(
     known = load_contract(contract)
     plan = make_plan(
         known,
-        _words(choose),
-        inputs=dict(_pair(text) for text in inputs or ()),
-        device_key=_words(device_key),
+        words(choose),
+        inputs=dict(pair(text) for text in inputs or ()),
+        device_key=words(device_key),
         step=step,
         hold=hold,
         window=window,
@@ -256,11 +256,17 @@ def _require_same(
             )
 
 
-def _words(text: str) -> list[str]:
+def words(text: str) -> list[str]:
+    """What stands between commas."""
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _pair(text: str) -> tuple[str, str]:
+def pair(text: str) -> tuple[str, str]:
+    """QUANTITY=COLUMN.
+
+    Raises:
+        InputError: It is none.
+    """
     name, sign, column = text.partition("=")
     if not sign or not name.strip() or not column.strip():
         raise InputError(f"--input {text}: expected QUANTITY=COLUMN, such as running=load_share.")

@@ -1,11 +1,14 @@
-"""`tacit model`: list, explain, predict, scorecard, card. No score leaves without its factors."""
+"""`tacit model`: list, explain, predict, scorecard, card, export, sync.
+
+No score leaves without its factors.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from federation.cli.output import AsJson, print_json, print_rich
+from federation.cli.output import AsJson, print_json, print_plain, print_rich
 from federation.cli.run import Data
 from privacy.errors import InputError
 
@@ -118,8 +121,12 @@ def explain(
 
 @app.command()
 def predict(
-    run: Run,
-    out: Annotated[Path, typer.Option("--out", help="Table of scores to write (.csv).")],
+    run: Annotated[
+        str | None, typer.Argument(help="A run id, a unique part of one, or: last.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Table of scores to write (.csv).")
+    ] = None,
     data: Data = None,
     every: Annotated[
         int | None,
@@ -134,12 +141,44 @@ def predict(
             "--risk-column", help="Of a model of windows: what the column of scores is called."
         ),
     ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="Score by this edge bundle, as tacit-edge does.")
+    ] = None,
+    rows: Annotated[
+        list[str] | None,
+        typer.Option("--rows", help="With --bundle: files or folders; default: standard input."),
+    ] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option("--trust", help="With --bundle: a signer's fingerprint, or a file of them."),
+    ] = None,
+    stated: Annotated[
+        Path | None,
+        typer.Option("--stated", help="With --bundle: table of inputs that no reading gives."),
+    ] = None,
+    device_home: Annotated[
+        Path | None, typer.Option("--device-home", help="With --bundle: where its log is kept.")
+    ] = None,
+    lang: Lang = "en",
     as_json: AsJson = False,
 ) -> None:
     """Score all rows, or devices, of the contract's sources, each with reasons and lineage.
 
-    Devices that the quality gate leaves out get no score; how many, and why, is said.
+    Devices that the quality gate leaves out get no score; how many, and why, is said. With
+    --bundle: as tacit-edge score, with no run at hand.
     """
+    if bundle is not None:
+        if any(one is not None for one in (run, out, data, every, risk_column)):
+            raise InputError(
+                "--bundle goes without a run, --data, --out, --every and --risk-column; give "
+                "--rows."
+            )
+        _predict_by_bundle(
+            bundle, rows or ["-"], trust or [], stated, device_home, lang, as_json=as_json
+        )
+        return
+    if run is None or out is None:
+        raise InputError("Give a run and --out TABLE.csv, or --bundle FILE.")
     from clients.rows_digest import rows_key
     from clients.window_model import WindowModel
     from federation.cli.attributed import against_of, predict_windows, require_of_rows
@@ -197,10 +236,123 @@ def predict(
 @app.command()
 def export(
     run: Run,
-    out: Annotated[Path, typer.Option("--out", help="Model to write (.safetensors), open.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="With --edge, the bundle (.tacit); else .safetensors.")
+    ],
+    edge: Annotated[
+        bool, typer.Option("--edge", help="As one signed file that scores offline (tacit-edge).")
+    ] = False,
+    expires: Annotated[
+        str | None, typer.Option("--expires", help="Days from now, or the last day: 2027-12-31.")
+    ] = None,
+    readings: Annotated[
+        Path | None,
+        typer.Option("--readings", help="Contract of readings that its indicators are made of."),
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="QUANTITY=COLUMN, where a column has another name."),
+    ] = None,
+    device_key: Annotated[
+        str, typer.Option("--device-key", help="Columns that name a device, with commas.")
+    ] = "",
+    window: Annotated[
+        str | None, typer.Option(help="Such as 30d; default: each device's whole record.")
+    ] = None,
+    step: Annotated[
+        str | None, typer.Option(help="How long one unit of the time column lasts, such as 8h.")
+    ] = None,
+    hold: Annotated[
+        str | None, typer.Option(help="For how long a reading stands at most, such as 10min.")
+    ] = None,
+    zone: Annotated[
+        float, typer.Option(min=-14, max=14, help="Hours from the time column to local time.")
+    ] = 0.0,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option("--threshold", help="NAME=VALUE; scores from there on say so."),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="Who signs (PEM); default: this home's launcher.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a run's model, open, to a place that you choose; here it may lie sealed."""
+    """Write a run's model to a place that you choose: open, or as an edge bundle.
+
+    Without --edge: the weights as safetensors, open, where here they may lie sealed. With --edge:
+    one signed file that scores on a device, with neither torch nor network.
+    """
+    from clients.contract import load_contract
+    from clients.indicators.plan import make_plan
+    from federation.cli.indicators import pair, words
+    from federation.edge.export import (
+        expiry_s,
+        make_bundle,
+        short_card,
+        signing_identity,
+        thresholds_of,
+        wanted_indicators,
+        write_bundle,
+    )
+    from federation.edge.scoring import machine_clock
+    from federation.home import open_home
+    from federation.kept_model import read_kept_model
+
+    if not edge:
+        if any((expires, readings, inputs, device_key, window, step, hold, threshold, key)):
+            raise InputError("These options are an edge bundle's; say --edge, or leave them out.")
+        _export_open(run, out, as_json=as_json)
+        return
+    now_s = machine_clock()
+    expires_s = None if expires is None else expiry_s(expires, now_s)
+    levels = thresholds_of(threshold or [])
+    home = open_home()
+    folder = home.run(run)
+    kept = read_kept_model(folder)
+    plan = None
+    if readings is not None:
+        plan = make_plan(
+            load_contract(readings),
+            wanted_indicators(kept),
+            inputs=dict(pair(text) for text in inputs or ()),
+            device_key=words(device_key),
+            step=step,
+            hold=hold,
+            window=window,
+            zone_h=zone,
+        )
+    elif inputs or device_key or window or step or hold:
+        raise InputError("--input, --device-key, --window, --step and --hold belong to --readings.")
+    bundle = make_bundle(
+        kept,
+        short_card(kept, folder),
+        made_s=now_s,
+        expires_s=expires_s,
+        plan=plan,
+        thresholds=levels,
+    )
+    done = write_bundle(home, bundle, signing_identity(home, key), out)
+    if as_json:
+        print_json(
+            {
+                "run": kept.run,
+                "bundle": str(done.path),
+                "digest": done.opened.digest,
+                "bytes": done.size,
+                "fingerprint": done.opened.signer,
+                "expires_s": expires_s,
+                "contract": kept.contract.digest,
+            }
+        )
+    else:
+        print_plain(
+            f"{done.path}: {done.size:,} bytes, bundle {done.opened.digest[:16]}..\n"
+            f"Devices have to trust its signer, once, by a way other than the file's own:\n"
+            f"tacit-edge trust {done.opened.signer}"
+        )
+
+
+def _export_open(run: str, out: Path, *, as_json: bool) -> None:
     from clients.contract import load_contract
     from federation.home import open_home, write_bytes
     from federation.kept_model import model_of, read_kept_model
@@ -215,6 +367,30 @@ def export(
         print_json({"run": kept.run, "model": kept.digest, "file": str(out)})
     else:
         print_rich(f"{out}: written open; weights {kept.digest[:16]}.")
+
+
+@app.command()
+def sync(
+    log: Annotated[Path, typer.Argument(help="A device's scores.log, or a copy of it.")],
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="The device's fingerprint (tacit-edge log); the first time."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify what a device scored, and take it into this home; again is no harm."""
+    from federation.edge.sync import sync_log, synced_facts
+    from federation.home import open_home
+
+    done = sync_log(open_home(), log, device)
+    if as_json:
+        print_json(synced_facts(done))
+    else:
+        print_plain(
+            f"{log} holds: {done.head.lines:,} lines, {done.new:,} of them new, with "
+            f"{done.scores:,} scores by {len(done.bundles)} bundles.\n"
+            f"device {done.device}, head {done.head.digest[:16]}.."
+        )
 
 
 @app.command()
@@ -332,6 +508,29 @@ def _verify_card(home: "Home", path: Path, key: str | None, *, as_json: bool) ->
             f"{path}: is, bit for bit, what {whose} signed ({found.key}); the card of "
             f"{found.card.run}, made {found.card.made}."
         )
+
+
+def _predict_by_bundle(
+    bundle: Path,
+    rows: list[str],
+    trust: list[str],
+    stated: Path | None,
+    device_home: Path | None,
+    lang: str,
+    *,
+    as_json: bool,
+) -> None:
+    from federation.edge.main import edge_home, printer
+    from federation.edge.scoring import EdgeJob, score_all
+
+    job = EdgeJob(
+        bundle=bundle,
+        places=tuple(rows),
+        home=edge_home(device_home),
+        trust=tuple(trust),
+        stated=stated,
+    )
+    score_all(job, printer(as_json=as_json, language=_language(lang)))
 
 
 def _language(text: str) -> "Language":

@@ -27,6 +27,11 @@ def print_rich(renderable: "RenderableType") -> None:
     Console().print(renderable)
 
 
+def print_plain(text: str) -> None:
+    """Lines on standard output as they are: no fingerprint is broken in two."""
+    sys.stdout.write(text + "\n")
+
+
 def progress_console() -> "Console":
     """Where progress goes: standard error."""
     from rich.console import Console
