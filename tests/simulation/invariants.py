@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from simulation.disk import SimLedger
+
 from privacy.errors import TacitError
 from privacy.ledger.entry import Entry, parse_leaf
 from privacy.messages import (
@@ -21,13 +23,12 @@ from privacy.messages import (
     TrainRequest,
     Voted,
 )
-from simulation.disk import SimLedger
 
 Sum = tuple[str, str, int]
 """Run, step, round."""
 
 
-class Broken(AssertionError):
+class Broken(AssertionError):  # noqa: N818 - a promise is broken
     """A promise that did not hold; the seed that shows it is a bug, or a planted fault."""
 
 
@@ -114,7 +115,7 @@ class Watch:
         if both:
             raise Broken(f"both secrets of {sorted(both)} were told of one sum")
 
-    def opened_sum(
+    def opened_sum(  # noqa: PLR0917
         self, member: str, which: Sum, context: bytes, survivors: Sequence[str], total: bytes,
         units: Mapping[str, Sequence[float]], stray: Sequence[float],
     ) -> None:  # fmt: skip

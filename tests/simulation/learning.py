@@ -62,7 +62,7 @@ class StandIn:
     spec: Any
     device: str
     plan: PrivacyPlan | None = None
-    network: Any = field(default_factory=lambda: SimpleNamespace())
+    network: Any = field(default_factory=SimpleNamespace)
     kind: str = "binary"
     groups: tuple[str, ...] = ()
     target_unit: float = 1.0

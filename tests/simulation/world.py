@@ -21,6 +21,12 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from simulation import learning
+from simulation.clock import SimClock
+from simulation.disk import SimLedger, SimNotebook
+from simulation.invariants import Broken, Watch
+from simulation.options import Options, options_of
+from simulation.sealing import SeededSealing
 from support import tables
 from support.direct import Notes
 
@@ -30,6 +36,7 @@ import clients.node
 import clients.session_file
 import federation.ledger_recorder
 import privacy.signature
+import privacy.suites.intl
 from aggregator.ports import Answer
 from clients.model_file import load_model
 from clients.node import Node
@@ -56,17 +63,12 @@ from privacy.messages import (
 )
 from privacy.plan import PrivacyPlan
 from privacy.verify import verify_bundle
-from simulation import learning
-from simulation.clock import SimClock
-from simulation.disk import SimLedger, SimNotebook
-from simulation.invariants import Broken, Watch
-from simulation.options import Options, options_of
 
 NAMES = ("ash", "birch", "cedar", "elm", "fir")
 FIRST_ADDRESS = 100
 DEADLINE_S, GRACE_S = 5.0, 0.5
 STARTS_MOST = 40
-NOISE = {"epsilon": 8.0, "delta": 1e-4, "noise": "distributed", "colluders": 1}
+NOISE = {"multiplier": 1.0, "delta": 1e-4, "noise": "distributed", "colluders": 1}
 CAP = 16.0
 """Holds one run, and not two."""
 
@@ -222,7 +224,9 @@ class World:
     def nodes(self) -> tuple[int, ...]:
         now_s = self.clock.now_s
         return tuple(
-            one.address for one in self.machines.values() if max(one.back_s, one.cut_until_s) <= now_s
+            one.address
+            for one in self.machines.values()
+            if max(one.back_s, one.cut_until_s) <= now_s
         )
 
     def exchange(
@@ -408,6 +412,7 @@ class World:
                 federation.ledger_recorder,
             ):
                 change(module, "time", self.clock)
+            change(privacy.suites.intl, "_HPKE", SeededSealing(self.entropy))
             # all members verify the same signatures; each is computed once
             change(privacy.signature, "_verifies", _verifies)
             change(clients.node, "SqliteLedger", self._node_ledger)
@@ -505,7 +510,8 @@ class World:
             self.say(f"{manifest.run}: {runs[manifest.run]}")
         self._pass_to(self.clock.now_s + 60)
         self.watch.end(
-            models={run: self._models(root, run) for run in runs}, verify=lambda: self._audit(project)
+            models={run: self._models(root, run) for run in runs},
+            verify=lambda: self._audit(project),
         )
         return Ending(tuple(self.trace), runs, self.watch.opened, self.stops)
 
