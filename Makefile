@@ -35,9 +35,11 @@ bench: $(VENV)/.dev
 	$(BIN)/python experiments/deployment/run.py
 
 # The long forms of what `make test` does shortly: a thousand kills in mid-round, a coordinator that is gone at
-# every moment, every bit of a bundle, six members in network namespaces (as root).
+# every moment, every bit of a bundle, six members in network namespaces (as root); then ten thousand simulated
+# federations and a million hostile inputs, from TACIT_FIRST_SEED on.
 soak: $(VENV)/.dev
 	TACIT_KILLS=1000 TACIT_LONG=1 $(BIN)/python -m pytest -x tests/faults tests/contract/test_verifiers.py tests/deployed
+	TACIT_SEEDS=10000 TACIT_MUTANTS=1000000 $(BIN)/python -m pytest -x -v -n 2 tests/simulation tests/hostile
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

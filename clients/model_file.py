@@ -43,13 +43,17 @@ def load_model(path: Path) -> NDArray[np.float32]:
     """The weights of a stored model.
 
     Raises:
-        NotVerifiedError: They are not those whose digest was stored beside them.
+        NotVerifiedError: They are not those whose digest was stored beside them, or the file is
+            none of this format.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, framework="numpy") as file:
-        model = np.asarray(file.get_tensor("model"), dtype=np.float32)
-        digest = (file.metadata() or {}).get("digest")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            model = np.asarray(file.get_tensor("model"), dtype=np.float32)
+            digest = (file.metadata() or {}).get("digest")
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError):
+        raise NotVerifiedError(f"{path}: is no model, or is damaged; fetch it again.") from None
     if digest != vector_digest(model).hex():
         raise NotVerifiedError(f"{path}: the weights were changed since the run; fetch it again.")
     return model
