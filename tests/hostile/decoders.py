@@ -214,7 +214,8 @@ def table() -> tuple[Decoder, ...]:
                 some(seen.leaves), 2),
         Decoder("privacy.canonical.parse_canonical", parse_canonical, canonical_json,
                 some(seen.leaves)),
-        Decoder("privacy.receipt.Receipt.from_json", lambda d: Receipt.from_json(parse_canonical(d)),
+        Decoder("privacy.receipt.Receipt.from_json",
+                lambda d: Receipt.from_json(parse_canonical(d)),
                 lambda r: canonical_json(r.to_json()), some(receipts)),
         Decoder("privacy.plan.PrivacyPlan.from_json",
                 lambda d: PrivacyPlan.from_json(parse_canonical(d)),
@@ -236,13 +237,15 @@ def table() -> tuple[Decoder, ...]:
                 some(seen.progress)),
         Decoder("clients.vault.unseal", lambda d: unseal(d, LABEL, KEY), None,
                 (seal(b"x" * 50, LABEL, KEY, entropy=bytes),)),
-        Decoder("clients.frozen.parse_yaml (DataContract)", _yaml(DataContract), None, (contract,), 0.1),
+        Decoder("clients.frozen.parse_yaml (DataContract)",
+                _yaml(DataContract), None, (contract,), 0.1),
         Decoder("clients.frozen.parse_yaml (RunConfig)", _yaml(RunConfig), None, (config,), 0.1),
         Decoder("clients.frozen.parse_yaml (NodePolicy)", _yaml(NodePolicy), None,
                 (b"minimum_cohort: 3\ntasks: [credit]\nsums: [masked]\n",), 0.2),
         Decoder("federation.invitation.read_token", _text(read_token), None,
                 (b"tacit1." + b"A" * 200,), 0.5, taken=False),
-        Decoder("federation.runs.event.parse_event", parse_event, None,  # its own people's words: neither hashed nor signed
+        Decoder("federation.runs.event.parse_event",
+                parse_event, None,  # its own people's words: neither hashed nor signed
 
                 (b'{"number":0,"time_ms":1,"event":{"type":"step","name":"training"}}',)),
         Decoder("clients.model_file.load_model", _of_file(load_model, ".safetensors"), None,

@@ -67,7 +67,8 @@ OTHERWISE = {
     },
     "asks a server, whose answers are read by other rows": {
         "federation.roster.read_membership", "federation.roster.read_acts",
-        "federation.network_budget.read_federation_budgets", "federation.registry.status.read_status",
+        "federation.network_budget.read_federation_budgets",
+        "federation.registry.status.read_status",
     },
     "not fuzzed yet: X.509 by `cryptography`, and lattice keys of SEAL": {
         "federation.certificates.load_public", "federation.certificates.read_request",
