@@ -6,8 +6,8 @@ such form: then nothing else may be taken. Valid bytes come from a simulated run
 
 import io
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from unittest import mock
 import numpy as np
 import yaml
 from simulation import world
+from simulation.disk import SimNotebook
 from simulation.options import options_of
 from support import tables
 
+import federation.evidence
 from aggregator import progress
 from clients.contract import DataContract
 from clients.frozen import parse_yaml
@@ -91,11 +93,14 @@ class Found:
 def found() -> Found:
     """Live one quiet world, with noise, and keep what was said in it."""
     kept = Found([], [], [], [], [], [], [], [], [])
-    quiet = dict.fromkeys(("loss", "twice", "slow", "cut", "node_stops", "power", "coordinator_stops", "unwritten"), 0.0)  # fmt: skip
-    has = world.replace(options_of(0), members=3, least=3, rounds=1, watch_every=1, noise=True,
+    quiet: dict[str, Any] = dict.fromkeys(
+        ("loss", "twice", "slow", "cut", "node_stops", "power"), 0.0
+    )
+    quiet |= {"coordinator_stops": 0.0, "unwritten": 0.0}
+    has = replace(options_of(0), members=3, least=3, rounds=1, watch_every=1, noise=True,
                         runs=1, kept=True, skew_s=0, **quiet)  # fmt: skip
     one = world.World(0, has)
-    send, handled, audit = one._send, one._handled, world.to_bundle
+    send, handled, audit = one._send, one._handled, federation.evidence.to_bundle
 
     def sent(mine: int, machine: Any, parcel: Parcel, request: Any) -> None:  # noqa: ANN401
         kept.requests.append(parcel.message)
@@ -126,9 +131,9 @@ def found() -> Found:
         kept.states.append(body)
         save(self, body, parts)
 
-    write = world.SimNotebook.write
+    write = SimNotebook.write
 
-    def written(self: world.SimNotebook, state: bytes) -> None:
+    def written(self: SimNotebook, state: bytes) -> None:
         kept.progress.append(state)
         write(self, state)
 
@@ -136,7 +141,7 @@ def found() -> Found:
     with (
         mock.patch.object(world, "to_bundle", bundled),
         mock.patch.object(SessionFile, "save", saved),
-        mock.patch.object(world.SimNotebook, "write", written),
+        mock.patch.object(SimNotebook, "write", written),
     ):
         one.live()
     for ledger in (one.store, *(machine.ledger for machine in one.machines.values())):
@@ -179,6 +184,11 @@ def _parquet() -> bytes:
     return out.getvalue()
 
 
+def some(many: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Some of them, each once."""
+    return tuple(dict.fromkeys(many))[:40]
+
+
 @cache
 def table() -> tuple[Decoder, ...]:
     """All of them."""
@@ -195,7 +205,7 @@ def table() -> tuple[Decoder, ...]:
     ]
     plan = b"" if run.privacy is None else canonical_json(run.privacy.to_json())
     digest = run.digest()
-    some = lambda many: tuple(dict.fromkeys(many))[:40]  # noqa: E731
+
     config = yaml.safe_dump(tables.config("binary")).encode()
     contract = yaml.safe_dump(tables.contract("binary")).encode()
     return (

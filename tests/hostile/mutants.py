@@ -49,8 +49,8 @@ def _length(data: bytes, _: tuple[bytes, ...], random: Random) -> bytes:
     size = random.choice((1, 2, 4, 8))
     value = random.choice(NUMBERS) % 256**size
     at = random.randrange(len(data) + 1)
-    order = random.choice(("big", "little"))
-    return data[:at] + value.to_bytes(size, order) + data[at + size :]  # type: ignore[arg-type]
+    field = value.to_bytes(size, "big")
+    return data[:at] + (field if random.random() < 0.5 else field[::-1]) + data[at + size :]
 
 
 def _structured(data: bytes, others: tuple[bytes, ...], random: Random) -> bytes:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from simulation.world import Broken, World
+from simulation.invariants import Broken
+from simulation.world import World
 
 
 def main() -> int:

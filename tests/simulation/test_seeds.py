@@ -18,7 +18,7 @@ import pytest
 from simulation import learning
 from simulation.disk import SimLedger
 from simulation.invariants import Broken
-from simulation.options import options_of
+from simulation.options import Options, options_of
 from simulation.world import World
 
 import clients.node
@@ -176,7 +176,7 @@ def spends_what_it_has_not(stack: ExitStack) -> None:
     stack.enter_context(mock.patch.object(Budget, "_require_room", nothing))
 
 
-TWINS = {
+TWINS: dict[Callable[[ExitStack], None], tuple[Options, str]] = {
     releases_nothing_on_record: (QUIET, "has not reserved"),
     reserves_what_power_takes: (replace(QUIET, kept=False), "has not reserved"),
     adds_somebody_twice: (QUIET, "are in it"),

@@ -24,7 +24,7 @@ import numpy as np
 from simulation import learning
 from simulation.clock import SimClock
 from simulation.disk import SimLedger, SimNotebook
-from simulation.invariants import Broken, Watch
+from simulation.invariants import Watch
 from simulation.options import Options, options_of
 from simulation.sealing import SeededSealing
 from support import tables
@@ -403,7 +403,10 @@ class World:
             return np.zeros(session.model.current.size + 1)
 
         with ExitStack() as stack:
-            change = lambda *a: stack.enter_context(mock.patch.object(*a))  # noqa: E731
+
+            def change(of: object, name: str, to: object) -> None:
+                stack.enter_context(mock.patch.object(of, name, to))
+
             for module in (
                 aggregator.coordinator,
                 aggregator.inviting,
@@ -595,6 +598,3 @@ class World:
         )
         evidence = Evidence(federation="simulated", coordinator=own, nodes=tuple(views))
         verify_bundle(to_bundle(evidence, keys), policy=TrustPolicy(logs=(recorder.key,)))
-
-
-__all__ = ["Broken", "Ending", "World"]
