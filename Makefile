@@ -36,11 +36,13 @@ bench: $(VENV)/.dev
 	$(BIN)/python experiments/deployment/run.py
 	$(BIN)/python experiments/load/run.py
 
-# The long forms of what `make test` does shortly: ten thousand kills in mid-round, a hundred
-# thousand power cuts, a million wrong messages and files, a coordinator that is gone at every moment, every bit of a bundle, six members in network namespaces (as root), and each of the field's demands
+# The long forms of what `make test` does shortly: ten thousand kills in mid-round, a hundred thousand power cuts, a
+# million hostile inputs, ten thousand simulated federations (from TACIT_FIRST_SEED on), a coordinator that is gone at
+# every moment, every bit of a bundle, six members in network namespaces (as root), and each of the field's demands
 # taken out of a copy of the code.
 soak: $(VENV)/.dev
-	TACIT_KILLS=10000 TACIT_IMAGES=100000 TACIT_MUTANTS=1000000 TACIT_LONG=1 $(BIN)/python -m pytest -x tests/faults tests/hostile tests/contract/test_verifiers.py tests/deployed tests/compliance
+	TACIT_KILLS=10000 TACIT_IMAGES=100000 TACIT_LONG=1 $(BIN)/python -m pytest -x tests/faults tests/contract/test_verifiers.py tests/deployed tests/compliance
+	TACIT_SEEDS=10000 TACIT_MUTANTS=1000000 $(BIN)/python -m pytest -x -v -n 2 tests/simulation tests/hostile
 
 # An hour of runs with nodes that are killed and hang; then: which changes of the code the tests miss (hours).
 long: $(VENV)/.dev
