@@ -337,13 +337,19 @@ def _row(
 ) -> tuple[str, Mapping[str, float | None]]:
     """A row of a table that was held against its lineage, so it is as it was written."""
     columns = [DEVICE, *names]
-    if lineage.table.format == "parquet":
-        table = pq.read_table(io.BytesIO(data), columns=columns)
-    else:
-        types = {DEVICE: pa.string()} | dict.fromkeys(names, pa.float64())
-        options = pacsv.ConvertOptions(include_columns=columns, column_types=types)
-        table = pacsv.read_csv(io.BytesIO(data), convert_options=options)
-    devices = table.column(DEVICE).to_pylist()
+    try:
+        if lineage.table.format == "parquet":
+            table = pq.read_table(io.BytesIO(data), columns=columns)
+        else:
+            types = {DEVICE: pa.string()} | dict.fromkeys(names, pa.float64())
+            options = pacsv.ConvertOptions(include_columns=columns, column_types=types)
+            table = pacsv.read_csv(io.BytesIO(data), convert_options=options)
+        devices = table.column(DEVICE).to_pylist()
+    except (pa.ArrowException, KeyError, OSError):
+        # whoever wrote table and lineage wrote no table of these columns
+        raise NotVerifiedError(
+            f"{path}: is no table of the indicators that its lineage names; compute it again."
+        ) from None
     counts = which.isdecimal() and len(which) < _MOST_DIGITS and which not in lineage.devices
     place = None
     if counts and 0 < int(which) <= len(devices):

@@ -1,5 +1,6 @@
 """`tacit`: the verbs, and how every failure ends: one sentence, an exit code, no traceback."""
 
+import logging
 import os
 import sys
 
@@ -53,6 +54,7 @@ INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 refused or not verified, 2 wrong usage."""
+    logging.raiseExceptions = False  # a log that cannot be written ends in no traceback
     try:
         result = app(standalone_mode=False)
     except TacitError as failure:

@@ -174,6 +174,7 @@ def _rows(
 def _log_to(home: Path, member: str) -> None:
     logger = logging.getLogger(f"tacit.node.{member}")
     if not logger.handlers:
+        logging.raiseExceptions = False  # a full disk takes lines of a log, and tells nobody else
         handler = logging.FileHandler(home / "node.log", encoding="utf-8", delay=True)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)

@@ -207,7 +207,7 @@ DEMANDS: Final = (
         cuts=(
             Cut(
                 "federation/score_lineage.py",
-                'if again.row != steps["row"]:',
+                'if row != steps["row"]:',
                 "if False:",
             ),
         ),
@@ -368,5 +368,82 @@ DEMANDS: Final = (
         ),
         test="tests/integration/test_command_line.py::"
         "test_a_run_that_breaks_a_rule_is_not_launched_and_leaves_nothing",
+    ),
+    Demand(
+        name="both-halves-of-a-suite",
+        cuts=(
+            Cut(
+                "privacy/suites/voice.py",
+                "    if not holds(beside, bound_message(domain, message), half, verifies):",
+                "    if False:",
+            ),
+        ),
+        test="tests/attacks/test_suite_signatures.py::test_a_voice_signs_by_both_and_each_half_is_needed",
+    ),
+    Demand(
+        name="held-devices-get-no-score",
+        cuts=(
+            Cut(
+                "clients/left_out.py",
+                "        return np.array([digest is None for _, digest in outs]",
+                "        return np.array([True for _ in outs]",
+            ),
+        ),
+        test="tests/unit/federation/test_window_scoring.py::test_a_device_that_the_gate_leaves_out_gets_no_score",
+    ),
+    Demand(
+        name="reasons-for-every-score",
+        cuts=(
+            Cut(
+                "clients/reasons.py",
+                "        if not self.factors or abs(total - self.output) >",
+                "        if False and abs(total - self.output) >",
+            ),
+        ),
+        test="tests/unit/clients/test_additive.py::test_a_score_without_factors_cannot_be_made",
+    ),
+    Demand(
+        name="monotone-as-promised",
+        cuts=(
+            Cut(
+                "clients/monotone_hold.py",
+                "            self._project(held, curve)\n",
+                "            del curve\n",
+            ),
+        ),
+        test="tests/unit/clients/test_monotone.py::test_a_held_curve_never_turns",
+    ),
+    Demand(
+        name="signed-at-the-edge",
+        cuts=(
+            Cut(
+                "clients/scoring/bundle_file.py",
+                "        suite.verify(key, SIGNING_DOMAIN, _digest(body), signature)",
+                "        del signature",
+            ),
+        ),
+        test="tests/attacks/test_edge_bundle.py::test_a_trusted_key_beside_a_strangers_signature_is_refused",
+    ),
+    Demand(
+        name="expired-at-the-edge",
+        cuts=(
+            Cut(
+                "clients/scoring/bundle_file.py",
+                "    if bundle.expires_s is not None and now_s >= bundle.expires_s:",
+                "    if False:",
+            ),
+        ),
+        test="tests/attacks/test_edge_bundle.py::test_expired_by_this_machines_clock_is_refused",
+    ),
+    Demand(
+        name="signed-card",
+        cuts=(
+            Cut(
+                "federation/model_card/signed.py",
+                "        verify_signature(key, SIGNING_DOMAIN, canonical_json(value), signature)",
+                "        del key, signature",
+            ),
+        ),
+        test="tests/unit/federation/test_model_card.py::test_one_changed_bit_anywhere_is_refused",
     ),
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from support import tables
+from support import bundles, tables
 from support.direct import assemble
 from support.federations import Federated
 from support.sums import frame_of
@@ -83,6 +83,7 @@ def corpus(folder: Path) -> Corpus:
     found["csv"] = [frame.to_csv(index=False).encode()]
     frame.to_parquet(folder / "rows.parquet")
     found["parquet"] = [(folder / "rows.parquet").read_bytes()]
+    found["edge bundle"] = [bundles.signed(bundles.bundle())]
     return found | of_a_run(folder)
 
 

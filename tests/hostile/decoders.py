@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 from hostile.corpus import KEY, LABEL, PEER, WRITER
-from support import tables
+from support import bundles, tables
 
 from aggregator.plan import parse_plan
 from aggregator.progress import parse_progress
@@ -22,6 +22,7 @@ from clients.frozen import parse_settings
 from clients.kept_session import read_kept
 from clients.members import read_members
 from clients.model_file import load_model
+from clients.scoring.bundle_file import open_bundle
 from clients.spec import parse_node_spec
 from clients.terms.log import read_log
 from clients.terms.rule import load_terms
@@ -181,6 +182,10 @@ DECODERS: Final = (
         again=lambda value: value.to_bytes(),
     ),
     Decoder(name="sealed", owes="sealed", read=lambda data, _: unseal(data, LABEL, KEY)),
+    Decoder(
+        name="edge bundle", owes="sealed", share=2,
+        read=lambda data, _: open_bundle(data, frozenset({bundles.TRUSTED})),
+    ),
     Decoder(
         name="token", owes="sealed", read=_text(Token.parse),
         bare=lambda data: "".join(data.decode().split()).encode(),

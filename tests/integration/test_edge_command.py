@@ -369,7 +369,8 @@ def test_expired_and_damaged_bundles_exit_with_1(plain: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--out", "m.tacit"), "Say --edge"),
+        (("--out", "m.tacit"), "end it in .safetensors"),
+        (("--out", "m.safetensors", "--expires", "3"), "say --edge"),
         (("--edge", "--out", "m.zip"), "end it in .tacit"),
         (("--edge", "--out", "m.tacit", "--expires", "0"), "expected days"),
         (("--edge", "--out", "m.tacit", "--expires", "2020-01-01"), "expected days"),

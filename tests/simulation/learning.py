@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from clients.examples import Examples
 from clients.members import MemberRows
+from clients.monotone_hold import Hold
 from clients.session import Session, Step
 from clients.statistics import Overview
 from privacy.ledger.entry import UPDATE
@@ -70,6 +71,7 @@ class StandIn:
     statistics_sensitivity: float = 0.0
     evaluation_sensitivity: float = 0.0
     evaluation_length: int = WEIGHTS
+    hold: Hold = field(default_factory=lambda: Hold(curves=()))
 
     def scaled(self, rows: Any) -> Any:  # noqa: ANN401 - as they come
         return rows

@@ -72,7 +72,7 @@ def scored(tmp_path: Path, home: Home, monkeypatch: pytest.MonkeyPatch) -> Machi
     manifest = SimpleNamespace(digest=lambda: bytes(32), task="credit")
     kept = SimpleNamespace(
         run=RUN, manifest=manifest, contract=load_contract(whole.contract), digest="00" * 32,
-        additive=lambda: model,
+        additive=lambda: model, explained=lambda _="members": model,
     )  # fmt: skip
     for module in (kept_model, score_lineage):
         monkeypatch.setattr(module, "read_kept_model", lambda _: kept)
