@@ -762,6 +762,10 @@ class Node:
     def _vault(self) -> Vault | None:
         return folder_vault(self.home, highest_class(self.contract), self._entropy)
 
+    def _seals_models(self, session: Session) -> bool:
+        """Whether what came of a run is sealed here: exact, and of confidential columns."""
+        return session.manifest.privacy is None and self._vault() is not None
+
     def _require_new(self, manifest: Manifest, run: bytes) -> None:
         try:
             with self._ledger.turn(durable=False) as turn:
@@ -1449,7 +1453,7 @@ class Node:
                     session.model, work.loss_of(found), session.spec
                 )
             record |= {"metrics": found, "kept": kept}
-            if step.name != WATCH:
+            if step.name != WATCH and not self._seals_models(session):
                 # a model's card computes intervals from it, and anybody the metrics again
                 record |= {"sum": total.tolist(), "noise": noise}
         self._write_down(session, record)

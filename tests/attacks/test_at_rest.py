@@ -113,7 +113,10 @@ def test_a_finished_model_without_noise_is_sealed_at_its_node(tmp_path: Path, no
         (path,) = folder.glob("runs/*/model.safetensors")
         vault = folder_vault(folder, "L3", system_bytes)
         # the last has no key: its twin that lies open
-        assert is_sealed(path.read_bytes()) is (not noise and folder != homes[-1])
+        sealed = not noise and folder != homes[-1]
+        assert is_sealed(path.read_bytes()) is sealed
+        # nor does the sum that was opened over test rows lie open where the model does not
+        assert ('"sum": ' in (path.parent / "sums.jsonl").read_text()) is not sealed
         data = opened_model(path, path.parent.name, vault)
         assert parse_model(data, "here")[0]["model"].size
         report = json.loads((path.parent / "report.json").read_text())
