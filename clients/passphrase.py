@@ -17,6 +17,7 @@ from privacy.errors import InputError
 LONGEST_BYTES: Final = 1024
 CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
 Ask = Callable[[str], str]
+_DIGITS: Final = 6  # of a descriptor's number
 
 
 class PassphrasePlace(Frozen):
@@ -43,7 +44,7 @@ def parse_place(text: str) -> PassphrasePlace:
         return PassphrasePlace(of="terminal")
     if of == "file" and at:
         return PassphrasePlace(of="file", at=str(Path(at).absolute()))
-    if of == "descriptor" and at.isdecimal():
+    if of == "descriptor" and at.isascii() and at.isdecimal() and len(at) <= _DIGITS:
         return PassphrasePlace(of="descriptor", at=at)
     if of == "credential" and at and "/" not in at and not at.startswith("."):
         return PassphrasePlace(of="credential", at=at)

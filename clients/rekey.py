@@ -28,6 +28,7 @@ from clients.vault_folder import (
     make_vault,
     read_vault,
     remove_old_keys,
+    vault_lock,
     write_vault,
 )
 from privacy.errors import InputError
@@ -75,6 +76,13 @@ def rekey(
         NotVerifiedError: A sealed file is damaged.
         InputError: A key cannot be had, or the disk refuses.
     """
+    with vault_lock(folder):
+        return _rekeyed(folder, source, entropy, ask, told)
+
+
+def _rekeyed(
+    folder: Path, source: Source, entropy: Entropy, ask: Ask, told: Callable[[str], object]
+) -> Rekeyed:
     went_on = (folder / NEXT).exists()
     old_file, next_file = read_vault(folder), read_vault(folder, NEXT)
     old = None if old_file is None else keys_of(old_file, folder, entropy, ask=ask)

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
+from clients.durable_file import make_folder, sync_folder
 from clients.gate import Device, Watched
 from clients.review import CLEAR, HELD, REJECTED, RELEASED, Standing, State, standings
 from clients.rows_digest import rows_key
@@ -387,17 +388,21 @@ class Reviews:
         path = self.folder / f"{name}.json"
         part = path.with_name(f".{name}.{os.getpid()}.part")
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self.folder, mode=0o700)
             data = json.dumps(value).encode()
             if self._vault is not None:
                 data = self._vault.seal("review", f"{self._dataset}/{name}", data)
-            with part.open("wb") as file:
+            part.unlink(missing_ok=True)
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
+            sync_folder(self.folder)
         except OSError as failure:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
             raise InputError(
                 f"{path}: cannot be written ({failure.strerror}); free some space."
             ) from None

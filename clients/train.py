@@ -177,7 +177,7 @@ def score(network: Network, examples: Examples, target: Target) -> NDArray[np.fl
         return raw * target.scale + target.centre
     if target.kind == "count":
         return np.exp(np.clip(raw, -30.0, 10.0)) * examples.exposure
-    return raw
+    return raw + target.own_scale[1]  # where positive rows counted more, log-odds are put right
 
 
 def local_seed(seed: int, member: str, round_index: int) -> int:

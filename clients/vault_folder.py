@@ -12,10 +12,12 @@ import hashlib
 import json
 import re
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
+from filelock import FileLock, Timeout
 from pydantic import Field, TypeAdapter, ValidationError
 
 from clients.durable_file import sync_folder, write_whole
@@ -36,6 +38,8 @@ from privacy.errors import InputError, NotVerifiedError, RefusedError
 from privacy.randomness import Entropy
 
 FILE: Final = "vault.json"
+LOCK: Final = ".vault.lock"
+LOCK_S: Final = 20.0
 NEXT: Final = "vault.next.json"
 SEALED_CLASSES: Final = ("L3", "L4")
 SALT_BYTES: Final = 32
@@ -118,7 +122,7 @@ class VaultFile(Frozen):
             whole = said["format"] == 1 and digest == _digest(said)
             source = _SOURCE.validate_json(json.dumps(said["source"]))
             known = cls(source=source, check=str(said["check"]))
-        except (ValueError, KeyError, TypeError, AttributeError, ValidationError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError):
             raise damaged from None
         if not whole:
             raise damaged
@@ -239,6 +243,31 @@ def write_vault(folder: Path, known: VaultFile, name: str = FILE) -> None:
         ) from None
 
 
+@contextmanager
+def vault_lock(folder: Path) -> Iterator[None]:
+    """One process at a time makes or changes a folder's key, or seals with it for the first time.
+
+    Whoever calls `ensure_vault`, `rekey` or `remove_old_keys` holds it; it does not nest.
+
+    Raises:
+        InputError: The folder cannot be written.
+        RefusedError: Another process holds it.
+    """
+    lock = FileLock(folder / LOCK, timeout=LOCK_S)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RefusedError(
+            f"{folder}: another process changes the vault's key; run this again when it is done."
+        ) from None
+    except OSError as failure:
+        raise InputError(f"{folder}: cannot be written ({failure.strerror}).") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def ensure_vault(folder: Path, entropy: Entropy) -> tuple[VaultFile, bool]:
     """Open a node's vault as it starts; make one with a key file where it has none.
 
@@ -252,9 +281,10 @@ def ensure_vault(folder: Path, entropy: Entropy) -> tuple[VaultFile, bool]:
     known = read_vault(folder)
     if known is not None and known.check:
         open_keys(folder, entropy)
-        remove_old_keys(folder, known)
         return known, False
     new = known is None
+    if new:
+        _require_nothing_sealed(folder, entropy)
     known, _ = make_vault(FileSource(), folder, entropy)
     write_vault(folder, known)
     return known, new
@@ -262,6 +292,8 @@ def ensure_vault(folder: Path, entropy: Entropy) -> tuple[VaultFile, bool]:
 
 def remove_old_keys(folder: Path, known: VaultFile) -> None:
     """Remove key files that a vault's settings do not name; a rekey that was stopped left them."""
+    if (folder / NEXT).exists() or read_vault(folder) != known:
+        return
     named = known.source.file if isinstance(known.source, FileSource) else ""
     for path in folder.glob("vault*.key"):
         if path.name != named and KEY_NAME.fullmatch(path.name):
@@ -269,6 +301,18 @@ def remove_old_keys(folder: Path, known: VaultFile) -> None:
                 path.unlink()
     with suppress(OSError):
         sync_folder(folder)
+
+
+def _require_nothing_sealed(folder: Path, entropy: Entropy) -> None:
+    """Return if a folder without settings may have a new key: nothing there needs another."""
+    from clients.sealed_files import kept_files
+
+    open_keys(folder, entropy)  # says so where a rekey was cut short
+    if any(one.is_sealed() for one in kept_files(folder)):
+        raise InputError(
+            f"{folder / FILE}: is gone, and files here are sealed with the key that it names; put "
+            "it back from your copy."
+        )
 
 
 def _from_source(

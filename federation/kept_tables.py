@@ -10,6 +10,7 @@ the vault of the home's node (`clients.vault_folder`), which gets a key file whe
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,13 @@ from clients.indicators.table_file import Written, table_files, write_file
 from clients.policy import highest_class
 from clients.sealed_files import TABLES
 from clients.vault import Label, is_sealed, unseal
-from clients.vault_folder import SEALED_CLASSES, ensure_vault, folder_vault, open_keys
+from clients.vault_folder import (
+    SEALED_CLASSES,
+    ensure_vault,
+    folder_vault,
+    open_keys,
+    vault_lock,
+)
 from federation.home import Home
 from privacy.errors import InputError, NotVerifiedError
 from privacy.randomness import Entropy
@@ -43,13 +50,16 @@ def keep_table(
     path = _path(home, name)
     files, lineage = table_files(table, path)
     data_class, node = highest_class(contract), home.own_node
-    if data_class in SEALED_CLASSES:
+    seals = data_class in SEALED_CLASSES
+    if seals:
         make_folder(node, mode=0o700)
-        ensure_vault(node, entropy)
-    vault = folder_vault(node, data_class, entropy)
     make_folder(path.parent, mode=0o700)
-    for one, data in files.items():
-        write_file(one, data if vault is None else vault.seal(_KIND, one.name, data))
+    with vault_lock(node) if seals else nullcontext():
+        if seals:
+            ensure_vault(node, entropy)
+        vault = folder_vault(node, data_class, entropy)
+        for one, data in files.items():
+            write_file(one, data if vault is None else vault.seal(_KIND, one.name, data))
     path, beside, draft = files
     return Written(table=path, lineage_path=beside, draft=draft, lineage=lineage)
 

@@ -23,7 +23,7 @@ from clients.consent import Consents
 from clients.ledger_files import LEDGER
 from clients.policy import highest_class
 from clients.vault import KEY_FILE
-from clients.vault_folder import ensure_vault
+from clients.vault_folder import ensure_vault, remove_old_keys, vault_lock
 from federation.decisions import NodeDecisions, Waiting, forget_stale
 from federation.home import Home, write_json
 from federation.leaving import take_leaves
@@ -391,7 +391,9 @@ def make_service(home: Home, outside: Outside, *, say: Callable[[str], None]) ->
     forget_stale(folder, before_ms=_now_ms() - STALE_MS)
     confidential = any(highest_class(one) in {"L3", "L4"} for one in contracts.values())
     if confidential:
-        _, made = ensure_vault(folder, system_bytes)
+        with vault_lock(folder):
+            known, made = ensure_vault(folder, system_bytes)
+            remove_old_keys(folder, known)
         if made:
             say(
                 f"made {folder / KEY_FILE}: it seals what is kept of runs and reviews of L3 data "

@@ -15,7 +15,13 @@ from clients.gate import Device, Watched
 from clients.ledger_files import LEDGER
 from clients.policy import highest_class
 from clients.review_store import FOLDER, Looked, Remembered, Reviews
-from clients.vault_folder import folder_vault, known_vault
+from clients.vault_folder import (
+    SEALED_CLASSES,
+    ensure_vault,
+    folder_vault,
+    known_vault,
+    vault_lock,
+)
 from federation.home import Home, read_json, write_json
 from privacy.errors import InputError
 from privacy.identity import Identity
@@ -72,6 +78,11 @@ class ReviewPlace:
                 Identity.create(system_bytes).save(self.identity)
             identity = Identity.load(self.identity)
             begin_ledger(ledger, identity, owner=self.member, role="node", time_ms=_now_ms())
+        participants = begin and self.identity.parent != self.folder
+        if participants and contract is not None and highest_class(contract) in SEALED_CLASSES:
+            # who looks before this node ever started leaves nothing open either
+            with vault_lock(self.folder):
+                ensure_vault(self.folder, system_bytes)
         return Reviews(
             home=self.folder,
             ledger=ledger,

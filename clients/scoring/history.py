@@ -103,6 +103,8 @@ class Histories:
         if one is None:
             one = self._begin(device)
         time_h = time * plan.step_h + plan.zone_h
+        if not np.isfinite(time_h):
+            raise DataError(f"{at}, {plan.time}: the time is too large; correct the cell.")
         if time_h < one.last_h:
             raise DataError(
                 f"{at}: is older than the reading before of the same device; sort them by "
@@ -131,6 +133,7 @@ class Histories:
 
         Raises:
             KeyError: It said nothing yet.
+            DataError: Its readings are so large that an indicator is without end.
         """
         plan, one = self._plan, self._devices[device]
         if one.figures is not None:
@@ -140,6 +143,9 @@ class Histories:
             end_h = np.array([one.last_h + plan.hold_h])
             found = self._none.copied().of_all(*self._readings(one), end_h=end_h)
             readings, first_h = len(one.held), one.held[0][0]
+        for key, value in found.items():
+            if np.isinf(value[0]):
+                raise DataError(f"{device:.80}: {key} is not finite; check its readings.")
         hours = one.last_h + plan.hold_h - first_h
         return Indicated(
             indicators={key: float(value[0]) for key, value in found.items()},
@@ -182,7 +188,8 @@ class Histories:
     def _readings(self, one: _Device) -> tuple[Codes, Floats, Floats]:
         """What is held, as `Figures.add` takes it."""
         times = np.array([time_h for time_h, _ in one.held])
-        cells = np.array([row for _, row in one.held]).T
+        cells = np.array([row for _, row in one.held], dtype=np.float64)
+        cells = cells.reshape(times.size, len(self._plan.quantities)).T
         values = np.array(
             [
                 quantity_values(

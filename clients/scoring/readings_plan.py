@@ -131,6 +131,8 @@ def read_plan(form: Form) -> ReadingsPlan:
         window_h=form.number_or_none("window_h", low=1e-9, high=HOURS),
         zone_h=form.number("zone_h", low=-HOURS, high=HOURS),
     )
+    if plan.window_h is not None and plan.window_h < plan.hold_h:
+        raise form.fault("window_h", "is shorter than hold_h, so that no reading lies in it")
     there = [one.quantity for one in plan.quantities]
     wanted = {name for one in plan.indicators for name in one.inputs}
     if len(set(there)) != len(there) or not wanted <= set(there):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, Literal, TypeAlias
 
 from clients.scoring.column import Cell
-from privacy.errors import DataError, InputError
+from privacy.errors import DataError
 
 Form: TypeAlias = Literal["csv", "jsonl"]
 Row: TypeAlias = Mapping[str, Cell]
@@ -51,7 +51,7 @@ class RowReader:
             try:
                 text = raw.decode("utf-8").strip("\r")
             except UnicodeDecodeError:
-                raise InputError(f"{self._where}: is not UTF-8 text; save it as UTF-8.") from None
+                raise DataError(f"{self.at()}: is not UTF-8 text; save it as UTF-8.") from None
             if text.strip():
                 row = self._row(text)
                 if row is not None:
@@ -69,6 +69,8 @@ class RowReader:
     def _object(self, text: str) -> Row:
         try:
             value = json.loads(text, object_pairs_hook=_once)
+            if "\\u" in text:  # half a sign has no bytes: it could be neither hashed nor shown
+                json.dumps(value, ensure_ascii=False).encode("utf-8")
         except (ValueError, RecursionError):
             raise DataError(f"{self.at()}: is no JSON object; correct the line.") from None
         if type(value) is not dict or len(value) > MOST_CELLS:

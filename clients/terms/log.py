@@ -12,7 +12,7 @@ Who goes on with a log holds it (`holding`), so two writers never write over eac
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
@@ -177,6 +177,10 @@ def read_log(
         lines = path.read_bytes().splitlines()
     except OSError as failure:
         raise InputError(f"{path}: cannot be read ({failure.strerror}); check the path.") from None
+    if seen is not None and 0 < seen.lines <= len(lines):
+        bound = hashlib.sha256(_DOMAIN + lines[seen.lines - 1]).hexdigest() == seen.head
+        # who wrote what was seen was believed then; the home's own key may be another by now
+        keys = {*keys, *_keys_of(lines[: seen.lines])} if bound else keys
     log = _folded(path, lines, keys)
     for place, (said, found) in enumerate(zip(lines, log.lines, strict=False)):
         if said != found:
@@ -192,6 +196,15 @@ def read_log(
             f"last, and was cut or is another one now; restore it from a copy."
         )
     return log
+
+
+def _keys_of(lines: Iterable[bytes]) -> set[str]:
+    """Who wrote lines, as they say it."""
+    found: set[str] = set()
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError):
+            found.add(str(json.loads(line)["key"]))
+    return found
 
 
 def _folded(path: Path, lines: list[bytes], keys: Collection[str]) -> TermsLog:
@@ -310,4 +323,6 @@ def add_days(log: TermsLog, days: Iterable[Day]) -> tuple[tuple[str, Act], ...]:
 def write_log(log: TermsLog, path: Path) -> None:
     """Write it whole or not at all; hold it from its reading until then (`holding`)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, b"".join(line + b"\n" for line in log.lines))
+    # subjects and reasons are its owner's to show
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+    write_whole(path, b"".join(line + b"\n" for line in log.lines), mode=mode)

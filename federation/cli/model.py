@@ -177,6 +177,8 @@ def predict(
             bundle, rows or ["-"], trust or [], stated, device_home, lang, as_json=as_json
         )
         return
+    if any((rows, trust, stated, device_home)):
+        raise InputError("--rows, --trust, --stated and --device-home belong to --bundle.")
     if run is None or out is None:
         raise InputError("Give a run and --out TABLE.csv, or --bundle FILE.")
     from clients.rows_digest import rows_key
@@ -299,7 +301,7 @@ def export(
     from federation.kept_model import read_kept_model
 
     if not edge:
-        if any((expires, readings, inputs, device_key, window, step, hold, threshold, key)):
+        if any((expires, readings, inputs, device_key, window, step, hold, zone, threshold, key)):
             raise InputError("These options are an edge bundle's; say --edge, or leave them out.")
         _export_open(run, out, as_json=as_json)
         return
@@ -321,8 +323,10 @@ def export(
             window=window,
             zone_h=zone,
         )
-    elif inputs or device_key or window or step or hold:
-        raise InputError("--input, --device-key, --window, --step and --hold belong to --readings.")
+    elif any((inputs, device_key, window, step, hold, zone)):
+        raise InputError(
+            "--input, --device-key, --window, --step, --hold and --zone belong to --readings."
+        )
     bundle = make_bundle(
         kept,
         short_card(kept, folder),

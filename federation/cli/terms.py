@@ -47,12 +47,13 @@ def run(
     values: Annotated[Path, typer.Option("--values", help="CSV: subject, day, signals.")],
     log: Annotated[Path, typer.Option("--log", help="Where acts are kept.")],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would change; write nothing.")
+        bool, typer.Option("--dry-run", help="Say what would change; leave the log as it is.")
     ] = False,
     lang: Lang = "en",
     as_json: AsJson = False,
 ) -> None:
     """Fold days into terms, and log what follows."""
+    _require_language(lang)
     from contextlib import nullcontext
 
     from clients.terms.log import add_days, holding, open_log, signed_by, write_log
@@ -102,6 +103,7 @@ def explain(
     log: Log, subject: str, keys: Keys = None, lang: Lang = "en", as_json: AsJson = False
 ) -> None:
     """Say where one subject stands, and by which acts it came there."""
+    _require_language(lang)
     found = _read(log, keys)
     if subject not in found.terms:
         raise InputError(f"{log}: has no subject {subject}; check the name.")
@@ -132,6 +134,7 @@ def decide(
     from federation.terms_memory import home_identity, remember
     from privacy.randomness import system_bytes
 
+    _require_language(lang)
     if approve is None:
         raise InputError("say --approve or --refuse.")
     for name, text in (("--by", by), ("--reason", reason)):
@@ -167,6 +170,11 @@ def _read(log: Path, keys: list[str] | None, *, head: str | None = None) -> "Ter
     return found
 
 
+def _require_language(lang: str) -> None:
+    if lang not in {"en", "zh"}:
+        raise InputError(f"--lang {lang}: choose en or zh.")
+
+
 def _show(
     log: "TermsLog",
     acts: "tuple[tuple[str, Act], ...]",
@@ -177,8 +185,6 @@ def _show(
 ) -> None:
     from rich.table import Table
 
-    if lang not in {"en", "zh"}:
-        raise InputError(f"--lang {lang}: choose en or zh.")
     if as_json:
         facts: dict[str, Any] = {
             "dry_run": dry_run,
@@ -233,7 +239,7 @@ def _days(path: Path, rules: "TermRules") -> "list[Day]":
                         f"{path}: line {number}: expected subject, day (2026-06-30) and numbers."
                     ) from None
                 found.append(Day(subject=subject, day=day, values=values))
-    except (OSError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError, csv.Error):
         raise InputError(f"{path}: cannot be read as UTF-8 CSV; check the path.") from None
     return found
 

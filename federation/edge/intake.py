@@ -76,6 +76,8 @@ class Intake:
                 return
 
     def _standard_input(self) -> Iterator[Taken]:
+        if sys.stdin is None:
+            raise InputError("Standard input is closed; give files or folders of rows.")
         reader, descriptor = RowReader("standard input", self.form), sys.stdin.fileno()
         while block := os.read(descriptor, BLOCK_BYTES):
             for row in reader.rows(block):

@@ -30,6 +30,7 @@ from clients.scoring.score_log import (
     line_digest,
 )
 from clients.scoring.trust import read_trust
+from clients.scoring.words import SMALLEST
 from federation.edge.kept_bundle import kept_bundle
 from federation.home import Home, write_bytes
 from privacy.canonical import canonical_json, parse_canonical
@@ -236,6 +237,9 @@ def _require_score(
         raise NotVerifiedError(f"{where} names a bundle of another contract; ask who wrote it.")
     if set(score.amounts) != set(scorer.columns) or score.base != scorer.base:
         raise NotVerifiedError(f"{where} holds a score that its bundle does not give.")
+    raised = [one for one in scorer.columns if score.amounts[one] >= SMALLEST]
+    if list(score.reasons) != sorted(raised, key=lambda one: -score.amounts[one]):
+        raise NotVerifiedError(f"{where} holds reasons that do not follow from its amounts.")
     value = float(linked(scorer.link, np.array([score.output]), scale=scorer.scale)[0])
     if abs(value - score.value) > TOLERANCE * (1 + abs(score.value)):
         raise NotVerifiedError(f"{where} holds a value that does not follow from its output.")

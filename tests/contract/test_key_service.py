@@ -116,3 +116,22 @@ def test_a_key_service_that_is_away_is_said_to_be(tmp_path: Path) -> None:
     forks = "import os, time\nif os.fork() == 0: time.sleep(9)"
     with pytest.raises(InputError, match="does not answer"):
         CommandKey([sys.executable, "-c", forks], timeout_s=0.5).wrap(b"k")
+
+
+def test_a_key_service_that_is_down_for_a_moment_has_not_another_key(tmp_path: Path) -> None:
+    """Else a node would take what it kept for damaged, and leave its runs."""
+    program = tmp_path / "service.py"
+    program.write_text(
+        "import base64, json, os, sys\n"
+        f"if os.path.exists({str(tmp_path / 'down')!r}): sys.exit(1)\n"
+        "asked = json.load(sys.stdin)\n"
+        "data = bytes(one ^ 7 for one in base64.b64decode(asked['data']))\n"
+        "print(json.dumps({'data': base64.b64encode(data).decode()}))\n"
+    )
+    keys = CommandKey([sys.executable, str(program)])
+    wrapped = keys.wrap(b"k" * 32)
+    (tmp_path / "down").touch()
+    with pytest.raises(InputError):
+        keys.unwrap(wrapped)
+    (tmp_path / "down").unlink()
+    assert keys.unwrap(wrapped) == b"k" * 32

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ from clients.vault_folder import (
     ensure_vault,
     folder_vault,
     open_keys,
+    read_vault,
+    remove_old_keys,
 )
 from privacy.errors import InputError, NotVerifiedError, RefusedError
 from privacy.randomness import system_bytes
@@ -97,9 +100,37 @@ def test_a_kill_at_any_step_loses_nothing(node: Path, step: int) -> None:
     # at a start, or at the next rekey, the old key goes too
     known, made = ensure_vault(node, system_bytes)
     assert not made
+    remove_old_keys(node, known)  # as a node does as it starts
     assert isinstance(known.source, FileSource)
     assert [one.name for one in node.glob("*.key")] == [known.source.file]
     assert ((node / known.source.file).read_bytes() == before) is (step == 1)
+
+
+def test_a_reader_beside_a_rekey_takes_no_key_away(node: Path) -> None:
+    """Whoever read the settings before has the old ones, and asks for a passphrase meanwhile."""
+    before = read_vault(node)
+    assert before is not None
+    steps: list[str] = []
+
+    def beside(step: str) -> None:
+        steps.append(step)
+        with suppress(RefusedError):  # a rekey is under way
+            ensure_vault(node, system_bytes)
+
+    rekey(node, new_file_source(system_bytes), system_bytes, told=beside)
+    remove_old_keys(node, before)
+    assert "the new key is there" in steps
+    assert held(node) == WHOLE
+
+
+def test_a_vault_whose_settings_are_gone_gets_no_new_key(node: Path) -> None:
+    rekey(node, new_file_source(system_bytes), system_bytes)
+    whole = (node / FILE).read_bytes()
+    (node / FILE).unlink()
+    with pytest.raises(InputError, match="put it back from your copy"):
+        ensure_vault(node, system_bytes)
+    (node / FILE).write_bytes(whole)
+    assert held(node) == WHOLE
 
 
 def test_each_kind_of_key_opens_all_and_the_one_before_nothing(node: Path) -> None:

@@ -15,7 +15,7 @@ from federation.node_points.reviews import review_points
 from federation.node_points.rows import remembered_points
 from federation.quality import gate_members
 from federation.review_places import chosen_places, find_device, known_places
-from privacy.errors import InputError, NotVerifiedError
+from privacy.errors import InputError
 from privacy.ledger.entry import parse_leaf
 from privacy.ledger.sqlite import SqliteLedger
 from privacy.randomness import system_bytes
@@ -72,9 +72,9 @@ def test_what_a_node_seals_its_people_read_and_decide_on(home: Home, where: Mach
     assert all(is_sealed(path.read_bytes()) for path in files)
     assert [point.level for point in review_points(contract, home.own_node)] == ["ok"]
     (home.own_node / KEY_FILE).write_bytes(bytes(32))
-    with pytest.raises(NotVerifiedError, match="sealed with another key"):
+    with pytest.raises(InputError, match="the key file is another one"):
         gate_members(home, where.contract, where.root, member=None)
-    with pytest.raises(NotVerifiedError, match="sealed with another key"):
+    with pytest.raises(InputError, match="the key file is another one"):
         place.open(begin=False).remembered()
     assert [point.level for point in review_points(contract, home.own_node)] == ["failed"]
 
