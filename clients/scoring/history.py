@@ -202,4 +202,4 @@ class Histories:
                 for each, own in zip(self._plan.quantities, cells, strict=True)
             ]
         )
-        return np.zeros(times.size, np.int64), times, values.reshape(-1, times.size)
+        return np.zeros(times.size, np.int64), times, values.reshape(len(cells), times.size)
