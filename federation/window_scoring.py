@@ -21,8 +21,9 @@ import pandas as pd
 
 from clients.contract import WithinHorizon
 from clients.frozen import nearest
+from clients.indicators.dealt import Dealt
 from clients.left_out import Sieve
-from clients.members import tables, told_owners
+from clients.members import tables
 from clients.reasons import LANGUAGES
 from clients.source import UNIT, read_chunks, unit_names
 from clients.window_model import WindowModel
@@ -34,7 +35,6 @@ from federation.scoring import (
     REASONS,
     ScoredUnit,
     ScoreLineage,
-    passing,
     scores_path,
     transform_of,
 )
@@ -129,12 +129,15 @@ def one_window(
     if found:
         return found[-1]
     name = model.contract.name
-    if sieve is not None and (why := sieve.units.get(unit.rpartition("|")[2])):
-        raise RefusedError(
-            f"{unit}: is {WORDS[why]}, so it gets no score; see tacit data review list and tacit "
-            "data trust."
-        )
     known = sorted(_device_names(model, data_root))
+    if sieve is not None and unit in known and unit not in _device_names(model, data_root, sieve):
+        why = next(
+            (why for name, why in sieve.units.items() if f"|{unit}".endswith(f"|{name}")), None
+        )
+        raise RefusedError(
+            f"{unit}: is {WORDS[why or 'waiting']}, so it gets no score; see tacit data review "
+            "list and tacit data trust."
+        )
     if unit in known:
         raise InputError(f"{name}: {unit} has no whole window that ends there; leave --at out.")
     guess = next((one for one in known if one.endswith(f"|{unit}")), nearest(unit, known))
@@ -344,17 +347,24 @@ def _devices(
     for table in found:
         whose = f"{table.member or ''}|" if len(found) > 1 else ""
         held: dict[str, list[pd.DataFrame]] = {part: [] for part in parts}
-        owners = None if sieve is None else told_owners(contract, table)
-        at = 0
+        dealt = Dealt(contract, contract, table, None, sifted=sieve is not None)
         for source in contract.sources:
             lead = whose + (f"{source.part}|" if len(parts) > 1 else "")
             for chunk in read_chunks(contract, table.root, source, columns=frozenset(wanted)):
                 names = unit_names(chunk, contract)
-                named = chunk.assign(**{UNIT: lead + names})
-                if sieve is not None and owners is not None:
-                    named = named[passing(names, at, contract, owners, sieve)]
-                at += len(chunk)
+                own = dealt.take(len(chunk), source)
+                named = chunk.assign(**{UNIT: own.led(lead + names)})
+                if sieve is not None:
+                    passes = sieve.passes(
+                        names,
+                        members=own.names,
+                        member=own.member,
+                        test=own.test,
+                        common=own.common,
+                    )
+                    named = named[passes]
                 held[source.part].append(named if only is None else named[named[UNIT] == only])
+        dealt.finish()
         for part in parts:
             rows = pd.concat(held[part], ignore_index=True)
             if len(rows):
@@ -371,10 +381,9 @@ def _batches(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
             start = int(end)
 
 
-def _device_names(model: WindowModel, data_root: Path) -> set[str]:
-    return {
-        str(name) for _, rows in _devices(model, data_root, None) for name in rows[UNIT].unique()
-    }
+def _device_names(model: WindowModel, data_root: Path, sieve: Sieve | None = None) -> set[str]:
+    found = _devices(model, data_root, None, sieve)
+    return {str(name) for _, rows in found for name in rows[UNIT].unique()}
 
 
 def _in_order(rows: pd.DataFrame, contract: str, time: str) -> pd.DataFrame:

@@ -53,7 +53,7 @@ def dealt_chunks(
         found = tuple(table for table in found if table.member == member)
     parts = {source.part for source in given.sources}
     for table in found:
-        dealt = _Dealt(plan, table, member, sifted=sieve is not None)
+        dealt = Dealt(contract, given, table, member, sifted=sieve is not None)
         for source in given.sources:
             lead = [table.member or ""] if len(found) > 1 else []
             lead += [source.part] if len(parts) > 1 else []
@@ -98,15 +98,31 @@ class _Owned:
         return names
 
 
-class _Dealt:
+class Dealt:
     """Whose each row of a table is, chunk by chunk."""
 
-    def __init__(self, plan: Plan, table: Table, member: str | None, *, sifted: bool) -> None:
-        given = plan.given
+    def __init__(
+        self,
+        contract: DataContract,
+        given: DataContract,
+        table: Table,
+        member: str | None,
+        *,
+        sifted: bool,
+    ) -> None:
+        """Read the columns that decide, where any do.
+
+        Args:
+            contract: Whose unit columns name devices.
+            given: The contract as it was given, whose members own rows.
+            table: Of `given`.
+            member: Whose rows are wanted; None for all.
+            sifted: Whether rows are held against who owns them.
+        """
         self._given, self._member = given, member
         self._assigned: Assignment | None = None
         self._at = 0
-        named = {column.name for column in plan.contract.unit_columns}
+        named = {column.name for column in contract.unit_columns}
         dealt = not _in_folders(given)
         by_member = dealt and member is None and not _names_member(given) <= named
         by_part = given.parts_are_told and bool(given.by_role("part"))
@@ -123,6 +139,11 @@ class _Dealt:
         )
 
     def take(self, rows: int, source: Source) -> _Owned:
+        """Whose the next rows of a source are.
+
+        Raises:
+            DataError: The table has grown since its owners were read.
+        """
         start, self._at = self._at, self._at + rows
         nowhere = np.zeros(rows, dtype=bool)
         if self._assigned is None:
@@ -143,6 +164,7 @@ class _Dealt:
         return _Owned(self._names, member, test, common, mine, self._leads, nobodys)
 
     def finish(self) -> None:
+        """Raise DataError if the table has become shorter since its owners were read."""
         if self._assigned is not None and self._at != self._assigned.member.size:
             raise _changed(self._given)
 

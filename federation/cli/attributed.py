@@ -1,5 +1,6 @@
 """`tacit model explain` and `predict` of models that are no sum of curves: attributed scores."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from federation.kept_model import KeptModel
 from federation.model_pages import score_page, weights_facts, weights_table, window_page
 from federation.scoring import ScoreLineage, one_unit, score_facts, scored_here
 from federation.window_scoring import (
+    ScoredWindow,
     draft_path,
     one_window,
     score_windows,
@@ -109,11 +111,18 @@ def predict_windows(
         The lineage, and what else was written.
     """
     value_column(model, risk_column)  # before hours of scoring
-    with left_out_here(home, kept.contract, data_root, member=None, key=key) as gated:
+    with ExitStack() as look:
+        gated = look.enter_context(
+            left_out_here(home, kept.contract, data_root, member=None, key=key)
+        )
         sieve = None if gated is None else Sieve(gated)
-        found = score_windows(model, data_root, key=key, every=every, sieve=sieve)
+
+        def found() -> "Iterator[ScoredWindow]":
+            yield from score_windows(model, data_root, key=key, every=every, sieve=sieve)
+            look.close()  # files that changed stop the command before a table is written
+
         lineage = write_window_scores(
-            kept, model, found, out, every=every, risk_column=risk_column, sieve=sieve
+            kept, model, found(), out, every=every, risk_column=risk_column, sieve=sieve
         )
     drafted = {"contract": str(draft_path(out))} if model.target.kind == "binary" else {}
     return lineage, drafted

@@ -73,6 +73,7 @@ def explain(
     from clients.additive import AdditiveModel
     from clients.reasons import counterfactual
     from clients.rows_digest import rows_key
+    from clients.window_model import WindowModel
     from federation.budget_plot import format_of
     from federation.cli.attributed import Asked, against_of, explain_attributed, require_of_rows
     from federation.config import data_root
@@ -92,6 +93,8 @@ def explain(
     kept = read_kept_model(home.run(run))
     model = kept.explained(against_of(against))
     if not isinstance(model, AdditiveModel):
+        if not isinstance(model, WindowModel):
+            require_of_rows(against, at)
         asked = Asked(unit=unit, at=at, plot=plot, form=form, language=language, aim=aim)
         explain_attributed(home, kept, model, data_root(data), asked, as_json=as_json)
         return

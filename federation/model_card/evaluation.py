@@ -106,6 +106,9 @@ def from_metrics(
         [_events(kind, one, None) for one in sets],
         private=private,
     )
+    if kind == "count" and not private:
+        # how many events a group had is not known without the sum, and may be few
+        unsaid = [unsaid[0], *("events" if one == "nothing" else one for one in unsaid[1:])]
     metrics: list[Metric] = []
     for place, one in enumerate(sets):
         metrics += _metrics(
@@ -129,7 +132,8 @@ def from_metrics(
 
 
 def _group(name: str, groups: Sequence[str]) -> str | None:
-    return next((group for group in groups if name.endswith(f".{group}")), None)
+    # a level may hold dots itself: the longest that fits is the one that was meant
+    return max((one for one in groups if name.endswith(f".{one}")), key=len, default=None)
 
 
 def _events(kind: TallyKind, values: Mapping[str, float], part: Floats | None) -> tuple[float, ...]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from clients.contract import Column, DataContract
+from clients.judgement import judged
 from clients.session import TEST
 from clients.targets import target_unit
 from federation.home import Home, read_json
@@ -40,6 +41,7 @@ from federation.model_card.limits import limits_of
 from federation.model_card.result import Privacy, Result, read_result
 from federation.participant import load_participant
 from federation.record import OpenedSum, read_opened
+from federation.review_places import own_member, place_of
 from privacy.canonical import framed
 from privacy.errors import InputError, NotVerifiedError, ProtocolError
 from privacy.identity import Identity, verify_signature
@@ -113,7 +115,7 @@ def gather(
         weights=int(kept.weights.size),
         data=_data(contract, kept),
         evaluation=_evaluation(kept, learner, opened, _reported(result, chosen)),
-        stability=None if rows is None else _stability(kept, learner, rows, chosen),
+        stability=None if rows is None else _stability(home, kept, learner, rows, chosen),
         shapes=explained,
         privacy=_privacy(result.privacy),
         protection=ProtectionFacts(
@@ -237,11 +239,26 @@ def _evaluation(
     return from_sum(learner.kind, opened, read, groups=groups, private=private)
 
 
-def _stability(kept: KeptModel, learner: "Learner", rows: Rows, fold: int | None) -> StabilityFacts:
+def _stability(
+    home: Home, kept: KeptModel, learner: "Learner", rows: Rows, fold: int | None
+) -> StabilityFacts:
     from clients.members import read_members
     from federation.model_card.stability import stability
 
-    members = read_members(kept.contract, rows.root, fold=None if fold is None else fold - 1)
+    contract = kept.contract
+    members = read_members(
+        contract,
+        rows.root,
+        fold=None if fold is None else fold - 1,
+        sole_member=own_member(home, contract) if contract.members is None else None,
+    )
+    if contract.is_gated:
+        # of the rows that a run uses; a card puts no look on record
+        looks = {name: place_of(home, contract, name).looks(contract) for name in members}
+        members = {
+            name: judged(one, contract, looks[name])[0].usable(one, contract)
+            for name, one in members.items()
+        }
     return stability(
         members,
         kept.contract,

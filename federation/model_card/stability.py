@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from clients.contract import Column, DataContract
 from clients.learner import Learner
 from clients.members import MemberRows
+from clients.source import UNIT
 from clients.train import score
-from federation.model_card.facts import GroupStability, Shift, StabilityFacts
+from federation.model_card.facts import FEWEST, GroupStability, Shift, StabilityFacts
 from privacy.errors import InputError
 
 if TYPE_CHECKING:
@@ -112,7 +113,11 @@ def stability(
             for one, rows_of in split(member, frame):
                 if len(rows_of):
                     cells.append(_Cell(one, is_test, rows_of, _scores(learner, rows_of, released)))
-    columns = [c for c in contract.columns if c.is_input and c.name not in set(without)]
+    columns = [
+        c
+        for c in contract.columns
+        if c.is_input and c.name not in set(without) and c.data_class != "L4"
+    ]
     makes_groups = {group} if group is not None else _member_columns(contract)
     others_too = [c for c in columns if c.name not in makes_groups]
     train, test = ([one for one in cells if one.test == part] for part in (False, True))
@@ -182,7 +187,12 @@ def _compared(
 ) -> GroupStability:
     sizes = [sum(one.score.size for one in cells) for cells in (reference, other)]
     rows = [sum(len(one.rows) for one in cells) for cells in (reference, other)]
-    if min(*sizes, *rows) < ROWS_LEAST:
+    # one unit may have very many rows, and is no group
+    units = [
+        len(set().union(*(set(one.rows[UNIT].unique()) for one in cells)))
+        for cells in (reference, other)
+    ]
+    if min(*sizes, *rows) < ROWS_LEAST or min(units) < FEWEST:
         return GroupStability(what=what, group=name, withheld=True, shifts=())
     first, second = (np.concatenate([one.score for one in cells]) for cells in (reference, other))
     shifts = [_shift(None, *_number_counts(first, second))]

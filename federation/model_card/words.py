@@ -198,8 +198,8 @@ _TABLE: Final[Mapping[str, tuple[str, str]]] = {
         "此处每个 {unit} 有许多连续的数据行：所有区间均应视为偏窄。",
     ),
     "evaluation.no_sum": (
-        "The opened sum is not on this machine, so there are no intervals; a member's node of the run keeps it.",
-        "本机没有保存求和结果，因此没有区间；参与该任务的成员节点保有该结果。",
+        "The opened sum is not on this machine, so there are no intervals. Nodes that seal a run's model keep none.",
+        "本机没有求和结果，因此没有区间。对模型加密保存的节点不保留该结果。",
     ),
     "evaluation.noise": (
         "The sum carries noise (standard deviation {noise} in each of its numbers). Where an interval is shown, it includes that noise. A unit counts as one row.",
@@ -317,8 +317,8 @@ _TABLE: Final[Mapping[str, tuple[str, str]]] = {
         "构成分组的列不参与组间比较。偶然值：在没有差异的情况下，同样行数的 PSI 有 95% 的机会低于此值（Yurdakul 与 Naranjo 2020）。",
     ),
     "stability.fewest": (
-        "Nothing is compared with fewer than {fewest} rows.",
-        "少于 {fewest} 行的不作比较。",
+        "Nothing is compared with fewer than {fewest} rows, or with fewer than {units} of what the contract protects.",
+        "少于 {fewest} 行，或少于 {units} 个受保护对象的，不作比较。",
     ),
     "stability.withheld": ("withheld: too few rows", "不予公布：行数过少"),
     "stability.exact": (

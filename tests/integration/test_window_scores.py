@@ -59,10 +59,10 @@ def test_chances_become_an_indicator(launched: tuple[Path, worn.Fleet], tmp_path
     )  # fmt: skip
     means = {row["device"]: float(row["failure_risk"]) for row in _rows(table)}
     assert set(means) == {row["unit"] for row in rows}
-    own = [float(row["failure_risk"]) for row in rows if row["unit"] == "m00"]
-    assert means["m00"] == pytest.approx(sum(own) / len(own))
+    own = [float(row["failure_risk"]) for row in rows if row["unit"] == "east|m00"]
+    assert means["east|m00"] == pytest.approx(sum(own) / len(own))
 
-    key = f"m00@{next(row['step'] for row in rows if row['unit'] == 'm00')}"
+    key = f"east|m00@{next(row['step'] for row in rows if row['unit'] == 'east|m00')}"
     walk = ("data", "lineage", str(out), key, "--contract", str(where.contract))
     steps = _told(home, *walk, *at)
     assert (steps["method"], steps["every"], steps["computed_again"]) == ("attribution", 5, True)
@@ -82,7 +82,7 @@ def test_a_score_is_explained_in_time(launched: tuple[Path, worn.Fleet], tmp_pat
     home, where = launched
     plot = tmp_path / "heat.png"
     explain = ("model", "explain", "chance", "--data", str(where.root))
-    facts = _told(home, *explain, "--unit", "m03", "--plot", str(plot))
+    facts = _told(home, *explain, "--unit", "east|m03", "--plot", str(plot))
     assert plot.read_bytes()[:4] == b"\x89PNG"
     assert len(facts["readings"]["times"]) == worn.LENGTH
     for factor in facts["factors"]:
@@ -90,9 +90,11 @@ def test_a_score_is_explained_in_time(launched: tuple[Path, worn.Fleet], tmp_pat
             own = sum(facts["readings"]["amounts"][factor["column"]])
             assert own == pytest.approx(factor["amount"])
     earlier = facts["time"] - 4
-    before = _told(home, *explain, "--unit", "m03", "--at", str(earlier), "--against", "beginning")
+    before = _told(
+        home, *explain, "--unit", "east|m03", "--at", str(earlier), "--against", "beginning"
+    )
     assert (before["time"], before["against"]) == (earlier, "beginning")
-    assert "归因" in _tacit(home, *explain, "--unit", "m03", "--lang", "zh").stdout
+    assert "归因" in _tacit(home, *explain, "--unit", "east|m03", "--lang", "zh").stdout
     weights = " ".join(_tacit(home, *explain).stdout.split())
     assert "Mean absolute amounts over 24 scores" in weights
     assert "attribution, not exact" in weights
@@ -101,8 +103,11 @@ def test_a_score_is_explained_in_time(launched: tuple[Path, worn.Fleet], tmp_pat
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("explain", "chance", "--unit", "m0"), "has no rows of m0; did you mean m"),
-        (("explain", "chance", "--unit", "m00", "--at", "2"), "no whole window"),
+        (
+            ("explain", "chance", "--unit", "east|m0"),
+            "has no rows of east|m0; did you mean east|m",
+        ),
+        (("explain", "chance", "--unit", "east|m00", "--at", "2"), "no whole window"),
         (("explain", "chance", "--plot", "heat.png"), "give --unit too"),
         (("explain", "chance", "--against", "nobody"), "choose members or beginning"),
         (("predict", "chance", "--out", "s.csv", "--risk-column", "step"), "choose another name"),

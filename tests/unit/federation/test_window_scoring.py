@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pytest
 from support import asked, worn
 
@@ -86,6 +87,31 @@ def test_a_device_that_the_gate_leaves_out_gets_no_score(tmp_path: Path) -> None
         one_window(model, tmp_path / "data", held, key=KEY, at=None, sieve=sieve)
 
 
+def test_devices_of_two_members_with_one_name_are_two(tmp_path: Path) -> None:
+    """Members told by a column lead names as they do in indicators and training."""
+    kept, model = _kept(tmp_path / "data", "within_horizon")
+    said = worn.contract("within_horizon")
+    table = next((tmp_path / "data").rglob("*.csv"))
+    frame = pd.read_csv(table)
+    unit = kept.contract.unit_columns[0].name
+    (tmp_path / "two").mkdir()
+    twice = [frame.assign(plant=plant) for plant in ("north", "south")]
+    pd.concat(twice).to_csv(tmp_path / "two" / table.name, index=False)
+    columns = [*said["columns"], {"name": "plant", "type": "text", "role": "member", "class": "L1"}]
+    source = {**said["sources"][0], "path": table.name}
+    source.pop("part", None)
+    value = {
+        **{key: one for key, one in said.items() if key != "members"},
+        "columns": [one for one in columns if one["name"] == "plant" or one["role"] != "member"],
+        "sources": [source],
+        "members": {"by": ["plant"]},
+    }
+    model = replace(model, contract=parse_settings(DataContract, value, "two"))
+    names = {one.key for one in score_windows(model, tmp_path / "two", key=KEY)}
+    for name in frame[unit].astype(str).unique():
+        assert {f"north|{name}", f"south|{name}"} <= names
+
+
 def _owners(kept: KeptModel, root: Path) -> list[Assignment]:
     return [told_owners(kept.contract, table) for table in tables(kept.contract, root)]
 
@@ -140,8 +166,11 @@ def test_a_digest_is_about_a_devices_rows_up_to_the_windows_end(tmp_path: Path) 
         return {one.key: one.row for one in score_windows(model, where, key=key, every=4)}
 
     before = digests()
-    alone = {one.key: one.row for one in score_windows(model, where, key=KEY, every=4, only="m05")}
-    assert alone == {key: row for key, row in before.items() if key.startswith("m05@")}
+    alone = {
+        one.key: one.row for one in score_windows(model, where, key=KEY, every=4, only="west|m05")
+    }
+    assert alone == {key: row for key, row in before.items() if key.startswith("west|m05@")}
+    assert alone
     assert not set(before.values()) & set(digests(b"q" * 32).values())
     rows = worn.rows()
     mine = np.flatnonzero(rows["machine"] == "m05")
@@ -150,7 +179,8 @@ def test_a_digest_is_about_a_devices_rows_up_to_the_windows_end(tmp_path: Path) 
     after = digests()
     last = int(rows["step"].iloc[mine[-5]])
     changed = {key for key in before if before[key] != after[key]}
-    assert changed == {key for key in before if key.startswith("m05@") and int(key[4:]) >= last}
+    own = {key for key in before if key.rpartition("@")[0].endswith("|m05")}
+    assert changed == {key for key in own if int(key.rpartition("@")[2]) >= last}
     assert changed
 
 
