@@ -22,7 +22,7 @@ from clients.model import Network, build, from_vector, start_at_the_base_rate, t
 from clients.monotone import require_held
 from clients.monotone_hold import Hold, hold_of
 from clients.scoring.network import Design, read_network
-from clients.spec import NodeSpec
+from clients.spec import ModelSpec, NodeSpec
 from clients.statistics import Overview
 from clients.table_features import TableFeatures
 from clients.targets import tally_kind, target_unit
@@ -137,19 +137,8 @@ class Learner:
         features = self._features
         if isinstance(features, TableFeatures) and is_additive(self._spec):
             return self.additive(released)
-        spec = self._spec.model
-        network = read_network(
-            self.vector(),
-            Design(
-                kind=spec.kind,
-                hidden=spec.hidden,
-                activation=spec.activation,
-                embedding=spec.embedding,
-                one_hot_up_to=spec.one_hot_up_to,
-                linear=spec.linear,
-            ),
-            features.shape(released),
-        )
+        design = design_of(self._spec.model)
+        network = read_network(self.vector(), design, features.shape(released))
         if isinstance(features, TableFeatures):
             return attributed_model(
                 self._contract, features, released, network=network, target=self.target
@@ -345,3 +334,15 @@ def split_validation(rows: pd.DataFrame, spec: NodeSpec) -> tuple[pd.DataFrame, 
 
 def _position(text: str) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big") / 2**56
+
+
+def design_of(spec: ModelSpec) -> Design:
+    """What `clients.scoring.network` has to know of a network, without pydantic."""
+    return Design(
+        kind=spec.kind,
+        hidden=spec.hidden,
+        activation=spec.activation,
+        embedding=spec.embedding,
+        one_hot_up_to=spec.one_hot_up_to,
+        linear=spec.linear,
+    )

@@ -762,9 +762,9 @@ class Node:
     def _vault(self) -> Vault | None:
         return folder_vault(self.home, highest_class(self.contract), self._entropy)
 
-    def _seals_models(self, session: Session) -> bool:
-        """Whether what came of a run is sealed here: exact, and of confidential columns."""
-        return session.manifest.privacy is None and self._vault() is not None
+    def _model_vault(self, session: Session) -> Vault | None:
+        """What seals what came of a run: it is exact, and of confidential columns; else None."""
+        return None if session.manifest.privacy is not None else self._vault()
 
     def _require_new(self, manifest: Manifest, run: bytes) -> None:
         try:
@@ -1453,7 +1453,7 @@ class Node:
                     session.model, work.loss_of(found), session.spec
                 )
             record |= {"metrics": found, "kept": kept}
-            if step.name != WATCH and not self._seals_models(session):
+            if step.name != WATCH and self._model_vault(session) is None:
                 # a model's card computes intervals from it, and anybody the metrics again
                 record |= {"sum": total.tolist(), "noise": noise}
         self._write_down(session, record)
@@ -1642,7 +1642,7 @@ class Node:
             "own_metrics": session.own,
         }
         try:
-            vault = None if session.manifest.privacy is not None else self._vault()
+            vault = self._model_vault(session)
             if vault is not None:
                 written = vault.seal(MODEL_KIND, session.manifest.run, written)
             write_whole(folder / "model.safetensors", written)

@@ -4,7 +4,7 @@ Models of windows see these numbers. They are computed here alone, for training 
 alike, so that what explains a score cannot drift from what made it. Needs numpy and nothing else.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, TypeVar
 
@@ -256,31 +256,30 @@ class Squashed:
         ]
         return np.concatenate(parts)
 
-    def of(self, summaries: NDArray[Real]) -> NDArray[Real]:
-        """What the network sees; shape (n, summaries)."""
-        columns: list[NDArray[np.floating]] = []
+    def _parts(self, summaries: NDArray[Real]) -> Iterator[tuple[Statistic, NDArray[Real]]]:
+        """Each statistic's columns."""
         at = 0
         for kind in self.kinds:
             step = 1 if kind == "age" else self.sensors
-            values = summaries[:, at : at + step]
+            yield kind, summaries[:, at : at + step]
             at += step
+
+    def of(self, summaries: NDArray[Real]) -> NDArray[Real]:
+        """What the network sees; shape (n, summaries)."""
+        columns: list[NDArray[np.floating]] = []
+        for kind, values in self._parts(summaries):
             if kind == "age":
                 age = 2 * (values * AGE_SCALE / self.age_scale - 1)
                 columns.append(np.clip(age, -AGE_LIMIT, AGE_LIMIT))
                 continue
-            if kind == "std":
-                values = values - 1  # that of a steady device
-            columns.append(values / (HALF_WAYS.get(kind, HALF_WAY) + np.abs(values)))
+            off = values - 1 if kind == "std" else values  # that of a steady device is 1
+            columns.append(off / (HALF_WAYS.get(kind, HALF_WAY) + np.abs(off)))
         return np.concatenate(columns, axis=1).astype(summaries.dtype)
 
     def slope(self, summaries: Floats) -> Floats:
         """How that moves with each summary."""
         columns: list[NDArray[np.floating]] = []
-        at = 0
-        for kind in self.kinds:
-            step = 1 if kind == "age" else self.sensors
-            values = summaries[:, at : at + step]
-            at += step
+        for kind, values in self._parts(summaries):
             if kind == "age":
                 scale = 2 * AGE_SCALE / self.age_scale
                 columns.append(scale * (np.abs(scale * values - 2) < AGE_LIMIT))

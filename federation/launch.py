@@ -43,6 +43,7 @@ from federation.engine.worker import LocalNode
 from federation.fold_mean import fold_mean
 from federation.gate_here import judgements_here
 from federation.home import Home, read_json, write_json
+from federation.kept_identity import kept_identity
 from federation.ledger_place import open_store
 from federation.ledger_recorder import LedgerRecorder
 from federation.noise_spec import warnings
@@ -200,7 +201,7 @@ def launch_local(
         settled = settle_key(home)
         if settled is not Settled.NOTHING:
             show.note(settled.value)
-        launcher = _identity(home.launcher)
+        launcher = kept_identity(home.launcher, system_bytes)
         known = {member: _enrol(home, project, member) for member in members}
         nodes = [
             LocalNode(
@@ -217,7 +218,9 @@ def launch_local(
             for member in members
         ]
         # before there is a run: where the ledger cannot be used, none begins
-        ledger = LedgerRecorder(open_store(home.ledger_place), _identity(home.coordinator))
+        ledger = LedgerRecorder(
+            open_store(home.ledger_place), kept_identity(home.coordinator, system_bytes)
+        )
         run = home.new_run(project.config.name, datetime.now(UTC))
         folder = RunFolder(path=home.runs / run)
         folder.begin(
@@ -627,13 +630,6 @@ def _refuse_earlier(home: Home) -> None:
         )
 
 
-def _identity(path: Path) -> Identity:
-    """An identity of this home, which is made the first time."""
-    if not path.exists():
-        Identity.create(system_bytes).save(path)
-    return Identity.load(path)
-
-
 def _enrol(home: Home, project: Project, member: str) -> bytes:
     """The member's public key; its identity is made where its node will run, once."""
     folder = home.node(project.contract.name, member)
@@ -641,7 +637,4 @@ def _enrol(home: Home, project: Project, member: str) -> bytes:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as failure:
         raise InputError(f"{folder}: cannot be made ({failure.strerror}).") from None
-    path = folder / "identity.pem"
-    if not path.exists():
-        Identity.create(system_bytes).save(path)
-    return Identity.load(path).public
+    return kept_identity(folder / "identity.pem", system_bytes).public

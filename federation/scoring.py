@@ -13,7 +13,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    NotRequired,
+    TypedDict,
+    Unpack,
+)
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +33,9 @@ from clients.frozen import Frozen, nearest, parse_settings
 from clients.indicators.registry import INDICATORS
 from clients.left_out import LeftOutFacts, Sieve
 from clients.members import Assignment, read_table, tables, told_owners
-from clients.reasons import LANGUAGES, Explained, Language, Score, scores, sentence
+from clients.reasons import LANGUAGES, Explained, Language, Method, Score, scores, sentence
 from clients.source import ROW, unit_names
+from clients.window_model import Against
 from federation.gate_here import left_out_here
 from federation.home import Home, write_bytes
 from federation.kept_model import KeptModel
@@ -91,8 +101,8 @@ class ScoreLineage(Frozen):
     contract_name: str
     indicators: dict[str, dict[str, str]]
     units: dict[str, ScoredUnit]
-    method: Literal["exact", "attribution"] = "exact"
-    against: Literal["members", "beginning"] | None = None
+    method: Method = "exact"
+    against: Against | None = None
     every: int | None = None
     left_out: dict[Hex, LeftOutFacts] | None = None
 
@@ -100,6 +110,17 @@ class ScoreLineage(Frozen):
     def bytes(self) -> bytes:
         """Canonical JSON; what has its usual value is not in it."""
         return canonical_json(self.model_dump(mode="json", exclude_defaults=True))
+
+
+class About(TypedDict):
+    """What a lineage says beside what its table and its run say; see `ScoreLineage`."""
+
+    indicators: dict[str, dict[str, str]]
+    units: dict[str, ScoredUnit]
+    method: Method
+    left_out: dict[str, LeftOutFacts] | None
+    against: NotRequired[Against | None]
+    every: NotRequired[int | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +163,7 @@ def score_rows(
             if sieve is not None and owners is not None:
                 at = int(frame[ROW].iloc[0]) if len(frame) else 0
                 names = unit_names(frame, contract)
-                frame = frame[passing(names, at, contract, owners, sieve)]  # noqa: PLW2901 - fewer rows
+                frame = frame[_passing(names, at, contract, owners, sieve)]  # noqa: PLW2901 - fewer rows
                 if frame.empty:
                     continue
             columns = {column.name: _values(frame, column.name) for column in inputs}
@@ -184,7 +205,7 @@ def scored_here(
         yield ScoredHere(scores=found, sieve=sieve)
 
 
-def passing(
+def _passing(
     units: "pd.Series[str]", at: int, contract: DataContract, owners: Assignment, sieve: Sieve
 ) -> NDArray[np.bool_]:
     """Which of some rows of a table that follow each other pass, shape (rows,).
@@ -266,8 +287,7 @@ def write_scores(
         InputError: The name is none of a CSV file.
         DataError: A unit has several rows, so that a score could not be traced.
     """
-    if path.suffix.lower() != ".csv":
-        raise InputError(f"{path}: is no name for a table of scores; end it in .csv.")
+    require_csv(path)
     names = [one.score.unit for one in found]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -275,15 +295,10 @@ def write_scores(
             f"{kept.contract.name}: {twice} has several rows; a score is about one row of a unit."
         )
     data = _table(model, found)
-    lineage = ScoreLineage(
-        scores=1,
-        table=hashlib.sha256(data).hexdigest(),
-        run=kept.run,
-        manifest=kept.manifest.digest().hex(),
-        model=kept.digest,
-        task=kept.manifest.task,
-        contract=kept.contract.digest,
-        contract_name=kept.contract.name,
+    return write_lineage(
+        kept,
+        data,
+        path,
         indicators={column.name: transform_of(column.indicator) for column in model.columns},
         units={
             one.score.unit: ScoredUnit(
@@ -298,7 +313,34 @@ def write_scores(
         method=model.method,
         left_out=left_out,
     )
-    write_bytes(path, data)
+
+
+def require_csv(path: Path) -> None:
+    """Return if a path may be that of a table of scores.
+
+    Raises:
+        InputError: It has another ending.
+    """
+    if path.suffix.lower() != ".csv":
+        raise InputError(f"{path}: is no name for a table of scores; end it in .csv.")
+
+
+def write_lineage(
+    kept: KeptModel, table: bytes, path: Path, **about: Unpack[About]
+) -> ScoreLineage:
+    """Write a table of scores, and beside it where they came from."""
+    lineage = ScoreLineage(
+        scores=1,
+        table=hashlib.sha256(table).hexdigest(),
+        run=kept.run,
+        manifest=kept.manifest.digest().hex(),
+        model=kept.digest,
+        task=kept.manifest.task,
+        contract=kept.contract.digest,
+        contract_name=kept.contract.name,
+        **about,
+    )
+    write_bytes(path, table)
     write_bytes(scores_path(path), lineage.bytes + b"\n")
     return lineage
 

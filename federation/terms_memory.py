@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from clients.terms.log import Mark
 from federation.home import Home, read_json, write_json
+from federation.kept_identity import kept_identity
 from privacy.errors import InputError
 from privacy.identity import Identity
 from privacy.randomness import Entropy
@@ -34,9 +35,7 @@ def home_identity(home: Home, entropy: Entropy) -> Identity:
     except OSError as failure:
         raise InputError(f"{home.root}: cannot be written ({failure.strerror}).") from None
     with FileLock(home.root / ".launcher.lock"):
-        if not home.launcher.exists():
-            Identity.create(entropy).save(home.launcher)
-    return Identity.load(home.launcher)
+        return kept_identity(home.launcher, entropy)
 
 
 def remembered(home: Home, log: Path) -> Mark | None:

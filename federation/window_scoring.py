@@ -35,8 +35,9 @@ from federation.scoring import (
     REASONS,
     ScoredUnit,
     ScoreLineage,
-    scores_path,
+    require_csv,
     transform_of,
+    write_lineage,
 )
 from privacy.canonical import canonical_json, framed
 from privacy.errors import DataError, InputError, RefusedError
@@ -131,11 +132,10 @@ def one_window(
     name = model.contract.name
     known = sorted(_device_names(model, data_root))
     if sieve is not None and unit in known and unit not in _device_names(model, data_root, sieve):
-        why = next(
-            (why for name, why in sieve.units.items() if f"|{unit}".endswith(f"|{name}")), None
-        )
+        # all of its rows were held back, so the sieve has its name, without what leads it
+        why = next(why for name, why in sieve.units.items() if f"|{unit}".endswith(f"|{name}"))
         raise RefusedError(
-            f"{unit}: is {WORDS[why or 'waiting']}, so it gets no score; see tacit data review "
+            f"{unit}: is {WORDS[why]}, so it gets no score; see tacit data review "
             "list and tacit data trust."
         )
     if unit in known:
@@ -163,8 +163,7 @@ def write_window_scores(
         InputError: The name is none of a CSV file, or the column's name is taken.
         DataError: Nothing was scored, or two scores could not be told apart.
     """
-    if path.suffix.lower() != ".csv":
-        raise InputError(f"{path}: is no name for a table of scores; end it in .csv.")
+    require_csv(path)
     name = value_column(model, risk_column)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -184,15 +183,10 @@ def write_window_scores(
             f"readings; nothing is scored."
         )
     data = text.getvalue().encode("utf-8")
-    lineage = ScoreLineage(
-        scores=1,
-        table=hashlib.sha256(data).hexdigest(),
-        run=kept.run,
-        manifest=kept.manifest.digest().hex(),
-        model=kept.digest,
-        task=kept.manifest.task,
-        contract=kept.contract.digest,
-        contract_name=kept.contract.name,
+    lineage = write_lineage(
+        kept,
+        data,
+        path,
         indicators={
             **{column.name: transform_of(column.indicator) for column in model.features.sensors},
             **({AGE: {}} if model.sees_age else {}),
@@ -203,8 +197,6 @@ def write_window_scores(
         every=every,
         left_out=None if sieve is None else sieve.facts(),
     )
-    write_bytes(path, data)
-    write_bytes(scores_path(path), lineage.bytes + b"\n")
     if model.target.kind == "binary":
         write_bytes(draft_path(path), draft_contract(model, path, name).encode("utf-8"))
     return lineage
@@ -355,14 +347,7 @@ def _devices(
                 own = dealt.take(len(chunk), source)
                 named = chunk.assign(**{UNIT: own.led(lead + names)})
                 if sieve is not None:
-                    passes = sieve.passes(
-                        names,
-                        members=own.names,
-                        member=own.member,
-                        test=own.test,
-                        common=own.common,
-                    )
-                    named = named[passes]
+                    named = named[own.passing(names, sieve)]
                 held[source.part].append(named if only is None else named[named[UNIT] == only])
         dealt.finish()
         for part in parts:

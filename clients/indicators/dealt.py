@@ -63,13 +63,7 @@ def dealt_chunks(
                 own = dealt.take(len(chunk), source)
                 mine = own.mine
                 if sieve is not None:
-                    mine = mine & sieve.passes(
-                        unit_names(chunk, given),
-                        members=own.names,
-                        member=own.member,
-                        test=own.test,
-                        common=own.common,
-                    )
+                    mine = mine & own.passing(unit_names(chunk, given), sieve)
                 names = own.led(_led(unit_names(chunk, contract), lead))
                 yield (names, chunk) if mine.all() else (names[mine], chunk[mine])
         dealt.finish()
@@ -86,6 +80,12 @@ class _Owned:
     mine: NDArray[np.bool_]
     leads: tuple[bool, bool]
     nobodys: str
+
+    def passing(self, units: "pd.Series[str]", sieve: Sieve) -> NDArray[np.bool_]:
+        """Which rows the sieve lets through; `units` are named by the given contract's columns."""
+        return sieve.passes(
+            units, members=self.names, member=self.member, test=self.test, common=self.common
+        )
 
     def led(self, names: "pd.Series[str]") -> "pd.Series[str]":
         by_member, by_part = self.leads

@@ -15,6 +15,25 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 
 Contract = Annotated[Path, typer.Argument(help="The data contract (YAML) of the telemetry.")]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option("--input", help="QUANTITY=COLUMN, where a column has another name."),
+]
+DeviceKey = Annotated[
+    str, typer.Option("--device-key", help="Columns that name a device, with commas.")
+]
+Window = Annotated[
+    str | None, typer.Option(help="Such as 30d; default: each device's whole record.")
+]
+StepLength = Annotated[
+    str | None, typer.Option(help="How long one unit of the time column lasts, such as 8h.")
+]
+Hold = Annotated[
+    str | None, typer.Option(help="For how long a reading stands at most, such as 10min.")
+]
+Zone = Annotated[
+    float, typer.Option(min=-14, max=14, help="Hours from the time column to local time.")
+]
 
 
 @app.command("list")
@@ -49,32 +68,19 @@ def compute(
     choose: Annotated[
         str, typer.Option("--choose", help="Names, with commas; all: those whose inputs are there.")
     ] = "all",
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option("--input", help="QUANTITY=COLUMN, where a column has another name."),
-    ] = None,
-    device_key: Annotated[
-        str, typer.Option("--device-key", help="Columns that name a device, with commas.")
-    ] = "",
+    inputs: Inputs = None,
+    device_key: DeviceKey = "",
     member: Annotated[
         str | None, typer.Option(help="Of this member's rows alone; default: all here.")
     ] = None,
-    window: Annotated[
-        str | None, typer.Option(help="Such as 30d; default: each device's whole record.")
-    ] = None,
+    window: Window = None,
     as_of: Annotated[
         float | None,
         typer.Option("--as-of", help="End of the window, as in the time column; default: each's."),
     ] = None,
-    step: Annotated[
-        str | None, typer.Option(help="How long one unit of the time column lasts, such as 8h.")
-    ] = None,
-    hold: Annotated[
-        str | None, typer.Option(help="For how long a reading stands at most, such as 10min.")
-    ] = None,
-    zone: Annotated[
-        float, typer.Option(min=-14, max=14, help="Hours from the time column to local time.")
-    ] = 0.0,
+    step: StepLength = None,
+    hold: Hold = None,
+    zone: Zone = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """Compute indicators of each device; a lineage and a contract's draft are written beside."""

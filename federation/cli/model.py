@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from federation.cli.indicators import DeviceKey, Hold, Inputs, StepLength, Window, Zone, pair, words
 from federation.cli.output import AsJson, print_json, print_plain, print_rich
 from federation.cli.run import Data
 from privacy.errors import InputError
@@ -191,11 +192,10 @@ def predict(
     from federation.home import open_home
     from federation.kept_model import read_kept_model
     from federation.left_out_shown import left_out_facts, left_out_line
-    from federation.scoring import scored_here, scores_path, write_scores
+    from federation.scoring import require_csv, scored_here, scores_path, write_scores
     from privacy.randomness import system_bytes
 
-    if out.suffix.lower() != ".csv":
-        raise InputError(f"{out}: is no name for a table of scores; end it in .csv.")
+    require_csv(out)
     home = open_home()
     kept = read_kept_model(home.run(run))
     model = kept.explained(against_of(against))
@@ -254,25 +254,12 @@ def export(
         Path | None,
         typer.Option("--readings", help="Contract of readings that its indicators are made of."),
     ] = None,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option("--input", help="QUANTITY=COLUMN, where a column has another name."),
-    ] = None,
-    device_key: Annotated[
-        str, typer.Option("--device-key", help="Columns that name a device, with commas.")
-    ] = "",
-    window: Annotated[
-        str | None, typer.Option(help="Such as 30d; default: each device's whole record.")
-    ] = None,
-    step: Annotated[
-        str | None, typer.Option(help="How long one unit of the time column lasts, such as 8h.")
-    ] = None,
-    hold: Annotated[
-        str | None, typer.Option(help="For how long a reading stands at most, such as 10min.")
-    ] = None,
-    zone: Annotated[
-        float, typer.Option(min=-14, max=14, help="Hours from the time column to local time.")
-    ] = 0.0,
+    inputs: Inputs = None,
+    device_key: DeviceKey = "",
+    window: Window = None,
+    step: StepLength = None,
+    hold: Hold = None,
+    zone: Zone = 0.0,
     threshold: Annotated[
         list[str] | None,
         typer.Option("--threshold", help="NAME=VALUE; scores from there on say so."),
@@ -289,7 +276,6 @@ def export(
     """
     from clients.contract import load_contract
     from clients.indicators.plan import make_plan
-    from federation.cli.indicators import pair, words
     from federation.edge.export import (
         expiry_s,
         make_bundle,
@@ -360,7 +346,6 @@ def export(
 
 
 def _export_open(run: str, out: Path, *, as_json: bool) -> None:
-    from clients.contract import load_contract
     from federation.home import open_home, write_bytes
     from federation.kept_model import model_of, read_kept_model
 
@@ -368,8 +353,7 @@ def _export_open(run: str, out: Path, *, as_json: bool) -> None:
         raise InputError(f"{out}: is no name for a model; end it in .safetensors.")
     folder = open_home().run(run)
     kept = read_kept_model(folder)
-    contract = load_contract(folder / "contract.yaml")
-    write_bytes(out, model_of(folder, contract, kept.manifest.run))
+    write_bytes(out, model_of(folder, kept.contract, kept.manifest.run))
     if as_json:
         print_json({"run": kept.run, "model": kept.digest, "file": str(out)})
     else:

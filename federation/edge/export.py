@@ -25,6 +25,7 @@ from clients.scoring.scorer import Scorer
 from clients.scoring.trust import key_fingerprint
 from federation.edge.kept_bundle import SUFFIX, kept_bundle
 from federation.home import Home, read_json, write_bytes
+from federation.kept_identity import kept_identity
 from federation.kept_model import KeptModel
 from federation.spending import sentences
 from privacy.errors import InputError, NotVerifiedError, RefusedError
@@ -182,9 +183,7 @@ def signing_identity(home: Home, key: Path | None) -> Identity:
     """
     if key is not None:
         return Identity.load(key)
-    if not home.launcher.exists():
-        Identity.create(system_bytes).save(home.launcher)
-    return Identity.load(home.launcher)
+    return kept_identity(home.launcher, system_bytes)
 
 
 def write_bundle(home: Home, bundle: Bundle, identity: Identity, path: Path) -> Exported:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from clients.examples import Examples, InputShape
+from clients.learner import design_of
 from clients.model import Network, build, from_vector, tensors, to_vector
-from clients.scoring.network import Design, ScoringNetwork, read_network
+from clients.scoring.network import ScoringNetwork, read_network
 from clients.spec import ModelSpec
 
 Floats = NDArray[np.float64]
@@ -42,17 +43,6 @@ def _specs(draw: st.DrawFn) -> tuple[ModelSpec, InputShape]:
     return spec, InputShape(numeric=draw(st.integers(1, 5)), levels=tuple(levels))
 
 
-def _design(spec: ModelSpec) -> Design:
-    return Design(
-        kind=spec.kind,
-        hidden=spec.hidden,
-        activation=spec.activation,
-        embedding=spec.embedding,
-        one_hot_up_to=spec.one_hot_up_to,
-        linear=spec.linear,
-    )
-
-
 def _made(
     spec: ModelSpec, shape: InputShape, seed: int
 ) -> tuple[Network, ScoringNetwork, Examples]:
@@ -71,7 +61,7 @@ def _made(
         group=np.zeros(rows, np.int64),
         unit=np.arange(rows),
     )
-    return network, read_network(to_vector(network), _design(spec), shape), examples
+    return network, read_network(to_vector(network), design_of(spec), shape), examples
 
 
 @settings(max_examples=60, deadline=None)
@@ -119,7 +109,7 @@ def test_a_wrong_weight_is_found() -> None:
     network, scoring, examples = _made(spec, shape, 5)
     vector = to_vector(network)
     vector[0] += 0.5
-    other = read_network(vector, _design(spec), shape)
+    other = read_network(vector, design_of(spec), shape)
     flat, none = examples.numeric.astype(np.float64), np.zeros((4, 0, 0))
     assert np.abs(other.output(flat, none) - scoring.output(flat, none)).max() > CLOSE
 
@@ -130,7 +120,7 @@ def test_weights_of_another_network_are_refused(extra: int) -> None:
     network = build(spec, shape, seed=0)
     vector = np.zeros(to_vector(network).size + extra)
     with pytest.raises(ValueError, match="weights"):
-        read_network(vector, _design(spec), shape)
+        read_network(vector, design_of(spec), shape)
 
 
 def test_it_needs_neither_torch_nor_pydantic() -> None:

@@ -1,0 +1,17 @@
+"""An identity of this machine that is made the first time it is asked for."""
+
+from pathlib import Path
+
+from privacy.identity import Identity
+from privacy.randomness import Entropy
+
+
+def kept_identity(path: Path, entropy: Entropy) -> Identity:
+    """The identity in a file; one that is not there is made. One that is there is never replaced.
+
+    Raises:
+        InputError: It cannot be read or made.
+    """
+    if not path.exists():
+        Identity.create(entropy).save(path)
+    return Identity.load(path)
