@@ -187,7 +187,8 @@ def _count(expected: Floats, target: Floats, exposure: Floats, cap: float) -> Fl
     mu = _held(expected, 1e-9, 1e6)
     some = count > 0
     own = np.zeros_like(mu)
-    own[some] = count[some] * np.log(count[some] / mu[some])
+    # two logarithms: the quotient of a very small count is zero
+    own[some] = count[some] * (np.log(count[some]) - np.log(mu[some]))
     deviance = 2 * (own - count + mu)
     return np.stack(
         [

@@ -244,10 +244,12 @@ def _count(expected: Floats, target: Floats, exposure: Floats) -> Floats:
     mu = np.clip(expected, 1e-9, SCORE_CEILING)
     some = target > 0
     own = np.zeros_like(mu)
-    own[some] = target[some] * np.log(target[some] / mu[some])
+    # of each by itself: a quotient may be too small or too large for a number
+    log = np.log(target[some])
+    own[some] = target[some] * (log - np.log(mu[some]))
     deviance = 2 * (own - target + mu)
     # with the total frequency f, sum y ln(y / (f e)) = null_log - total ln f
-    null_log = (target[some] * np.log(target[some] / exposure[some])).sum()
+    null_log = (target[some] * (log - np.log(exposure[some]))).sum()
     return np.array(
         [
             target.size,

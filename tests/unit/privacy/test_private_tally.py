@@ -81,6 +81,11 @@ def test_a_unit_moves_the_tally_by_at_most_its_sensitivity(kind: TallyKind, rows
         assert np.linalg.norm(whole - less) <= private_sensitivity(kind)
 
 
+def test_the_smallest_count_there_is_does_not_end_a_sum() -> None:
+    rows = {**_rows("count", 1), "score": np.array([2.0]), "target": np.array([5e-324])}
+    assert np.isfinite(_sum("count", rows)).all()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_bound_is_reached(kind: TallyKind) -> None:
     # the row that moves the tally most; else the noise would be larger than it has to be

@@ -220,6 +220,13 @@ def test_rows_without_an_event_have_no_null_deviance() -> None:
     assert "predicted_to_observed" not in found
 
 
+@pytest.mark.parametrize("count", [5e-324, 1e-300, 1e300])
+@pytest.mark.parametrize("exposure", [5e-324, 1.0, 1e300])
+def test_counts_of_any_size_have_a_deviance(count: float, exposure: float) -> None:
+    total = tally_of("count", np.ones(2), np.full(2, count), exposure=np.full(2, exposure))
+    assert np.isfinite(total).all()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("wild", [1e300, -1e300, np.inf, -np.inf])
 def test_wild_predictions_stay_inside_the_sums_range(kind: TallyKind, wild: float) -> None:
