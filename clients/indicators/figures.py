@@ -13,7 +13,7 @@ import numpy as np
 from clients.indicators.indicator import Floats, Indicator
 from clients.indicators.quantity import QUANTITIES
 from clients.indicators.readings import Codes, Readings, Sorter
-from clients.indicators.stream import Stream
+from clients.indicators.stream import Frames, Stream
 from clients.indicators.units import convert
 
 _TAKES_LARGEST: Final = frozenset({"state", "event"})
@@ -46,6 +46,7 @@ class Figures:
         for one in indicators:
             groups.setdefault(one.inputs, []).append(one)
         self._streams = [Stream(names, own, hold_h=hold_h) for names, own in groups.items()]
+        self._places = [[self._inputs.index(name) for name in names] for names in groups]
 
     def grow(self, devices: int) -> None:
         """Make room for more devices."""
@@ -68,11 +69,7 @@ class Figures:
 
     def finish(self, *, end_h: Floats) -> dict[str, Floats]:
         """The values, indicator's key -> one a device, NaN where it is absent."""
-        self._pass_on(self._sorter.finish(), end_h)
-        found: dict[str, Floats] = {}
-        for stream in self._streams:
-            found |= stream.finish(end_h=end_h, window_h=self._window_h)
-        return {one.key: found[one.key] for one in self._indicators}
+        return self._finished(self._sorter.finish(), end_h)
 
     def of_all(
         self, device: Codes, time_h: Floats, values: Floats, *, end_h: Floats
@@ -80,16 +77,14 @@ class Figures:
         """As `add` of all readings that there are, and `finish`; in one go, which is quicker."""
         done = self._sorter.add(device, time_h, values)
         held = self._sorter.finish()
-        order = np.argsort(np.concatenate([done.device, held.device]), kind="stable")
-        self._pass_on(
-            Readings(
-                np.concatenate([done.device, held.device])[order],
-                np.concatenate([done.time_h, held.time_h])[order],
-                np.concatenate([done.values, held.values], axis=1)[:, order],
-            ),
-            end_h,
+        whose = np.concatenate([done.device, held.device])
+        order = np.argsort(whose, kind="stable")
+        readings = Readings(
+            whose[order],
+            np.concatenate([done.time_h, held.time_h])[order],
+            np.concatenate([done.values, held.values], axis=1)[:, order],
         )
-        return self.finish(end_h=end_h)
+        return self._finished(readings, end_h)
 
     def copied(self) -> "Figures":
         """Others that stand where these do, and go their own way."""
@@ -105,9 +100,18 @@ class Figures:
     def _pass_on(self, readings: Readings, end_h: Floats) -> None:
         if not readings.device.size:
             return
-        for stream in self._streams:
-            places = [self._inputs.index(name) for name in stream.inputs]
-            stream.add(readings, places, end_h=end_h, window_h=self._window_h)
+        frames: Frames = {}
+        for stream, places in zip(self._streams, self._places, strict=True):
+            stream.add(readings, places, end_h=end_h, window_h=self._window_h, frames=frames)
+
+    def _finished(self, readings: Readings, end_h: Floats) -> dict[str, Floats]:
+        found: dict[str, Floats] = {}
+        frames: Frames = {}
+        for stream, places in zip(self._streams, self._places, strict=True):
+            found |= stream.finish(
+                readings, places, end_h=end_h, window_h=self._window_h, frames=frames
+            )
+        return {one.key: found[one.key] for one in self._indicators}
 
 
 def quantity_values(

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,38 @@ from clients.indicators.readings import Codes, Readings
 
 NEARLY = 1 + 1e-9
 """A reading exactly one hold away is joined, whatever rounding says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Readings that have all inputs of a stream, each with those beside it; without the values.
+
+    Streams whose devices said the same moments have the same frame, which is then made once.
+
+    Attributes:
+        kept: Of the new readings, those that have all inputs; None: all.
+        whose: Devices whose last reading stands before their new ones.
+        order: Of both together, device by device; None: as they are.
+        device: Codes, shape (n,).
+        time_h: Hours.
+        before_h: Of the same device's reading before; NaN where there is none.
+        next_h: Of the one after; of a device's last one, without end.
+        starts: Each device's first.
+        ends: Each device's last.
+    """
+
+    kept: NDArray[np.bool_] | None
+    whose: Codes
+    order: NDArray[np.intp] | None
+    device: Codes
+    time_h: Floats
+    before_h: Floats
+    next_h: Floats
+    starts: NDArray[np.intp]
+    ends: NDArray[np.intp]
+
+
+Frames = dict[tuple[bytes, ...], Frame]
 
 
 class Stream:
@@ -26,10 +59,9 @@ class Stream:
         self.inputs = tuple(inputs)
         self.indicators = tuple(indicators)
         self._hold_h = hold_h
-        self._tallies: dict[tuple[str, str], tuple[Tally, Floats]] = {
-            (one.key, name): (tally, np.zeros(0))
-            for one in self.indicators
-            for name, tally in one.tallies.items()
+        # a figure that several indicators keep is kept once
+        self._figures: dict[Tally, Floats] = {
+            tally: np.zeros(0) for one in self.indicators for tally in one.tallies.values()
         }
         self._seen = np.zeros(0)
         self._last_h = np.zeros(0)
@@ -45,7 +77,7 @@ class Stream:
 
     def part(self) -> None:
         """Share no figure with a copy from now on."""
-        self._tallies = {key: (tally, own.copy()) for key, (tally, own) in self._tallies.items()}
+        self._figures = {tally: own.copy() for tally, own in self._figures.items()}
         self._seen = self._seen.copy()
         self._last_h, self._last = self._last_h.copy(), self._last.copy()
         self._before_h, self._before = self._before_h.copy(), self._before.copy()
@@ -62,11 +94,17 @@ class Stream:
         unknown = np.full((len(self.inputs), more), np.nan)
         self._last = np.concatenate([self._last, unknown], axis=1)
         self._before = np.concatenate([self._before, unknown], axis=1)
-        for key, (tally, figures) in self._tallies.items():
-            self._tallies[key] = (tally, np.append(figures, np.full(more, tally.start)))
+        for tally, figures in self._figures.items():
+            self._figures[tally] = np.append(figures, np.full(more, tally.start))
 
     def add(
-        self, readings: Readings, places: Sequence[int], *, end_h: Floats, window_h: float
+        self,
+        readings: Readings,
+        places: Sequence[int],
+        *,
+        end_h: Floats,
+        window_h: float,
+        frames: Frames,
     ) -> None:
         """Take readings that come after all those before.
 
@@ -75,16 +113,88 @@ class Stream:
             places: Rows of `readings.values` that hold the inputs.
             end_h: For each device, the end of its window.
             window_h: Its length; NaN without one.
+            frames: Those of other streams, of the same readings and the same call.
         """
-        device, time_h = readings.device, readings.time_h
-        values = readings.values[list(places)]
-        keep = ~np.isnan(values).any(axis=0)
-        if not keep.all():
-            device, time_h, values = device[keep], time_h[keep], values[:, keep]
+        kept = _complete(readings, places)
+        device = readings.device if kept is None else readings.device[kept]
         if not device.size:
             return
         present = device[_starts(device)]
         whose = present[~np.isnan(self._last_h[present])]
+        frame = self._frame(readings, kept, whose, frames)
+        values, before = self._values(frame, readings, places)
+        done = np.ones(frame.device.size, dtype=bool)
+        done[frame.ends] = False  # how long the last one stands is not known yet
+        self._count(
+            frame.device[done],
+            time_h=frame.time_h[done],
+            next_h=frame.next_h[done],
+            values=values[:, done],
+            before_h=frame.before_h[done],
+            before=before[:, done],
+            end_h=end_h,
+            window_h=window_h,
+        )
+        ends = frame.ends
+        self._last_h[present], self._last[:, present] = frame.time_h[ends], values[:, ends]
+        self._before_h[present], self._before[:, present] = frame.before_h[ends], before[:, ends]
+
+    def finish(
+        self,
+        readings: Readings,
+        places: Sequence[int],
+        *,
+        end_h: Floats,
+        window_h: float,
+        frames: Frames,
+    ) -> dict[str, Floats]:
+        """Take the last readings, and count each device's last one with them; give the values.
+
+        Args:
+            readings: As for `add`; there may be none.
+            places: As for `add`.
+            end_h: As for `add`.
+            window_h: As for `add`.
+            frames: As for `add`.
+
+        Returns:
+            Indicator's key -> one value a device, NaN where it is absent.
+        """
+        whose = np.flatnonzero(~np.isnan(self._last_h))
+        frame = self._frame(readings, _complete(readings, places), whose, frames)
+        if frame.device.size:
+            values, before = self._values(frame, readings, places)
+            self._count(
+                frame.device,
+                time_h=frame.time_h,
+                next_h=frame.next_h,
+                values=values,
+                before_h=frame.before_h,
+                before=before,
+                end_h=end_h,
+                window_h=window_h,
+            )
+            self._last_h[:] = np.nan
+        found, unseen = {}, self._seen == 0
+        for one in self.indicators:
+            totals = {name: self._figures[tally] for name, tally in one.tallies.items()}
+            found[one.key] = np.where(unseen, np.nan, one.value(totals))
+        return found
+
+    def _frame(
+        self, readings: Readings, kept: NDArray[np.bool_] | None, whose: Codes, frames: Frames
+    ) -> Frame:
+        parts = (np.zeros(0, bool) if kept is None else kept, whose, self._last_h, self._before_h)
+        key = tuple(part.tobytes() for part in parts)
+        frame = frames.get(key)
+        if frame is None:
+            frame = frames[key] = self._new_frame(readings, kept, whose)
+        return frame
+
+    def _new_frame(self, readings: Readings, kept: NDArray[np.bool_] | None, whose: Codes) -> Frame:
+        device, time_h, order = readings.device, readings.time_h, None
+        if kept is not None:
+            device, time_h = device[kept], time_h[kept]
         if whose.size:
             # each device's last reading goes before its new ones: only now is known how long it
             # stood
@@ -92,48 +202,26 @@ class Stream:
             order = np.argsort(device, kind="stable")
             device = device[order]
             time_h = np.concatenate([self._last_h[whose], time_h])[order]
-            values = np.concatenate([self._last[:, whose], values], axis=1)[:, order]
         starts = _starts(device)
-        ends = np.empty_like(starts)
-        ends[:-1], ends[-1] = starts[1:] - 1, device.size - 1
-        before_h, next_h, before = np.empty_like(time_h), time_h.copy(), np.empty_like(values)
-        before_h[1:], next_h[:-1], before[:, 1:] = time_h[:-1], time_h[1:], values[:, :-1]
-        before_h[starts], before[:, starts] = self._before_h[present], self._before[:, present]
-        done = np.ones(device.size, dtype=bool)
-        done[ends] = False
-        self._count(
-            device[done],
-            time_h=time_h[done],
-            next_h=next_h[done],
-            values=values[:, done],
-            before_h=before_h[done],
-            before=before[:, done],
-            end_h=end_h,
-            window_h=window_h,
-        )
-        self._last_h[present], self._last[:, present] = time_h[ends], values[:, ends]
-        self._before_h[present], self._before[:, present] = before_h[ends], before[:, ends]
+        ends = np.append(starts[1:], device.size) - 1 if device.size else starts
+        before_h, next_h = np.empty_like(time_h), np.empty_like(time_h)
+        before_h[1:], next_h[:-1] = time_h[:-1], time_h[1:]
+        before_h[starts], next_h[ends] = self._before_h[device[starts]], np.inf
+        return Frame(kept, whose, order, device, time_h, before_h, next_h, starts, ends)
 
-    def finish(self, *, end_h: Floats, window_h: float) -> dict[str, Floats]:
-        """Count each device's last reading; give the values, NaN where one is absent."""
-        device = np.flatnonzero(~np.isnan(self._last_h))
-        self._count(
-            device,
-            time_h=self._last_h[device],
-            next_h=np.full(device.size, np.inf),
-            values=self._last[:, device],
-            before_h=self._before_h[device],
-            before=self._before[:, device],
-            end_h=end_h,
-            window_h=window_h,
-        )
-        self._last_h[:] = np.nan
-        found = {}
-        for one in self.indicators:
-            totals = {name: self._tallies[one.key, name][1] for name in one.tallies}
-            values = one.value(totals)
-            found[one.key] = np.where(self._seen > 0, values, np.nan)
-        return found
+    def _values(
+        self, frame: Frame, readings: Readings, places: Sequence[int]
+    ) -> tuple[Floats, Floats]:
+        """Shape (inputs, n): a frame's values, and those of the same devices' readings before."""
+        values = readings.values[list(places)]
+        if frame.kept is not None:
+            values = values[:, frame.kept]
+        if frame.order is not None:
+            values = np.concatenate([self._last[:, frame.whose], values], axis=1)[:, frame.order]
+        before = np.empty_like(values)
+        before[:, 1:] = values[:, :-1]
+        before[:, frame.starts] = self._before[:, frame.device[frame.starts]]
+        return values, before
 
     def _count(
         self,
@@ -147,8 +235,6 @@ class Stream:
         end_h: Floats,
         window_h: float,
     ) -> None:
-        if not device.size:
-            return
         hours = np.minimum(next_h - time_h, self._hold_h)
         hours = np.minimum(hours, end_h[device] - time_h)
         joined = time_h - before_h <= self._hold_h * NEARLY
@@ -161,8 +247,14 @@ class Stream:
             before=dict(zip(self.inputs, before, strict=True)),
         )
         np.add.at(self._seen, device, 1.0)
-        for tally, figures in self._tallies.values():
+        for tally, figures in self._figures.items():
             _add(tally, figures, device, tally.of(steps))
+
+
+def _complete(readings: Readings, places: Sequence[int]) -> NDArray[np.bool_] | None:
+    """Readings that have all inputs; None where all have."""
+    gone = np.isnan(readings.values[list(places)])
+    return np.logical_not(gone.any(axis=0)) if gone.any() else None
 
 
 def _add(tally: Tally, figures: Floats, device: Codes, added: Floats) -> None:

@@ -358,4 +358,4 @@ def test_a_contract_without_it_has_the_digest_that_it_had(tmp_path: Path) -> Non
     )
     assert len({plain.digest, up.digest, down.digest}) == 3
     shipped = load_contract(Path("configs/contracts/uci_credit.yaml"))
-    assert shipped.digest == "e7a67274be102b5883d8be28687cde0d11bf2a57cd56fd771f3b60d4d5c542ba"
+    assert shipped.digest == "6991435b969bf3ac4628b53e2a2b4bf2b8a8155f23eaa9fde2d412520babae51"

@@ -690,7 +690,11 @@ def test_check_takes_a_contract_or_a_run_config(said: Callable[..., tuple[int, s
     code, out = said("check", config, "--rules", "finance_cn", "--json")
     assert code == 1
     refusals = [one for one in json.loads(out)["findings"] if one["severity"] == "refuse"]
-    assert [one["rule"] for one in refusals] == ["confidential-with-noise", "indicators-stated"]
+    assert [one["rule"] for one in refusals] == ["confidential-with-noise"]
+    private = str(ROOT / "configs" / "credit_uci_private.yaml")
+    code, out = said("check", private, "--rules", "finance_cn", "--json")
+    assert code == 0
+    assert json.loads(out)["refused"] is False
     code, out = said("check", str(ROOT / "configs" / "contracts" / "uci_credit.yaml"))
     assert code == 0
     assert "governance-stated" in out
