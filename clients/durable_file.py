@@ -1,6 +1,7 @@
 """Files that are whole or not there, and on disk once it was said that they are."""
 
 import os
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,6 +31,34 @@ def write_whole(path: Path, data: bytes | memoryview, *, mode: int = 0o666) -> N
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)
+
+
+def write_first(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Write a file where there is none; where another process was first, its file stands.
+
+    For keys, of which two that are made at once must not both be used: read it back.
+
+    Args:
+        path: Its folder is there.
+        data: All of it.
+        mode: Who may read it, before the process's mask is taken off.
+
+    Raises:
+        OSError: It could not be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(part, path)
+    finally:
+        part.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 

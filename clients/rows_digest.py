@@ -2,14 +2,13 @@
 
 import hashlib
 import hmac
-import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from clients.durable_file import write_first
 from clients.members import MemberRows
 from privacy.canonical import framed
 from privacy.errors import InputError
@@ -72,25 +71,10 @@ def rows_key(home: Path, entropy: Entropy) -> bytes:
     path = home / _FILE
     try:
         if not path.exists():
-            _make(path, entropy(_KEY_BYTES))
+            write_first(path, entropy(_KEY_BYTES))
         key = path.read_bytes()
     except OSError as failure:
         raise InputError(f"{path}: cannot be used ({failure.strerror}).") from None
     if len(key) != _KEY_BYTES:
         raise InputError(f"{path}: is no key of {_KEY_BYTES} bytes; restore it from a copy.")
     return key
-
-
-def _make(path: Path, key: bytes) -> None:
-    """Write the key whole or not at all; where another process was first, its key stands."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            os.link(part, path)
-    finally:
-        part.unlink(missing_ok=True)

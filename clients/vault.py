@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256, SM4
 from cryptography.hazmat.primitives.ciphers.modes import GCM
 
-from clients.durable_file import write_whole
+from clients.durable_file import write_first
 from privacy.canonical import framed
 from privacy.errors import InputError, NotVerifiedError
 from privacy.randomness import Entropy
@@ -349,7 +349,7 @@ def file_key(path: Path, entropy: Entropy) -> bytes:
     """
     try:
         if not path.exists():
-            write_whole(path, entropy(KEY_BYTES), mode=0o600)
+            write_first(path, entropy(KEY_BYTES))
         if os.name == "posix" and path.stat().st_mode & 0o077:
             raise InputError(f"others may read the key {path}; run chmod 600 {path}")
         key = path.read_bytes()

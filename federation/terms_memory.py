@@ -21,8 +21,13 @@ from privacy.randomness import Entropy
 FILE: Final = "terms.json"
 
 
-def home_identity(home: Home, entropy: Entropy) -> Identity:
+def home_identity(home: Home, entropy: Entropy, *, keep: bool = True) -> Identity:
     """The key that a home signs terms with: its participant's, else its launcher's, made once.
+
+    Args:
+        home: Whose.
+        entropy: Makes it.
+        keep: Whether one that is made stays: a dry run leaves a home as it is.
 
     Raises:
         InputError: It cannot be read or made.
@@ -30,6 +35,8 @@ def home_identity(home: Home, entropy: Entropy) -> Identity:
     own = home.participant / "identity.pem"
     if own.exists():
         return Identity.load(own)
+    if not keep and not home.launcher.exists():
+        return Identity.create(entropy)
     try:
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as failure:

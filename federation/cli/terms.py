@@ -65,7 +65,7 @@ def run(
     known = load_terms(rules)
     days = _days(values, known)
     home = open_home()
-    identity = home_identity(home, system_bytes)
+    identity = home_identity(home, system_bytes, keep=not dry_run)
     with nullcontext() if dry_run else holding(log):
         seen = remembered(home, log)
         keys = {identity.public.hex()} | ({seen.key} if seen else set())

@@ -71,6 +71,7 @@ def test_terms_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     run = ["terms", "run", str(TERMS), "--values", str(days), "--log", str(log), "--json"]
     dry = CliRunner().invoke(app, [*run, "--dry-run"])
     assert not log.exists()
+    assert not (tmp_path / "home" / "launcher.pem").exists()
     wet = CliRunner().invoke(app, run)
     assert json.loads(dry.stdout)["acts"] == json.loads(wet.stdout)["acts"]
     assert json.loads(wet.stdout)["terms"]["m"]["frozen"] is True

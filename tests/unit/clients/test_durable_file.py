@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clients.durable_file import append_whole, make_folder, write_whole
+from clients.durable_file import append_whole, make_folder, write_first, write_whole
 
 
 @pytest.fixture
@@ -30,6 +30,29 @@ def test_a_file_is_durable_before_it_has_its_name_and_its_name_after(
     assert synced == [str(tmp_path / ".one.part"), str(tmp_path)]
     assert (tmp_path / "one").read_bytes() == b"data"
     assert stat.S_IMODE((tmp_path / "one").stat().st_mode) == 0o600
+
+
+def test_of_two_that_make_a_key_at_once_one_stands_for_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.link
+
+    def second(source: Path, target: Path) -> None:
+        # another process is done between the look and the link
+        target.write_bytes(b"theirs")
+        real(source, target)
+
+    monkeypatch.setattr(os, "link", second)
+    write_first(tmp_path / "key", b"ours")
+    assert (tmp_path / "key").read_bytes() == b"theirs"
+    assert [one.name for one in tmp_path.iterdir()] == ["key"]
+
+
+def test_a_first_file_is_durable_and_its_owners_alone(tmp_path: Path, synced: list[str]) -> None:
+    write_first(tmp_path / "key", b"ours")
+    assert (tmp_path / "key").read_bytes() == b"ours"
+    assert synced[-1] == str(tmp_path)
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
 
 
 def test_a_file_that_could_not_be_written_is_as_it_was(
