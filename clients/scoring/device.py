@@ -5,6 +5,7 @@
     trusted.txt      fingerprints of keys whose bundles may score here, one a line
     scores.log       what was scored (`clients.scoring.score_log`)
     scores.head      where the log stood when a score was last given out
+    bundle.newest    when the newest bundle was made that scored here
 
 A score is on disk before anybody sees it. The head is written after its lines: lines beyond it were
 never shown, and are kept if they hold and cut if they are torn.
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from clients.durable_file import append_whole, make_folder, write_whole
+from clients.durable_file import append_whole, make_folder, write_first, write_whole
 from clients.scoring.bundle import LAST_S
 from clients.scoring.bundle_file import clock_text
 from clients.scoring.form import Form
@@ -89,6 +90,30 @@ class DeviceFolder:
         """
         return read_trust([str(self.trusted)]) if self.trusted.exists() else frozenset()
 
+    def take_bundle(self, made_s: int) -> None:
+        """Return if no newer bundle scored here, and keep when this one was made.
+
+        An old model cannot be put back in a new one's place; whoever wants it again exports it
+        again.
+
+        Raises:
+            NotVerifiedError: A newer one did, or the file is not as it was written.
+            InputError: It cannot be read or written.
+        """
+        path = self.root / "bundle.newest"
+        try:
+            newest = _newest(path) if path.exists() else 0
+            if made_s < newest:
+                raise NotVerifiedError(
+                    f"it was made on {clock_text(made_s)}, and a newer one, of "
+                    f"{clock_text(newest)}, scored here already; use that, or have this model "
+                    f"exported again."
+                )
+            if made_s > newest:
+                write_whole(path, canonical_json({"made_s": made_s}) + b"\n", mode=0o600)
+        except OSError as failure:
+            raise _unwritable(path, failure) from None
+
     def make(self) -> None:
         """Make the folder, the owner's alone.
 
@@ -122,7 +147,7 @@ class DeviceFolder:
         try:
             if not path.exists():
                 self.make()
-                write_whole(path, entropy(_KEY_BYTES), mode=0o600)
+                write_first(path, entropy(_KEY_BYTES))
             key = path.read_bytes()
         except OSError as failure:
             raise _unwritable(path, failure) from None
@@ -324,6 +349,18 @@ def _append(folder: DeviceFolder, lines: bytes, head: LogHead) -> None:
 def _write_head(folder: DeviceFolder, head: LogHead, size: int) -> None:
     said = {"lines": head.lines, "digest": head.digest, "time_s": head.time_s, "bytes": size}
     write_whole(folder.head, canonical_json(said) + b"\n")
+
+
+def _newest(path: Path) -> int:
+    try:
+        form = Form(parse_canonical(path.read_bytes().removesuffix(b"\n")), "newest bundle")
+        made_s = form.whole("made_s", low=0, high=LAST_S)
+        form.done()
+    except (ProtocolError, NotVerifiedError):
+        raise NotVerifiedError(
+            f"{path} is not as it was written; sync the log, and begin in another --home."
+        ) from None
+    return made_s
 
 
 def _unwritable(path: Path, failure: OSError) -> InputError:

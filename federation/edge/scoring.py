@@ -98,6 +98,10 @@ def score_all(
         edge = Edge(opened, _stated(opened, job.stated))
         identity = folder.identity(system_bytes)
         log = open_log(folder, identity, opened.bundle.contract.digest, clock)
+        try:
+            folder.take_bundle(opened.bundle.made_s)
+        except NotVerifiedError as failure:
+            raise NotVerifiedError(f"{job.bundle}: {failure}") from None
         batch = _Batch(job.bundle, opened, log, folder.unit_key(system_bytes), give)
         every = job.each_reading or opened.bundle.readings is None
         waiting: dict[str, None] = {}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -307,6 +308,31 @@ def test_what_a_crash_left_behind_is_taken_in_or_cut_off(setting: Setting) -> No
     setting.device.log.write_bytes(data[:20])
     log = open_log(setting.device, identity, bundles.CONTRACT, lambda: setting.now_s)
     assert log.head.lines == 1
+
+
+def test_an_older_bundle_is_not_put_back(setting: Setting) -> None:
+    old = setting.bundle.read_bytes()
+    setting.put(bundles.bundle(made_s=bundles.NOW_S - 50))
+    assert len(setting.score()) == 3
+    setting.bundle.write_bytes(old)
+    lines = setting.lines()
+    with pytest.raises(NotVerifiedError, match=r"and a newer one, of .*, scored here already"):
+        setting.score()
+    assert setting.lines() == lines
+    # nor by a memory of it that says something else
+    setting.device.root.joinpath("bundle.newest").write_text('{"made_s":1,"more":2}')
+    with pytest.raises(NotVerifiedError, match="is not as it was written"):
+        setting.score()
+
+
+def test_a_newer_bundle_of_another_contract_does_not_take_ones_place(setting: Setting) -> None:
+    old = setting.bundle.read_bytes()
+    contract = replace(bundles.bundle().contract, digest="e" * 64)
+    setting.put(bundles.bundle(made_s=bundles.NOW_S - 50, contract=contract))
+    with pytest.raises(RefusedError, match="score another contract in another --home"):
+        setting.score()
+    setting.bundle.write_bytes(old)
+    assert len(setting.score()) == 3
 
 
 def test_two_processes_do_not_write_one_log(setting: Setting) -> None:
