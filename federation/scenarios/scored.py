@@ -13,6 +13,8 @@ from clients.model import build, from_vector, tensors
 from clients.model_file import parse_model
 from clients.spec import NodeSpec, parse_node_spec
 from clients.table_features import TableFeatures
+from clients.targets import tally_kind
+from clients.train import target_of
 
 Floats = NDArray[np.float64]
 
@@ -40,15 +42,12 @@ class TableModel:
         network.eval()
         examples = features.examples(ready, self.statistics)
         with torch.no_grad():
-            out = network(*tensors(network, examples, torch.device("cpu")))
-            kind = self.contract.label.kind
-            overview = features.overview(self.statistics)
-            # values are learnt in standard deviations from the federation's mean
-            value = overview.mean + overview.spread * out
-            said = value if kind == "value" else torch.exp(out)
-            if kind == "binary":
-                said = torch.sigmoid(out)
-        return np.asarray(said.numpy(), dtype=np.float64)
+            out = network(*tensors(network, examples, torch.device("cpu"))).numpy()
+        cap = getattr(self.contract.label, "cap", None) or 1.0
+        overview = features.overview(self.statistics)
+        target = target_of(tally_kind(self.contract), cap, overview, self.spec.training)
+        factor, shift = target.own_scale
+        return target.value(factor * out.astype(np.float64) + shift)
 
 
 def read_table_model(path: Path, contract: DataContract) -> TableModel:
