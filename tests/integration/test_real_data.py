@@ -31,7 +31,7 @@ def _launch(
     path.write_text(yaml.safe_dump(text))
     found = tacit(
         "run", "launch", str(path), "--local", "--baselines", "--json", "--data", str(DATA),
-        home=tmp_path / "home", timeout_s=400,
+        home=tmp_path / "home", timeout_s=1200,
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
     result: dict[str, Any] = json.loads(found.stdout)
