@@ -200,6 +200,8 @@ def test_runs_go_side_by_side_outlive_the_coordinator_and_end_when_they_are_told
         federation[member].tacit("run", "launch", asked, "--name", run, "--detach")
     watch = federation["ash"].start("watch", "run", "watch", "long-a")
     _wait_for_rounds(federation, {"long-a": 2, "long-b": 2}, watch)
+    # a watch that reaches nobody at its beginning ends
+    wait_for(lambda: "round" in watch.said(), "a round is shown", timeout_s=RUN_S, of=[watch])
     federation.coordinator.running["coordinator"].kill()
     # who asks meanwhile is told so
     away = federation["birch"].tacit("run", "stop", "long-a", code=1)
