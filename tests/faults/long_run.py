@@ -54,7 +54,7 @@ class Story:
     """What happened.
 
     Attributes:
-        ended: How runs ended -> how many.
+        ended: How launches ended, and how often a run went on that was cut off -> how many.
         faults: Which faults -> how many.
         looks: Process -> what it held, in order.
         wrong: Sentences about what should not be.
@@ -129,8 +129,8 @@ def one_run(
         story.wrong.append(f"run {number} ended with {code}: {launch.said()[-500:]}")
 
 
-def quiet(federation: Deployed) -> None:
-    """Wait until all nodes are there again and no run goes on."""
+def quiet(federation: Deployed, story: Story) -> None:
+    """Wait until all nodes are there again and no run goes on; what was cut off goes on first."""
     for name in ROLES:
         node = federation[name].running["node"]
         if not node.alive:
@@ -140,7 +140,16 @@ def quiet(federation: Deployed) -> None:
         told = federation.coordinator.call_operations("/metrics", federation.ports[3])
         return f"tacit_members_online {len(ROLES)}" in told and not runs_going_on(told)
 
-    wait_for(is_quiet, "runs do not end, or nodes do not come back", timeout_s=RUN_S, every_s=0.5)
+    def is_over() -> bool:
+        if is_quiet():
+            return True
+        runs = federation.coordinator.json("run", "list")["federation"]
+        for run in [one["run"] for one in runs if one["state"] == "interrupted"]:
+            story.count(story.ended, "gone on with")
+            federation[LAUNCHER].tacit("run", "resume", run)
+        return False
+
+    wait_for(is_over, "runs do not end, or nodes do not come back", timeout_s=RUN_S, every_s=2.0)
 
 
 def runs_going_on(metrics: str) -> int:
@@ -181,7 +190,7 @@ def live(folder: Path, minutes: float, seed: int) -> dict[str, Any]:
         while time.monotonic() < until_s:
             number += 1
             one_run(federation, configs[LAUNCHER], story, chance, number)
-            quiet(federation)
+            quiet(federation, story)
             for name, process in (("coordinator", coordinator), ("steady", steady)):
                 story.looks.setdefault(name, []).append(held(process))
             if not (coordinator.alive and steady.alive):
