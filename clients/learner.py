@@ -18,7 +18,8 @@ from clients.attributed import AttributedModel, attributed_model
 from clients.contract import Count, DataContract
 from clients.examples import Examples
 from clients.features import features_of
-from clients.importance import Importance, read_tally, tally_rows, tally_windows
+from clients.importance import Importance, read_tally
+from clients.importance_tally import tally_rows, tally_windows
 from clients.model import Network, build, from_vector, start_at_the_base_rate, to_vector
 from clients.monotone import require_held
 from clients.monotone_hold import Hold, hold_of
@@ -194,7 +195,7 @@ class Learner:
         return 2 + len(self.importance_inputs) if self._spec.explain else 0
 
     def importance(self, rows: pd.DataFrame, released: Sequence[Floats]) -> Floats:
-        """What this member adds to the sum that says what the model leans on; see `importance`.
+        """What this member adds to the sum that says what the model leans on.
 
         A model whose amounts do not add up at this member has no importance there: then it is
         zeros, as of a member without rows, and the test itself goes on.
