@@ -168,7 +168,7 @@ class RunConfig(Frozen):
                 raise ValueError("watch_every: 0 is for runs with noise; set it to 1 or more")
             return self
         if self.explain:
-            raise ValueError(f"explain: {EXPLAIN_REFUSED.removesuffix('.')}")
+            raise ValueError(EXPLAIN_REFUSED.replace("explain ", "explain: ", 1).removesuffix("."))
         if self.protection.robust != "none":
             raise ValueError("protection.robust: is not for runs with noise; set it to none")
         if self.protection.rollback is not None and self.watch_every == 0:
