@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+ROWS_MAX: Final = 2000  # rows of a member that count
 ROWS_MIN: Final = 10
 """Rows of all members below which nothing is said of them; as `federation.model_card.facts`."""
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from clients.attributed import AttributedModel
 from clients.examples import Examples
+from clients.importance import ROWS_MAX
 from clients.window_features import Windows
 from clients.window_model import WindowModel, reading
 
 Floats = NDArray[np.float64]
-ROWS_MAX: Final = 2000  # rows of a member that count
 AMOUNT_MAX: Final = 1e3
 """Of one amount in the network's own scale: log-odds, a log rate, or spreads of the label."""
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio (Knuth, TAOCP 3, 6.4)

@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ConfigDict
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from clients.frozen import Frozen, parse_settings
-from clients.importance import Importance, together
+from clients.importance import ROWS_MAX, Importance, together
 from federation.home import read_json
+from privacy.manifest import Protection
+from privacy.plan import HIDING
 
 FIRST: Final = 3  # inputs that a run's summary names
 
@@ -81,13 +85,16 @@ def importance_sentence(found: Mapping[str, Any]) -> str:
     return f"{first}, over {found['rows']:,} test rows of {found['members']} members together"
 
 
-def importance_table(facts: ImportanceFacts, *, run: str, scale: str) -> Table:
+def importance_table(
+    facts: ImportanceFacts, *, run: str, scale: str, protection: Protection
+) -> RenderableType:
     """For people.
 
     Args:
         facts: What was opened.
         run: The run's id.
         scale: Of the amounts.
+        protection: Of the run's sums.
     """
     table = Table(title=f"{run}: what the model leans on, in {scale}")
     table.add_column("input", overflow="fold")
@@ -95,8 +102,10 @@ def importance_table(facts: ImportanceFacts, *, run: str, scale: str) -> Table:
     table.add_column("share", justify="right")
     for one in facts.inputs:
         table.add_row(one.input, f"{one.amount:.3f}", f"{one.share:.1%}")
-    table.caption = (
-        f"Mean absolute amounts over {facts.rows:,} test rows of {facts.members} members, opened "
-        "as one sum; no member's own is known to anybody else."
+    note = (
+        f"Mean absolute amounts over {facts.rows:,} test rows of {facts.members} members, at most "
+        f"{ROWS_MAX:,} of each, opened as one sum"
     )
-    return table
+    if protection in HIDING:
+        note += "; no member's own is known to anybody else"
+    return Group(table, Text(f"{note}."))

@@ -130,7 +130,10 @@ def shape_table(
         note += " A curve with an arrow never turns the other way; its weights were checked."
     if leans is None:
         return Group(table, Text(note))
-    return Group(table, Text(note), importance_table(leans, run=kept.run, scale=scale))
+    leaning = importance_table(
+        leans, run=kept.run, scale=scale, protection=kept.manifest.protection
+    )
+    return Group(table, Text(note), leaning)
 
 
 def weights_facts(
@@ -195,7 +198,9 @@ def importance_page(
 ) -> RenderableType:
     """The same for people."""
     return Group(
-        importance_table(leans, run=kept.run, scale=_scale(model)),
+        importance_table(
+            leans, run=kept.run, scale=_scale(model), protection=kept.manifest.protection
+        ),
         Text(f"Against {_against(model)}; {NOT_EXACT}."),
     )
 

@@ -345,8 +345,12 @@ _TABLE: Final[Mapping[str, tuple[str, str]]] = {
     "band.shifted": ("shifted", "偏移"),
     # Shapes.
     "importance.about": (
-        "How far each input moves a score: mean absolute amounts over {rows} test rows of {members} members, at most 2,000 of each, opened as one sum. No member's own figures are known to anybody else. A large share says what the model uses, not what causes the outcome.",
-        "各输入对评分的影响程度：{members} 个成员共 {rows} 行测试数据（每个成员至多 2,000 行）的平均绝对贡献，仅以一个总和公开。任何成员自身的数字不为他人所知。份额大说明模型使用该输入，并不说明因果。",
+        "How far each input moves a score: mean absolute amounts over {rows} test rows of {members} members, at most 2,000 of each, opened as one sum. A large share says what the model uses, not what causes the outcome.",
+        "各输入对评分的影响程度：{members} 个成员共 {rows} 行测试数据（每个成员至多 2,000 行）的平均绝对贡献，仅以一个总和公开。份额大说明模型使用该输入，并不说明因果。",
+    ),
+    "importance.hidden": (
+        "No member's own figures are known to anybody else.",
+        "任何成员自身的数字不为他人所知。",
     ),
     "importance.none": (
         "The run did not sum what its model leans on (explain: true; not in runs with noise), or fewer members or rows than may be spoken of answered.",
