@@ -13,8 +13,8 @@ from support import tables, worn
 from clients import importance_tally
 from clients.additive import AdditiveModel
 from clients.contract import load_contract
-from clients.importance import ROWS_MIN, Importance, read_tally, together
-from clients.importance_tally import AMOUNT_MAX, ROWS_MAX, counted
+from clients.importance import ROWS_MAX, ROWS_MIN, Importance, read_tally, together
+from clients.importance_tally import AMOUNT_MAX, counted
 from clients.learner import Learner
 from clients.members import read_members
 from clients.model import from_vector
