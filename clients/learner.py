@@ -18,6 +18,8 @@ from clients.attributed import AttributedModel, attributed_model
 from clients.contract import Count, DataContract
 from clients.examples import Examples
 from clients.features import features_of
+from clients.importance import Importance, read_tally
+from clients.importance_tally import tally_rows, tally_windows
 from clients.model import Network, build, from_vector, start_at_the_base_rate, to_vector
 from clients.monotone import require_held
 from clients.monotone_hold import Hold, hold_of
@@ -29,6 +31,7 @@ from clients.targets import tally_kind, target_unit
 from clients.train import Target, choose_device, score, target_of
 from clients.window_features import WindowFeatures
 from clients.window_model import Against, WindowModel
+from clients.window_reasons import AGE
 from privacy.errors import RefusedError
 from privacy.plan import ORGANISATION, PrivacyPlan
 from privacy.private_tally import (
@@ -134,9 +137,14 @@ class Learner:
             released: The opened statistics.
             against: What readings of windows are measured against.
         """
-        features = self._features
-        if isinstance(features, TableFeatures) and is_additive(self._spec):
+        if isinstance(self._features, TableFeatures) and is_additive(self._spec):
             return self.additive(released)
+        return self._attributed(released, against=against)
+
+    def _attributed(
+        self, released: Sequence[Floats], *, against: Against = "members"
+    ) -> AttributedModel | WindowModel:
+        features = self._features
         design = design_of(self._spec.model)
         network = read_network(self.vector(), design, features.shape(released))
         if isinstance(features, TableFeatures):
@@ -168,6 +176,54 @@ class Learner:
         if self._plan is not None:
             return private_length(self.kind)
         return tally_length(self.kind, self.groups)
+
+    @property
+    def importance_inputs(self) -> tuple[str, ...]:
+        """What the run says the importance of, in the order of the tally; none unless asked."""
+        features = self._features
+        if not self._spec.explain:
+            return ()
+        if isinstance(features, WindowFeatures):
+            age = (AGE,) if "age" in features.window.statistics else ()
+            return (*(column.name for column in features.sensors), *age)
+        read = {column.name for column in (*features.numbers, *features.categories)}
+        return tuple(one.name for one in self._contract.columns if one.name in read)
+
+    @property
+    def importance_length(self) -> int:
+        """Numbers that the final test's vector has besides those of the evaluation."""
+        return 2 + len(self.importance_inputs) if self._spec.explain else 0
+
+    def importance(self, rows: pd.DataFrame, released: Sequence[Floats]) -> Floats:
+        """What this member adds to the sum that says what the model leans on.
+
+        A model whose amounts do not add up at this member has no importance there: then it is
+        zeros, as of a member without rows, and the test itself goes on.
+
+        Args:
+            rows: The test rows.
+            released: The opened statistics.
+
+        Returns:
+            Shape (`importance_length`,).
+        """
+        model = self._attributed(released)
+        try:
+            if isinstance(model, WindowModel):
+                return tally_windows(model, model.features.test_windows(rows, released))
+            return tally_rows(model, self.test_examples(rows, released))
+        except RefusedError:
+            return np.zeros(self.importance_length)
+
+    def read_importance(self, total: Floats, *, fewest: int) -> Importance | None:
+        """Read the opened sum; see `clients.importance.read_tally`.
+
+        Args:
+            total: Shape (`importance_length`,).
+            fewest: Members that an opened sum needs.
+        """
+        scale = self.target.own_scale[0]
+        return read_tally(self.importance_inputs, total, scale=scale, fewest=fewest)
 
     @property
     def length(self) -> int:

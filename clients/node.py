@@ -42,7 +42,7 @@ from clients.private_training import clipped_gradients, private_rows, train_priv
 from clients.protect import weight_of, weighted_change
 from clients.rows_digest import rows_digest
 from clients.run_past import run_past
-from clients.session import PERSONAL, WATCH, Session, Setup, Step, asked_digest
+from clients.session import PERSONAL, TEST, WATCH, Session, Setup, Step, asked_digest
 from clients.session_file import (
     RUN_NAME,
     Pointer,
@@ -1447,12 +1447,17 @@ class Node:
             work, plan = session.learner, session.manifest.privacy
             total, members = sums[0]
             noise = 0.0 if plan is None else deviation(plan, step.name) * math.sqrt(members)
+            # what else the final test was asked for lies behind it
+            total, rest = np.split(total, [work.evaluation_length])
             found = work.read_evaluation(total, noise)
             if step.name == WATCH:
                 common, kept = common_model.after_watch(
                     session.model, work.loss_of(found), session.spec
                 )
             record |= {"metrics": found, "kept": kept}
+            leans = work.read_importance(rest, fewest=session.minimum) if rest.size else None
+            if leans is not None:
+                record |= {"importance": leans.to_json()}
             if step.name != WATCH and self._model_vault(session) is None:
                 # a model's card computes intervals from it, and anybody the metrics again
                 record |= {"sum": total.tolist(), "noise": noise}
@@ -1601,7 +1606,12 @@ class Node:
         session.own[step.name.removeprefix("evaluate ")] = metrics(
             work.kind, work.tally(test), work.groups, target_unit=work.target_unit
         )
-        return work.evaluation(test)
+        values = work.evaluation(test)
+        if step.name == TEST and session.spec.explain:
+            # of the common model; this member's own is kept nowhere, not even here
+            leans = work.importance(session.rows.test, session.released)
+            values = np.concatenate([values, leans])
+        return values
 
     def _personalise(self, session: Session) -> None:
         """Fine-tune in place, and undo it where the member's own validation does not gain."""

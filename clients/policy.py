@@ -212,6 +212,8 @@ class NodePolicy(Frozen):
         resources: What runs may take of this machine.
         decide: Who says yes: the node, or a person (`tacit node approve`).
         countersigns: Whether this node signs, with the launcher, runs that fit its terms.
+        explains: Whether runs may sum what their model leans on (`explain`), this node's rows
+            among the members'.
         forget_days: Runs that nobody asked anything of for so long are left, and their keys
             deleted.
         place: Where this node is, ISO 3166-1 alpha-2; rows that lie elsewhere by their contract
@@ -233,6 +235,7 @@ class NodePolicy(Frozen):
     resources: Resources = Resources()
     decide: Annotated[Decide, BeforeValidator(_decide)] = Decide()
     countersigns: bool = True
+    explains: bool = True
     forget_days: Annotated[float, Field(gt=0, le=3660)] = 7.0
     place: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = None
 
@@ -294,6 +297,11 @@ def refusals(manifest: Manifest, policy: NodePolicy, contract: DataContract) -> 
     if manifest.node_settings.get("task") != manifest.task:
         reasons.append("The run's manifest names two different tasks; plan again.")
     reasons += _protection_refusals(manifest, policy, contract)
+    if manifest.node_settings.get("explain", False) is not False and not policy.explains:
+        reasons.append(
+            "The run asks what its model leans on over the members' rows; this node's policy lets "
+            "no run ask that: leave explain out."
+        )
     if manifest.suite not in policy.suites:
         reasons.append(
             f"The run uses the suite {manifest.suite!r}; this node's policy allows "

@@ -319,7 +319,8 @@ class Session:
             name,
             round_index,
             layout=self._sum_layout(name, fixed_point.wide(self._members, clip=TALLY_CLIP)),
-            values=self.learner.evaluation_length,
+            values=self.learner.evaluation_length
+            + (self.learner.importance_length if name == TEST else 0),
             model=vector_digest(self.model.average),
             cohorts=(self.agreed.everyone,),
         )

@@ -4,7 +4,7 @@ Every number has a range that keeps a node from being asked for something absurd
 it is refused before any row is read.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -13,6 +13,9 @@ from clients.window_summary import Statistic
 from privacy.canonical import canonical_json
 from privacy.errors import ProtocolError, RefusedError
 
+EXPLAIN_REFUSED: Final = (
+    "explain sums what no noise covers and no receipt counts; leave it out of a run with noise."
+)
 Task = Literal["failure", "claims", "credit"]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -202,6 +205,8 @@ class NodeSpec(Frozen):
         average_last: The final model is the mean of the last so many common models.
         rollback: A round after which the validation metric is worse than the best so far by more
             than this share of it is undone, by every member alike; None never undoes one.
+        explain: Whether the final test's sum also says what the model leans on: for each input
+            the sizes of its amounts over the members' test rows. Not in runs with noise.
     """
 
     task: Task
@@ -216,6 +221,7 @@ class NodeSpec(Frozen):
     server: ServerStep = ServerStep()
     average_last: Annotated[int, Field(ge=1, le=10_000)] = 1
     rollback: Annotated[float, Field(gt=0, le=100)] | None = None
+    explain: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> "NodeSpec":
@@ -268,6 +274,8 @@ def require_trainable(spec: NodeSpec) -> None:
         if value:
             # drawn row by row in the order of a batch, it would tie a unit's part to who else is in
             raise RefusedError(f"{name} is not for runs with noise; set it to 0.")
+    if spec.explain:
+        raise RefusedError(EXPLAIN_REFUSED)
     if spec.personal is not None:
         raise RefusedError(
             "personal fine-tunes on rows without noise, and its test would tell of them; leave it "

@@ -195,9 +195,13 @@ class WindowFeatures:
 
     def test_examples(self, rows: pd.DataFrame, released: Sequence[Floats]) -> Examples:
         """One window a device, its last, for remaining life; else windows `test_stride` apart."""
+        return self._examples(rows, released, self.test_windows(rows, released))
+
+    def test_windows(self, rows: pd.DataFrame, released: Sequence[Floats]) -> Windows:
+        """The windows of `test_examples`, in their order."""
         last_only = self.contract.label.kind == "remaining_life"
         windows = self._windows(rows, released, self.window.test_stride, last_only=last_only)
-        return self._examples(rows, released, self._usable(rows, windows, training=False))
+        return self._usable(rows, windows, training=False)
 
     def scoring_windows(
         self, rows: pd.DataFrame, released: Sequence[Floats], *, every: int | None

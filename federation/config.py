@@ -11,6 +11,7 @@ from clients.contract import DataContract, load_contract
 from clients.frozen import Frozen, read_yaml
 from clients.monotone import require_held
 from clients.spec import (
+    EXPLAIN_REFUSED,
     FeatureSpec,
     ModelSpec,
     NodeSpec,
@@ -113,6 +114,7 @@ class RunConfig(Frozen):
         consent_s: Seconds that it waits for members who are away or whose people decide; default: a
             minute over the network, and none where all nodes are on one machine.
         personal: Fine-tuning at each member after the last round.
+        explain: Whether the final test also sums, input by input, what the model leans on.
         baseline_learning_rate: For `--baselines`: averaging steadies a federation, so a member
             alone often learns best at a lower rate; default: training.learning_rate.
     """
@@ -138,6 +140,7 @@ class RunConfig(Frozen):
     min_members: Annotated[int, Field(ge=2, le=100_000)] | None = None
     consent_s: Annotated[float, Field(ge=0, le=30 * 86_400)] | None = None
     personal: PersonalSpec | None = None
+    explain: bool = False
     baseline_learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
 
     @model_validator(mode="before")
@@ -164,6 +167,8 @@ class RunConfig(Frozen):
             if self.watch_every == 0:
                 raise ValueError("watch_every: 0 is for runs with noise; set it to 1 or more")
             return self
+        if self.explain:
+            raise ValueError(EXPLAIN_REFUSED.replace("explain ", "explain: ", 1).removesuffix("."))
         if self.protection.robust != "none":
             raise ValueError("protection.robust: is not for runs with noise; set it to none")
         if self.protection.rollback is not None and self.watch_every == 0:
@@ -225,8 +230,10 @@ class RunConfig(Frozen):
             server=self.server,
             average_last=self.average_last,
             rollback=self.protection.rollback,
+            explain=self.explain,
         )
-        return spec.model_dump(mode="json")
+        # a run that does not ask is asked for in the words of before, which every node knows
+        return spec.model_dump(mode="json", exclude=set() if self.explain else {"explain"})
 
     def coordinator_settings(self, *, countersigned: bool = False) -> dict[str, Any]:
         """The coordinator's half of a manifest.

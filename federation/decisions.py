@@ -52,6 +52,7 @@ class Waiting:
             noise there is no bound.
         delta: For which epsilon need not hold; None without noise.
         rounds: Rounds of training; 0 where the manifest does not say it readably.
+        explain: Whether it also sums what its model leans on, this node's test rows among them.
         on: Waits for a `person` or for `time` to pass.
         why: One sentence.
         asked_ms: When it was asked for first, milliseconds since 1970 UTC.
@@ -71,6 +72,7 @@ class Waiting:
     epsilon: float | None
     delta: float | None
     rounds: int
+    explain: bool
     on: Literal["person", "time"]
     why: str
     asked_ms: int
@@ -170,6 +172,7 @@ class NodeDecisions:
             epsilon=epsilon,
             delta=None if plan is None else plan.delta,
             rounds=rounds,
+            explain=manifest.node_settings.get("explain", False) is not False,
             on=on,
             why=why,
             asked_ms=now_ms,
@@ -315,7 +318,7 @@ def _keep(path: Path, value: dict[str, Any]) -> None:
 
 
 def _read(path: Path) -> Waiting:
-    value = read_json(path)
+    value = {"explain": False, **read_json(path)}  # of a version that knew no such runs
     names = {field.name for field in fields(Waiting)}
     if not names <= value.keys():
         raise InputError(f"{path}: is of another version; remove it, and wait to be asked again.")

@@ -43,11 +43,12 @@ from federation.engine.worker import LocalNode
 from federation.fold_mean import fold_mean
 from federation.gate_here import judgements_here
 from federation.home import Home, read_json, write_json
+from federation.importance_shown import outcome_of
 from federation.kept_identity import kept_identity
 from federation.ledger_place import open_store
 from federation.ledger_recorder import LedgerRecorder
 from federation.noise_spec import warnings
-from federation.record import RunFolder, read_sums
+from federation.record import RunFolder, read_importance, read_sums
 from federation.run_manifest import make_manifest
 from federation.runs.observer import printable
 from federation.spending import account, receipts_of
@@ -483,6 +484,16 @@ class _Launch:
             "model_values": results[-1].values,
             "ledger": _head(self.ledger.store),
         }
+        reported |= outcome_of(
+            [
+                read_importance(
+                    self._witness(members, run) / "sums.jsonl",
+                    step="evaluate test",
+                    round_index=rounds,
+                )
+                for run in runs
+            ]
+        )
         if len(results) > 1:
             reported["folds"] = [dict(one.get(("evaluate test", rounds), {})) for one in found]
             reported["model"] = str(self.folder.path / "model.1.safetensors")

@@ -14,6 +14,7 @@ from clients.reasons import Counterfactual, Explained, Language, Score, sentence
 from clients.window_model import WindowModel
 from clients.window_reasons import WindowScore, window_sentence
 from federation.home import Home, read_json
+from federation.importance_shown import ImportanceFacts, importance_table
 from federation.kept_model import WEIGHTS, KeptModel, read_kept_model
 from federation.scorecard import Scorecard
 from privacy.errors import TacitError
@@ -72,8 +73,10 @@ def model_table(models: list[dict[str, Any]]) -> RenderableType:
     return table
 
 
-def shape_facts(kept: KeptModel, model: AdditiveModel) -> dict[str, Any]:
-    """A whole model for programs."""
+def shape_facts(
+    kept: KeptModel, model: AdditiveModel, leans: ImportanceFacts | None = None
+) -> dict[str, Any]:
+    """A whole model for programs, and what it leans on over test rows where the run asked."""
     return {
         "run": kept.run,
         "model": kept.digest,
@@ -93,10 +96,13 @@ def shape_facts(kept: KeptModel, model: AdditiveModel) -> dict[str, Any]:
             }
             for one in sorted(model.curves, key=lambda one: -one.weight)
         ],
+        **({} if leans is None else {"importance": leans.model_dump(mode="json")}),
     }
 
 
-def shape_table(kept: KeptModel, model: AdditiveModel) -> RenderableType:
+def shape_table(
+    kept: KeptModel, model: AdditiveModel, leans: ImportanceFacts | None = None
+) -> RenderableType:
     """The same for people."""
     kind = model.target.kind
     scale = {"binary": "log-odds", "count": "log rate"}.get(kind, "the label's unit")
@@ -122,7 +128,12 @@ def shape_table(kept: KeptModel, model: AdditiveModel) -> RenderableType:
     )
     if held:
         note += " A curve with an arrow never turns the other way; its weights were checked."
-    return Group(table, Text(note))
+    if leans is None:
+        return Group(table, Text(note))
+    leaning = importance_table(
+        leans, run=kept.run, scale=scale, protection=kept.manifest.protection
+    )
+    return Group(table, Text(note), leaning)
 
 
 def weights_facts(
@@ -164,6 +175,33 @@ def weights_table(model: AttributedModel | WindowModel, facts: dict[str, Any]) -
             f"Mean absolute amounts over {facts['scores']:,} scores of rows at hand, against "
             f"{_against(model)}; {NOT_EXACT}."
         ),
+    )
+
+
+def importance_facts(
+    kept: KeptModel, model: AttributedModel | WindowModel, leans: ImportanceFacts
+) -> dict[str, Any]:
+    """How much each input matters over all members' test rows, for programs."""
+    return {
+        "run": kept.run,
+        "model": kept.digest,
+        "task": kept.manifest.task,
+        "contract": kept.contract.name,
+        "method": "attribution",
+        "reference": model.against if isinstance(model, WindowModel) else model.reference,
+        "importance": leans.model_dump(mode="json"),
+    }
+
+
+def importance_page(
+    kept: KeptModel, model: AttributedModel | WindowModel, leans: ImportanceFacts
+) -> RenderableType:
+    """The same for people."""
+    return Group(
+        importance_table(
+            leans, run=kept.run, scale=_scale(model), protection=kept.manifest.protection
+        ),
+        Text(f"Against {_against(model)}; {NOT_EXACT}."),
     )
 
 

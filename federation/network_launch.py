@@ -34,8 +34,9 @@ from federation.config import Project, RunConfig
 from federation.declaration import declaration
 from federation.fold_mean import fold_mean
 from federation.home import RUN_NAME, Home, read_json, write_bytes, write_json
+from federation.importance_shown import outcome_of
 from federation.noise_spec import warnings
-from federation.record import RunFolder, read_rounds, read_state, read_sums
+from federation.record import RunFolder, read_importance, read_rounds, read_state, read_sums
 from federation.registry.access import Method, Scope, scope_of
 from federation.run_manifest import make_manifest
 from federation.runs.event import Answer, Event, Finished, Interrupted, Note, Round, Step, Stopped
@@ -541,6 +542,14 @@ class _Launch:
             "ledger": {"leaves": head.leaves, "root": head.root},
             "rules": {"digest": self.rules["digest"], "findings": self.rules["findings"]},
         }
+        outcome |= outcome_of(
+            [
+                read_importance(
+                    self._own(one.run) / "sums.jsonl", step="evaluate test", round_index=rounds
+                )
+                for one in done
+            ]
+        )
         if len(done) > 1:
             outcome["folds"] = [dict(one.get(("evaluate test", rounds), {})) for one in sums]
         if config.personal is not None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -25,6 +25,8 @@ from privacy.budget import read_statements
 from privacy.errors import TacitError
 from privacy.ledger.sqlite import SqliteLedger
 from privacy.membership import Membership
+
+EXPLAINS: Final = "what the model leans on: a sum over the members' test rows, yours among them"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +145,7 @@ def pending_table(
             "let in": "\n".join(let_in(one.members, membership)),
             "sums": f"{one.protection}, of {one.minimum_cohort} members or more",
             "noise": noise,
+            **({"explains": EXPLAINS} if one.explain else {}),
             "waits": one.why,
             "asked": f"{_time(one.asked_ms)}, last {_time(one.seen_ms)}",
         }

@@ -176,6 +176,7 @@ def plan_run(
     tally_values = work.evaluation_length
     wide = fixed_point.wide(parties) if noise is None else sum_layout(noise, STATISTICS, parties)
     others = [released_one.size for released_one in released] + [tally_values] * evaluations
+    others[-1] += work.importance_length
     other_bytes = len(project.folds) * sum(
         _sent_bytes(wrap, wide, vector_length(noise, STATISTICS, count)) for count in others
     )
@@ -201,6 +202,7 @@ def plan_run(
         "minimum_cohort": config.minimum_cohort,
         "model_values": work.length,
         "statistics_values": statistics_values,
+        "explain": list(work.importance_inputs),
         "bytes_per_round": {"up_per_member": up, "down_per_member": up * groups},
         "bytes_total": {
             "up_per_member": up * rounds + other_bytes,
@@ -353,6 +355,12 @@ def plan_table(plan: dict[str, Any]) -> RenderableType:
         "(measured here)",
     )
     facts.add_row("privacy", "\n".join(privacy_lines(plan["privacy"])))
+    if plan["explain"]:
+        facts.add_row(
+            "explained",
+            f"the final test also sums, over the members' test rows, how far each of "
+            f"{len(plan['explain'])} inputs moves a score; each node is asked for that",
+        )
     facts.add_row(
         "sums",
         f"{plan['protection']}, opened over at least {plan['minimum_cohort']} members"

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from clients.importance import Importance
 from federation.home import read_json, write_bytes, write_json
 from privacy.errors import InputError
 from privacy.manifest import Manifest
@@ -73,6 +74,21 @@ def read_sums(path: Path) -> dict[tuple[str, int], dict[str, float]]:
     return {
         (one["step"], one["round"]): one["metrics"] for one in _opened(path) if "metrics" in one
     }
+
+
+def read_importance(path: Path, *, step: str, round_index: int) -> Importance | None:
+    """What a member of this machine found that the model leans on; None where nothing was opened.
+
+    Raises:
+        InputError: What was kept is no such thing.
+    """
+    for one in _opened(path):
+        if one.get("step") == step and one.get("round") == round_index and "importance" in one:
+            try:
+                return Importance.from_json(one["importance"])
+            except (KeyError, TypeError, ValueError):
+                raise InputError(f"{path}: is damaged; fetch it from a member again.") from None
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

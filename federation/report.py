@@ -12,6 +12,7 @@ from rich.text import Text
 
 from federation.card import audit_sentences
 from federation.home import write_bytes
+from federation.importance_shown import importance_sentence
 from federation.spending import sentences
 
 BARS: Final = "▁▂▃▄▅▆▇█"
@@ -153,6 +154,8 @@ def summary(result: Mapping[str, Any]) -> RenderableType:
         f"{size(result['bytes_sent_per_member'])} in all",
     )
     facts.add_row("privacy", "\n".join(sentences(result["privacy"])))
+    if "importance" in result:
+        facts.add_row("leans on", importance_sentence(result["importance"]))
     if result["absences"]:
         away = ", ".join(f"{name} ({count})" for name, count in result["absences"].items())
         facts.add_row("away", f"sums that closed without a member's part: {away}")

@@ -12,11 +12,20 @@ from clients.rows_digest import rows_key
 from clients.window_model import Against, WindowModel
 from federation.budget_plot import Form
 from federation.cli.output import print_json, print_rich
+from federation.config import data_root as root_of
 from federation.gate_here import left_out_here
 from federation.heat_plot import draw_heat
 from federation.home import Home, write_bytes
+from federation.importance_shown import ImportanceFacts, kept_importance
 from federation.kept_model import KeptModel
-from federation.model_pages import score_page, weights_facts, weights_table, window_page
+from federation.model_pages import (
+    importance_facts,
+    importance_page,
+    score_page,
+    weights_facts,
+    weights_table,
+    window_page,
+)
 from federation.scoring import ScoreLineage, one_unit, score_facts, scored_here
 from federation.window_scoring import (
     ScoredWindow,
@@ -56,34 +65,55 @@ class Asked:
     language: Language
     aim: float | None
 
+    @property
+    def of_all(self) -> bool:
+        """Whether it is about the model as a whole, and nothing else was asked for."""
+        return (self.unit, self.at, self.plot, self.aim) == (None, None, None, None)
+
 
 def explain_attributed(
     home: Home,
     kept: KeptModel,
     model: AttributedModel | WindowModel,
-    data_root: Path,
+    data: Path | None,
     asked: Asked,
     *,
     as_json: bool,
 ) -> None:
     """Show how much each input matters, or the reasons of one score.
 
+    Where the run summed what its model leans on, that is shown, unless rows at hand are asked for;
+    then no row is read.
+
+    Args:
+        home: Where the run lies.
+        kept: The model, as it was kept.
+        model: As it is explained.
+        data: Where rows lie; None: at the usual place.
+        asked: What for.
+        as_json: For programs.
+
     Raises:
         InputError: Something was asked for that such a model has not.
     """
     if asked.aim is not None:
         raise InputError("--aim: what would help is known of sums of curves alone; leave it out.")
+    leans = kept_importance(home.runs / kept.run) if data is None and asked.of_all else None
+    if leans is not None and not (isinstance(model, WindowModel) and model.against != "members"):
+        _show_importance(kept, model, leans, as_json=as_json)
+        return
+    rows_root = root_of(data)
     key = rows_key(home.root, system_bytes)
     if isinstance(model, WindowModel):
-        with left_out_here(home, kept.contract, data_root, member=None, key=key) as out:
+        with left_out_here(home, kept.contract, rows_root, member=None, key=key) as out:
             sieve = None if out is None else Sieve(out)
-            _explain_window(kept, model, data_root, asked, key, sieve, as_json=as_json)
+            _explain_window(kept, model, rows_root, asked, key, sieve, as_json=as_json)
         return
     if asked.plot is not None:
         raise InputError("--plot: a model with hidden layers has no curves to draw; leave it out.")
     if asked.at is not None:
         raise InputError("--at is for models of windows; leave it out.")
-    with scored_here(home, kept, model, data_root, key=key) as found:
+    with scored_here(home, kept, model, rows_root, key=key) as found:
         if asked.unit is None:
             _show_weights(kept, model, (one.score for one in found.scores), as_json=as_json)
             return
@@ -92,6 +122,19 @@ def explain_attributed(
         print_json({"run": kept.run, "model": kept.digest, **score_facts(model, scored)})
     else:
         print_rich(score_page(model, scored.score, asked.language, None))
+
+
+def _show_importance(
+    kept: KeptModel,
+    model: AttributedModel | WindowModel,
+    leans: ImportanceFacts,
+    *,
+    as_json: bool,
+) -> None:
+    if as_json:
+        print_json(importance_facts(kept, model, leans))
+    else:
+        print_rich(importance_page(kept, model, leans))
 
 
 def predict_windows(

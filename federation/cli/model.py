@@ -14,8 +14,10 @@ from federation.cli.run import Data
 from privacy.errors import InputError
 
 if TYPE_CHECKING:
+    from clients.additive import AdditiveModel
     from clients.reasons import Language
     from federation.home import Home
+    from federation.kept_model import KeptModel
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -70,7 +72,11 @@ def explain(
     lang: Lang = "en",
     as_json: AsJson = False,
 ) -> None:
-    """Show what each column adds to a score; with --unit, the reasons of one."""
+    """Show what each column adds to a score; with --unit, the reasons of one.
+
+    What a model leans on over all members' rows is shown where its run asked (explain: true); with
+    --data, over rows at hand instead.
+    """
     from clients.additive import AdditiveModel
     from clients.reasons import counterfactual
     from clients.rows_digest import rows_key
@@ -80,7 +86,7 @@ def explain(
     from federation.config import data_root
     from federation.home import open_home, write_bytes
     from federation.kept_model import read_kept_model
-    from federation.model_pages import counterfactual_facts, score_page, shape_facts, shape_table
+    from federation.model_pages import counterfactual_facts, score_page
     from federation.scoring import one_unit, score_facts, scored_here
     from federation.shape_plot import draw_shapes
     from privacy.randomness import system_bytes
@@ -97,16 +103,13 @@ def explain(
         if not isinstance(model, WindowModel):
             require_of_rows(against, at)
         asked = Asked(unit=unit, at=at, plot=plot, form=form, language=language, aim=aim)
-        explain_attributed(home, kept, model, data_root(data), asked, as_json=as_json)
+        explain_attributed(home, kept, model, data, asked, as_json=as_json)
         return
     require_of_rows(against, at)
     if plot is not None and form is not None:
         write_bytes(plot, draw_shapes(model, form=form))
     if unit is None:
-        if as_json:
-            print_json(shape_facts(kept, model))
-        else:
-            print_rich(shape_table(kept, model))
+        _show_shapes(home, kept, model, as_json=as_json)
         return
     key = rows_key(home.root, system_bytes)
     with scored_here(home, kept, model, data_root(data), key=key) as found:
@@ -121,6 +124,17 @@ def explain(
         print_json({"run": kept.run, "model": kept.digest, **facts})
     else:
         print_rich(score_page(model, scored.score, language, what_if))
+
+
+def _show_shapes(home: "Home", kept: "KeptModel", model: "AdditiveModel", *, as_json: bool) -> None:
+    from federation.importance_shown import kept_importance
+    from federation.model_pages import shape_facts, shape_table
+
+    leans = kept_importance(home.runs / kept.run)
+    if as_json:
+        print_json(shape_facts(kept, model, leans))
+    else:
+        print_rich(shape_table(kept, model, leans))
 
 
 @app.command()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from federation.importance_shown import ImportanceFacts
 from federation.model_card.facts import CalibrationBin, Shape
 
 SIDE: Final = 440
@@ -14,6 +15,9 @@ PANEL_WIDTH: Final = 360
 PANEL_HEIGHT: Final = 200
 PANEL_LEFT, PANEL_RIGHT, PANEL_TOP, PANEL_BOTTOM = 52, 10, 10, 30
 BARS_MAX: Final = 24
+LEANING_WIDTH: Final = 600
+LEANING_LEFT, LEANING_RIGHT, LEANING_ROW = 190, 60, 22
+_NAME: Final = 26  # signs that fit beside a bar
 _LABEL: Final = 11  # signs that fit below a bar
 _FEW: Final = 8  # bars whose names fit level
 _STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
@@ -85,6 +89,28 @@ class Panel:
     slanted: bool
     levels: int
     height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Across:
+    """An input's bar, from the left: its place, its name, and where its share stands."""
+
+    y: float
+    width: float
+    middle: float
+    end: float
+    name: str
+    text: str
+    share: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leaning:
+    """What a model leans on: a bar for each input that there is room for, of how many."""
+
+    bars: tuple[Across, ...]
+    height: int
+    count: int
 
 
 def calibration_plot(bins: Sequence[CalibrationBin]) -> CalibrationPlot:
@@ -178,6 +204,30 @@ def panel(shape: Shape) -> Panel:
         slanted=False,
         levels=0,
         height=height,
+    )
+
+
+def leaning(facts: ImportanceFacts) -> Leaning:
+    """Place a bar for each input, longest first, as far as there is room."""
+    shown = facts.inputs[:BARS_MAX]
+    most = max((one.share for one in shown), default=0.0)
+    inner = LEANING_WIDTH - LEANING_LEFT - LEANING_RIGHT
+    bars: list[Across] = []
+    for place, one in enumerate(shown):
+        width = round(inner * one.share / most, 1) if most > 0 else 0.0
+        bars.append(
+            Across(
+                y=round(LEANING_ROW * (place + 0.2), 1),
+                width=width,
+                middle=round(LEANING_ROW * (place + 0.5) + 4, 1),
+                end=round(LEANING_LEFT + width + 5, 1),
+                name=one.input,
+                text=one.input if len(one.input) <= _NAME else f"{one.input[: _NAME - 1]}…",
+                share=f"{100 * one.share:.1f}%",
+            )
+        )
+    return Leaning(
+        bars=tuple(bars), height=LEANING_ROW * max(len(bars), 1), count=len(facts.inputs)
     )
 
 

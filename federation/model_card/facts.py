@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from clients.frozen import Frozen
+from federation.importance_shown import ImportanceFacts
 
 FORMAT: Final = 1
 FEWEST: Final = 10
@@ -343,6 +344,8 @@ class CardFacts(Frozen):
         data: What rows mean.
         evaluation: How good it is.
         stability: None where no rows were at hand.
+        importance: What the model leans on, over all members' test rows; None where the run did
+            not ask, or too few answered.
         shapes: What each column adds.
         privacy: What it can tell of a unit.
         protection: How sums were protected.
@@ -365,6 +368,7 @@ class CardFacts(Frozen):
     data: DataFacts
     evaluation: EvaluationFacts
     stability: StabilityFacts | None
+    importance: ImportanceFacts | None = None
     shapes: ShapeFacts
     privacy: PrivacyFacts
     protection: ProtectionFacts

@@ -19,6 +19,7 @@ from clients.judgement import judged
 from clients.session import TEST
 from clients.targets import target_unit
 from federation.home import Home, read_json
+from federation.importance_shown import ImportanceFacts
 from federation.kept_model import KeptModel, folds_of, read_kept_model
 from federation.ledger_place import open_store
 from federation.model_card.evaluation import from_metrics, from_sum
@@ -116,6 +117,7 @@ def gather(
         data=_data(contract, kept),
         evaluation=_evaluation(kept, learner, opened, _reported(result, chosen)),
         stability=None if rows is None else _stability(home, kept, learner, rows, chosen),
+        importance=_importance(kept, learner, result, chosen),
         shapes=explained,
         privacy=_privacy(result.privacy),
         protection=ProtectionFacts(
@@ -237,6 +239,25 @@ def _evaluation(
             return metrics(learner.kind, part, (), target_unit=unit)
 
     return from_sum(learner.kind, opened, read, groups=groups, private=private)
+
+
+def _importance(
+    kept: KeptModel, learner: "Learner", result: Result, fold: int | None
+) -> ImportanceFacts | None:
+    """What the run's result says of it.
+
+    Raises:
+        NotVerifiedError: It speaks of other inputs than the model has.
+    """
+    if fold is None:
+        found = result.importance
+    else:
+        found = result.importance_folds[fold - 1] if fold <= len(result.importance_folds) else None
+    if found is not None and {one.input for one in found.inputs} != set(learner.importance_inputs):
+        raise NotVerifiedError(
+            f"{kept.run}: the result and the model are not of one run; fetch them again."
+        )
+    return found
 
 
 def _stability(

@@ -26,6 +26,7 @@ SECTIONS: Final = (
     "evaluation",
     "calibration",
     "stability",
+    "importance",
     "shapes",
     "privacy",
     "protection",
@@ -56,6 +57,7 @@ def make_page(facts: CardFacts, language: Language) -> bytes:
         style=Markup(_STYLE),  # noqa: S704 - the file is ours
         sections=SECTIONS,
         plot=drawing.calibration_plot(bins) if bins else None,
+        leaning=() if facts.importance is None else drawing.leaning(facts.importance),
         panels=[(shape, drawing.panel(shape)) for shape in facts.shapes.shapes],
         moved=() if facts.stability is None else _by_column(facts.stability),
         facts_digest=facts_digest(facts),

@@ -7,6 +7,7 @@ from pydantic import ConfigDict
 
 from clients.frozen import Frozen, parse_settings
 from federation.home import read_json
+from federation.importance_shown import ImportanceFacts
 from federation.model_card.facts import Hex
 from privacy.empirical import Finding
 
@@ -80,6 +81,8 @@ class Result(Frozen):
     robust: str = "none"
     metrics: dict[str, float]
     folds: tuple[dict[str, float], ...] = ()
+    importance: ImportanceFacts | None = None
+    importance_folds: tuple[ImportanceFacts | None, ...] = ()
     privacy: Privacy
     rules: Rules | None = None
     ledger: Ledger

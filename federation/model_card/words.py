@@ -27,6 +27,7 @@ _TABLE: Final[Mapping[str, tuple[str, str]]] = {
     "evaluation": ("How good it is", "模型效果"),
     "calibration": ("Calibration", "校准"),
     "stability": ("Stability", "稳定性"),
+    "importance": ("What the model leans on", "模型所依赖的输入"),
     "shapes": ("What each column adds", "各列的作用"),
     "privacy": ("Privacy", "隐私"),
     "protection": ("Protection of sums", "求和的保护"),
@@ -343,6 +344,25 @@ _TABLE: Final[Mapping[str, tuple[str, str]]] = {
     "band.watch": ("watch", "关注"),
     "band.shifted": ("shifted", "偏移"),
     # Shapes.
+    "importance.about": (
+        "How far each input moves a score: mean absolute amounts over {rows} test rows of {members} members, at most 2,000 of each, opened as one sum. A large share says what the model uses, not what causes the outcome.",
+        "各输入对评分的影响程度：{members} 个成员共 {rows} 行测试数据（每个成员至多 2,000 行）的平均绝对贡献，仅以一个总和公开。份额大说明模型使用该输入，并不说明因果。",
+    ),
+    "importance.hidden": (
+        "No member's own figures are known to anybody else.",
+        "任何成员自身的数字不为他人所知。",
+    ),
+    "importance.none": (
+        "The run did not sum what its model leans on (explain: true; not in runs with noise), or fewer members or rows than may be spoken of answered.",
+        "该任务未汇总模型所依赖的输入（explain: true；含噪声的任务不支持），或参与的成员、数据行过少，不予公布。",
+    ),
+    "importance.scale.binary": ("In log-odds.", "单位：对数几率。"),
+    "importance.scale.count": ("In log of the rate.", "单位：频率的对数。"),
+    "importance.scale.value": ("In the label's unit.", "单位：标签的单位。"),
+    "importance.scale.life": ("In the label's unit.", "单位：标签的单位。"),
+    "importance.input": ("Input", "输入"),
+    "importance.amount": ("Mean size", "平均绝对贡献"),
+    "importance.share": ("Share", "份额"),
     "shapes.none.hidden": (
         "This model has hidden layers: it is no sum of curves, so what a column adds depends on all others, and no plot of one column would be true.",
         "该模型含隐藏层，不是曲线之和：某列的作用取决于其他各列，单列的图形不能如实反映。",

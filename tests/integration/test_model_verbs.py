@@ -17,8 +17,8 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tables.Sma
     """A home with one additive run and one that is not."""
     root = tmp_path_factory.mktemp("models")
     home = root / "home"
-    where = tables.write(root / "data", config_changes={"model": {"hidden": []}})
-    deep = tables.write(root / "deep", config_changes={"name": "deep"})
+    where = tables.write(root / "data", config_changes={"model": {"hidden": []}, "explain": True})
+    deep = tables.write(root / "deep", config_changes={"name": "deep", "explain": True})
     for one in (where, deep):
         found = tacit(
             "run", "launch", str(one.config), "--local", "--data", str(one.root), "--json",
@@ -122,6 +122,59 @@ def test_a_challenger_says_that_it_attributes(
     assert {one["column"] for one in weights["columns"]} == {"load", "amount", "code"}
     exact = json.loads(said("model", "explain", "small_binary", "--unit", "5", *at, "--json"))
     assert exact["method"] == "exact"
+
+
+def test_what_a_model_leans_on_is_shown_without_a_row_at_hand(
+    launched: tuple[Path, tables.SmallFederation], tmp_path: Path
+) -> None:
+    home, where = launched
+    nowhere = {"TACIT_HOME": str(home), "COLUMNS": "160", "TACIT_DATA": str(tmp_path / "none")}
+
+    def said(*words: str) -> str:
+        found = CliRunner().invoke(app, words, env=nowhere)
+        assert found.exit_code == 0, found.output
+        return " ".join(found.stdout.split())
+
+    for run in ("deep", "small_binary"):
+        found = json.loads(said("model", "explain", run, "--json"))["importance"]
+        assert found["members"] == 3
+        assert found["rows"] > 100
+        assert sorted(one["input"] for one in found["inputs"]) == ["amount", "code", "load"]
+        assert sum(one["share"] for one in found["inputs"]) == pytest.approx(1)
+        amounts = [one["amount"] for one in found["inputs"]]
+        assert amounts == sorted(amounts, reverse=True)
+        page = said("model", "explain", run)
+        assert "what the model leans on" in page
+        assert "no member's own is known to anybody else" in page
+    assert "attribution, not exact" in said("model", "explain", "deep")
+    assert "leans on" in said("run", "show", "deep")
+    # what is kept of the run names no member's own
+    result = json.loads(next(home.glob("runs/*deep*/result.json")).read_text("utf-8"))
+    assert (
+        result["importance"] == json.loads(said("model", "explain", "deep", "--json"))["importance"]
+    )
+    for own in [result["by_member"][member] for member in result["members"]]:
+        assert not any("importance" in key or key in {"load", "amount", "code"} for key in own)
+    # with rows at hand it is of those
+    at_hand = json.loads(said("model", "explain", "deep", "--data", str(where.root), "--json"))
+    assert at_hand["scores"] == 600
+    card = tmp_path / "card.html"
+    said("model", "card", "deep", "--out", str(card))
+    signed = json.loads(card.with_suffix(".json").read_text("utf-8"))["card"]
+    assert signed["importance"] == result["importance"]
+    assert "test rows of" in card.read_text("utf-8")
+    # a result that speaks of another model's inputs makes no card
+    kept = next(home.glob("runs/*deep*/result.json"))
+    before = kept.read_bytes()
+    kept.write_bytes(before.replace(b'"input": "load"', b'"input": "loud"'))
+    try:
+        found = CliRunner().invoke(
+            app, ["model", "card", "deep", "--out", str(card)], env=nowhere, standalone_mode=False
+        )
+        assert found.exit_code != 0
+        assert "are not of one run" in str(found.exception)
+    finally:
+        kept.write_bytes(before)
 
 
 def test_other_rows_or_a_changed_table_are_no_lineage(

@@ -71,6 +71,7 @@ class StandIn:
     statistics_sensitivity: float = 0.0
     evaluation_sensitivity: float = 0.0
     evaluation_length: int = WEIGHTS
+    importance_length: int = 0
     hold: Hold = field(default_factory=lambda: Hold(curves=()))
 
     def scaled(self, rows: Any) -> Any:  # noqa: ANN401 - as they come

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from federation.importance_shown import ImportanceFacts, Leaned
 from federation.model_card.facts import (
     CalibrationBin,
     CardFacts,
@@ -109,6 +110,14 @@ def card(**changes: Any) -> CardFacts:  # noqa: ANN401 - any field
                     ),
                 ),
                 GroupStability(what="group", group="north", withheld=True, shifts=()),
+            ),
+        ),
+        "importance": ImportanceFacts(
+            members=3,
+            rows=410,
+            inputs=(
+                Leaned(input="load", amount=0.5, share=0.8),
+                Leaned(input="code", amount=0.125, share=0.2),
             ),
         ),
         "shapes": ShapeFacts(

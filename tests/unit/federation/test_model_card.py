@@ -1,5 +1,6 @@
 """A model card: what it says of planted sums, what it withholds, its page and its signature."""
 
+import json
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -13,10 +14,19 @@ from numpy.typing import NDArray
 from support import cards
 
 from clients.reasons import LANGUAGES, Language
+from federation.importance_shown import ImportanceFacts, Leaned
 from federation.model_card import interval, limits
-from federation.model_card.drawing import calibration_plot, panel
+from federation.model_card.drawing import (
+    BARS_MAX,
+    LEANING_LEFT,
+    LEANING_RIGHT,
+    LEANING_WIDTH,
+    calibration_plot,
+    leaning,
+    panel,
+)
 from federation.model_card.evaluation import calibration, from_metrics, from_sum
-from federation.model_card.facts import FEWEST, CalibrationBin, EvaluationFacts
+from federation.model_card.facts import FEWEST, CalibrationBin, CardFacts, EvaluationFacts
 from federation.model_card.page import SECTIONS, make_page
 from federation.model_card.signed import page_path, read_card, require_key, write_card
 from federation.model_card.stability import band, psi
@@ -341,7 +351,7 @@ def test_a_page_is_well_formed_and_holds_every_section(language: Language) -> No
     assert {one.get("href") for one in root.iter("a")} == {
         "#main", *(f"#{name}" for name in SECTIONS),
     }  # fmt: skip
-    assert len(list(root.iter("svg"))) == 3
+    assert len(list(root.iter("svg"))) == 4
 
 
 def test_a_page_loads_nothing_and_runs_nothing() -> None:
@@ -379,6 +389,7 @@ def test_a_page_says_what_there_is_not() -> None:
     bare = cards.card(
         kind="mlp",
         stability=None,
+        importance=None,
         shapes=cards.card().shapes.model_copy(
             update={"base": None, "reference": None, "shapes": (), "none": "hidden"}
         ),
@@ -391,6 +402,7 @@ def test_a_page_says_what_there_is_not() -> None:
     for words in (
         "This model has hidden layers",
         "No rows were at hand",
+        "did not sum what its model leans on",
         "too few events",
         "The opened sum is not on this machine",
         "there is no epsilon",
@@ -436,6 +448,40 @@ def test_whatever_a_column_adds_its_panel_stays_inside(amounts: list[float], bar
     assert heights
     assert all(-0.2 <= one <= drawn.height for one in heights)
     assert 2 <= len(drawn.upward) <= 12
+
+
+def test_a_page_says_what_the_model_leans_on_longest_first() -> None:
+    page = make_page(cards.card(), "en")
+    said = text_of(page)
+    assert "410 test rows of 3 members" in said
+    section = next(one for one in parsed(page).iter("section") if one.get("id") == "importance")
+    cells = ["".join(one.itertext()) for row in section.iter("tr") for one in row]
+    assert cells[3:] == ["load", "0.5", "80.0%", "code", "0.125", "20.0%"]
+    widths = [float(str(one.get("width"))) for one in section.iter("rect")]
+    assert widths[0] == 4 * widths[1] > 0
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=60), st.text(max_size=80))
+@settings(max_examples=40, deadline=None)
+def test_whatever_a_model_leans_on_its_bars_stay_inside(amounts: list[float], name: str) -> None:
+    whole = sum(amounts) or 1.0
+    inputs = tuple(
+        Leaned(input=f"{name}{place}", amount=one, share=one / whole)
+        for place, one in enumerate(sorted(amounts, reverse=True))
+    )
+    drawn = leaning(ImportanceFacts(members=3, rows=10, inputs=inputs))
+    assert drawn.count == len(amounts)
+    assert len(drawn.bars) == min(len(amounts), BARS_MAX)
+    for one in drawn.bars:
+        assert 0 <= one.width <= LEANING_WIDTH - LEANING_LEFT - LEANING_RIGHT
+        assert 0 < one.middle <= drawn.height + 5
+        assert len(one.text) <= 26
+
+
+def test_a_card_of_a_version_that_knew_no_importance_is_read() -> None:
+    facts = cards.card().model_dump(mode="json")
+    del facts["importance"]
+    assert CardFacts.model_validate_json(json.dumps(facts)).importance is None
 
 
 def test_rare_events_fill_the_calibration_plot() -> None:
