@@ -1,0 +1,94 @@
+"""Hostile requests that an honest node answers or follows, each with why that is right.
+
+Any other that is answered is a fault. The observer looks at these answers like at all others.
+"""
+
+import re
+from typing import Final
+
+REASONS: Final[tuple[tuple[str, str], ...]] = (
+    (
+        r"StopNotice",
+        "who is told that a run was stopped leaves it: that asks for less than silence would",
+    ),
+    (
+        r"StateNotice",
+        "it cosigns its ledger where that grew, and else says what it remembers",
+    ),
+    (
+        r"\.accepted: |going on although|going on with too few|^the acceptances? of",
+        "who has seen that most accepted its history does not look again, and enough are enough",
+    ),
+    (
+        r"SurvivorsNotice\.survivors: one left out|a validation that differs"
+        r"|^survivors below two thirds|^SurvivorsNotice where",
+        "members sign fewer survivors, down to two thirds, as long as they told no share; and the "
+        "same again",
+    ),
+    (
+        r"^a ledger |^a longer ledger |^a proof of growth|SurvivorsNotice\.record: state, ",
+        "a node that saw no state follows the first, and asks no proof of the one that it cosigned;"
+        " shares are told where two thirds saw the same",
+    ),
+    (
+        r"RevealRequest\.boxes: one, |RevealRequest\.boxes: exchanged|^a box of",
+        "a box that does not open gives no share, and no other box is opened after it",
+    ),
+    (
+        r"\.(votes|cosignatures): one left out|cosignatures of less|votes, one left out"
+        r"|with too few votes|too few votes|without one who",
+        "as long as more than two thirds are left",
+    ),
+    (
+        r"ReleaseRequest",
+        "masks with those who are gone, for the survivors that were signed",
+    ),
+    (
+        r"RosterNotice\.offers: ",
+        "fewer members, if they are enough, or the same in another order; no second roster",
+    ),
+    (r"\.launcher: empty", "the one launcher that a node is pinned to needs no name"),
+    (
+        r"^(Statistics|InitialModel|Train|Evaluate|Pair)Request where|^PairNotice where"
+        r"|^the initial model after a round",
+        "it is what was due next here, or may be left out; a sum needs most to hold the same",
+    ),
+    (r"^FinishNotice where", "a run may end once its last round is over, without its evaluation"),
+    (
+        r"^FinishNotice beside it|^the test rows twice",
+        "who has finished says so once more; who was not asked for its test rows is asked once",
+    ),
+    (
+        r"^an entry with another (step|round|asked)$",
+        "where that is what is under way: a step, a round, fewer members of a smaller roster",
+    ),
+    (r" of before$", "it was sent to others, and not yet to this one"),
+    (r"of another member$", "what is the same for all, or what reached this one later"),
+)
+UNNAMED: Final[tuple[tuple[str, str], ...]] = (
+    (
+        r"does not carry its members' tag|an opened sum is out of range|weights are out of range",
+        "whose words spoil a sum of masked vectors cannot be told; that is what masks are for",
+    ),
+    (
+        r"do not start from one model|not made by one member for all the others",
+        "hashes differ, and which of them is right is for people to say",
+    ),
+    (
+        r"holds another key than|gave another share than .* dealt; one of them is at fault",
+        "one of two is at fault, and both are named",
+    ),
+)
+"""Sentences that name nobody, or one who may be honest, each with why that is all there is."""
+_UNNAMED = re.compile("|".join(pattern for pattern, _ in UNNAMED))
+_PATTERNS = tuple((re.compile(pattern), why) for pattern, why in REASONS)
+
+
+def reason(name: str) -> str:
+    """Why that deviation may be answered; empty where it may not."""
+    return next((why for pattern, why in _PATTERNS if pattern.search(name)), "")
+
+
+def unnamed(sentence: str) -> bool:
+    """Whether that sentence cannot say who is at fault."""
+    return _UNNAMED.search(sentence) is not None
