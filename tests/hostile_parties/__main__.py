@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from hostile_parties.harness import Attack
 from hostile_parties.observer import Broken
-from hostile_parties.sweep import SETTINGS, places, single, swept
+from hostile_parties.sweep import everywhere, swept
 
 
 def main() -> int:
@@ -27,11 +27,7 @@ def main() -> int:
         if numbers:
             coverage = swept(Attack(seed) for seed in range(first, last))
         else:
-            coverage = swept(
-                single(options, place, seed)
-                for options in SETTINGS
-                for seed, place in enumerate(places(options))
-            )
+            coverage = swept(everywhere())
     except Broken as broken:
         sys.stdout.write("\n".join([f"BROKEN: {broken}", *broken.__notes__]) + "\n")
         return 1

@@ -4,6 +4,7 @@ Any other that is answered is a fault. The observer looks at these answers like 
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 REASONS: Final[tuple[tuple[str, str], ...]] = (
@@ -26,7 +27,7 @@ REASONS: Final[tuple[tuple[str, str], ...]] = (
         "same again",
     ),
     (
-        r"^a ledger |^a longer ledger |^a proof of growth|SurvivorsNotice\.record: state, ",
+        r"^a ledger |^a longer ledger |^a proof of growth|^no proof of growth|SurvivorsNotice\.record: state, ",
         "a node that saw no state follows the first, and asks no proof of the one that it cosigned;"
         " shares are told where two thirds saw the same",
     ),
@@ -65,22 +66,42 @@ REASONS: Final[tuple[tuple[str, str], ...]] = (
     (r" of before$", "it was sent to others, and not yet to this one"),
     (r"of another member$", "what is the same for all, or what reached this one later"),
 )
-UNNAMED: Final[tuple[tuple[str, str], ...]] = (
+UNNAMED: Final[tuple[tuple[str, str, str], ...]] = (
     (
         r"does not carry its members' tag|an opened sum is out of range|weights are out of range",
-        "whose words spoil a sum of masked vectors cannot be told; that is what masks are for",
+        r"^noise$|^a wrong tag$",
+        "who signs words that spoil a sum of masked vectors cannot be told; masks are for that",
     ),
     (
-        r"do not start from one model|not made by one member for all the others",
+        r"do not start from one model",
+        r"^InitialModel",
         "hashes differ, and which of them is right is for people to say",
     ),
     (
-        r"holds another key than|gave another share than .* dealt; one of them is at fault",
+        r"not made by one member for all the others|whose turn it is|"
+        r"holds another key than|fingerprint|sealed another key|a sealed key does not open"
+        r"|has a secret of a wrong length|a key was given to a scheme that has none",
+        r"^Key(Made|Held)|in place of Key|in place of Ready",
+        "maker and receiver of a key differ, and which of them is right is for people to say",
+    ),
+    (
+        r"the secret of \w+|a secret of each",
+        r"^PairsMade",
+        "the one who opens it names who sealed it, and that may be its own lie",
+    ),
+    (
+        r"gave another share than .* dealt; one of them is at fault",
+        r"",
         "one of two is at fault, and both are named",
     ),
+    (
+        r"Two nodes say that they are",
+        r"of another member$",
+        "before members are known, an address is nobody's; which of two is right is for people",
+    ),
 )
-"""Sentences that name nobody, or one who may be honest, each with why that is all there is."""
-_UNNAMED = re.compile("|".join(pattern for pattern, _ in UNNAMED))
+"""Sentence, deviation, and why it cannot say who is at fault."""
+_UNNAMED = tuple((re.compile(said), re.compile(tried)) for said, tried, _ in UNNAMED)
 _PATTERNS = tuple((re.compile(pattern), why) for pattern, why in REASONS)
 
 
@@ -89,6 +110,9 @@ def reason(name: str) -> str:
     return next((why for pattern, why in _PATTERNS if pattern.search(name)), "")
 
 
-def unnamed(sentence: str) -> bool:
-    """Whether that sentence cannot say who is at fault."""
-    return _UNNAMED.search(sentence) is not None
+def unnamed(sentence: str, tried: Iterable[str]) -> bool:
+    """Whether, after those deviations, that sentence cannot say who is at fault."""
+    return any(
+        said.search(sentence) is not None and any(how.search(one) for one in tried)
+        for said, how in _UNNAMED
+    )

@@ -253,4 +253,3 @@ def _nothing(_: str) -> None:
 
 def _never(_: str) -> bool:
     return False
-

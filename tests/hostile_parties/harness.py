@@ -150,7 +150,7 @@ class Attack:
     _delivered: dict[tuple[str, bytes], bytes] = field(default_factory=dict)
     _heard: list[tuple[str, Words]] = field(default_factory=list)
     _withheld: list[tuple[str, Words]] = field(default_factory=list)
-    _deviated: list[str] = field(default_factory=list)
+    _deviated: list[tuple[str, str]] = field(default_factory=list)
     _left: set[str] = field(default_factory=set)
     _in_place: tuple[str, Parcel] | None = None
     _spoiled: bool = False
@@ -414,7 +414,7 @@ class Attack:
             rate = plan.rate / (4 if self._sums else 40)
             if member not in plan.hostile or plan.single or draw.random() >= rate:
                 return False
-            self._deviated.append(member)
+            self._deviated.append((member, "silence"))
             self._count(NODE, request, step, "silence", "in its place")
             return True
         if member == plan.away and isinstance(request, TrainRequest | EvaluateRequest):
@@ -450,7 +450,7 @@ class Attack:
         by.sent.setdefault(type(reply), []).append((reply, payload))
         if changed is None or changed[1] == parcel:
             return parcel
-        self._deviated.append(member)
+        self._deviated.append((member, changed[0]))
         self._count(NODE, reply, step, changed[0], "in its place")
         return changed[1]
 
@@ -514,15 +514,16 @@ class Attack:
     def _require_right_names(self, sentences: Sequence[str]) -> None:
         """Who deviates is named where that costs something, and nobody who is honest is alone."""
         plan, ended = self._plan, self._found.ended
+        tried = [name for _, name in self._deviated]
         gone = {*plan.hostile, plan.away}
         said = [*sentences, ended] if ended != "finished" else [*sentences]
         for sentence in said:
             named = {name for name in self._observer.names if re.search(rf"\b{name}\b", sentence)}
-            if named and not named & gone and not unnamed(sentence):
+            if named and not named & gone and not unnamed(sentence, tried):
                 raise Broken(f"honest members alone are named: {sentence}")
-        if ended != "finished" and not any(name in " ".join(said) for name in plan.hostile):
-            if not unnamed(ended):
-                raise Broken(f"who deviated is not named: {ended}")
+        named_at_all = any(name in " ".join(said) for name in plan.hostile)
+        if ended != "finished" and not named_at_all and not unnamed(ended, tried):
+            raise Broken(f"who deviated ({', '.join(tried)}) is not named: {ended}")
 
 
 @dataclass

@@ -66,9 +66,7 @@ class _Told:
     shares: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     masks: set[frozenset[str]] = field(default_factory=set)
     open: set[frozenset[str]] = field(default_factory=set)
-    cosigned: dict[str, list[tuple[int, bytes]]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
+    cosigned: dict[str, list[tuple[int, bytes]]] = field(default_factory=lambda: defaultdict(list))
 
 
 @dataclass

@@ -10,26 +10,28 @@ from hostile_parties.harness import COORDINATOR, EARLY, NODE, Attack, Found, Key
 
 from privacy.messages import Reply, Request
 
-PLAIN = Options()
-SETTINGS = (
-    PLAIN,
-    Options(members=7, rounds=1, suite="hybrid", countersigned=True),
-)
+PLAIN = Options(rounds=1)
+ABSENT = Options(members=7, rounds=1, countersigned=True)
+"""Here one member is not there for updates and evaluations, and masks with it are told."""
+SETTINGS = (PLAIN, ABSENT, Options(members=4, rounds=1, suite="hybrid"))
 """Federations in which, together, every kind of message is sent at every step."""
+MAKES = 10
+"""With this seed it is the hostile member whose turn it is to make the group's key."""
+NOWHERE = "nothing", "nowhere"
 STEPS = (EARLY, "statistics", "update", "evaluate watch", "evaluate test")
 
 
 def places(options: Options, seed: int = 0) -> list[tuple[str, str, str]]:
     """Party, kind and step of all that is sent in a run in which nobody deviates."""
-    away = "north" if options.members > 6 else ""
-    found = Attack(seed, options, Plan(hostile=("mill",), away=away)).run()
+    away = "north" if options == ABSENT else ""
+    found = Attack(seed, options, Plan(hostile=("mill",), away=away, single=NOWHERE)).run()
     return sorted(found.honest)
 
 
 def single(options: Options, place: tuple[str, str, str], seed: int) -> Attack:
     """A run in which one party deviates once, at one place."""
     party, kind, step = place
-    away = "north" if options.members > 6 else ""
+    away = "north" if options == ABSENT else ""
     by_node = party == NODE
     return Attack(
         seed,
@@ -41,6 +43,16 @@ def single(options: Options, place: tuple[str, str, str], seed: int) -> Attack:
             single=(kind, step),
         ),
     )
+
+
+def everywhere(seed: int = 0) -> Iterator[Attack]:
+    """One deviation at each place of the protocol, each in a run of its own."""
+    done: set[tuple[str, str, str]] = set()
+    for options, by in [*((options, seed) for options in SETTINGS), (PLAIN, MAKES)]:
+        new = [place for place in places(options, by) if place not in done]
+        done.update(new)
+        for place in new:
+            yield single(options, place, by)
 
 
 @dataclass
@@ -65,11 +77,15 @@ class Coverage:
         self.finished += found.ended == "finished"
         self.opened += found.opened
 
+    def merge(self, other: "Coverage") -> None:
+        self.tried += other.tried
+        self.seeds += other.seeds
+        self.finished += other.finished
+        self.opened += other.opened
+
     def at(self, party: str, kind: str, step: str) -> int:
         """How many deviations were tried there."""
-        return sum(
-            count for key, count in self.tried.items() if key[:3] == (party, kind, step)
-        )
+        return sum(count for key, count in self.tried.items() if key[:3] == (party, kind, step))
 
     def lines(self) -> Iterator[str]:
         """As a table: rows are kinds of messages, columns are steps, cells how much was tried."""
@@ -87,7 +103,9 @@ class Coverage:
             )
             yield ""
             yield f"hostile {party}: {len(ways)} deviations; tries: {said}"
-            yield f"  {'':22}" + "".join(f"{step.removeprefix('before the '):>16}" for step in STEPS)
+            yield f"  {'':22}" + "".join(
+                f"{step.removeprefix('before the '):>16}" for step in STEPS
+            )
             for kind in kinds(party):
                 cells = [self.at(party, kind, step) for step in STEPS]
                 yield f"  {kind:22}" + "".join(f"{cell or '.':>16}" for cell in cells)

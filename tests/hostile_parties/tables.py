@@ -143,9 +143,7 @@ def out_of_turn(at: Exchange, run: Direct, draw: Random) -> list[tuple[str, Word
     sums = [one for one in asked if isinstance(one, SurvivorsNotice)]
     context = draw.choice(sums).context if sums else bytes(32)
     survivors = draw.choice(sums).survivors if sums else tuple(run.manifest.directory)
-    votes = draw.choice(
-        [one.votes for one in asked if isinstance(one, RevealRequest)] or [{}]
-    )
+    votes = draw.choice([one.votes for one in asked if isinstance(one, RevealRequest)] or [{}])
     whole = run.manifest.to_bytes()
     number = draw.choice((0, 1, 2, 3, 99))
     fits: list[Any] = [
