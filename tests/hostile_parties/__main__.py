@@ -1,4 +1,6 @@
-"""Attack federations, and print what was tried where: `python -m tests.hostile_parties [SEED [END]]`.
+"""Attack federations, and print what was tried where.
+
+`python -m tests.hostile_parties [SEED [END]]`
 
 With one seed: what was tried in it, and how it ended. With two: all from the first to before the
 second. Without: each place of the protocol once.

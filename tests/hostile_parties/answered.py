@@ -17,27 +17,38 @@ REASONS: Final[tuple[tuple[str, str], ...]] = (
         "it cosigns its ledger where that grew, and else says what it remembers",
     ),
     (
-        r"\.accepted: |going on although|going on with too few|^the acceptances? of",
+        r"\.accepted: |going on although|^the acceptances? of",
         "who has seen that most accepted its history does not look again, and enough are enough",
     ),
     (
-        r"SurvivorsNotice\.survivors: one left out|a validation that differs"
-        r"|^survivors below two thirds|^SurvivorsNotice where",
-        "members sign fewer survivors, down to two thirds, as long as they told no share; and the "
-        "same again",
+        (
+            r"SurvivorsNotice\.survivors: one left out|a validation that differs"
+            r"|^SurvivorsNotice where"
+        ),
+        (
+            "members sign fewer survivors, down to two thirds, as long as they told no share; "
+            "and the same again"
+        ),
     ),
     (
-        r"^a ledger |^a longer ledger |^a proof of growth|^no proof of growth|SurvivorsNotice\.record: state, ",
-        "a node that saw no state follows the first, and asks no proof of the one that it cosigned;"
-        " shares are told where two thirds saw the same",
+        (
+            r"^a ledger |^a longer ledger |^a proof of growth|^no proof of growth"
+            r"|SurvivorsNotice\.record: state, "
+        ),
+        (
+            "a node that saw no state follows the first, and asks no proof of the one that it "
+            "cosigned; shares are told where two thirds saw the same"
+        ),
     ),
     (
         r"RevealRequest\.boxes: one, |RevealRequest\.boxes: exchanged|^a box of",
         "a box that does not open gives no share, and no other box is opened after it",
     ),
     (
-        r"\.(votes|cosignatures): one left out|cosignatures of less|votes, one left out"
-        r"|with too few votes|too few votes|without one who",
+        (
+            r"\.(votes|cosignatures): one left out|votes, one left out"
+            r"|^a sum without one who"
+        ),
         "as long as more than two thirds are left",
     ),
     (
@@ -50,8 +61,10 @@ REASONS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (r"\.launcher: empty", "the one launcher that a node is pinned to needs no name"),
     (
-        r"^(Statistics|InitialModel|Train|Evaluate|Pair)Request where|^PairNotice where"
-        r"|^the initial model after a round",
+        (
+            r"^(Statistics|InitialModel|Train|Evaluate|Pair)Request where|^PairNotice where"
+            r"|^the initial model after a round"
+        ),
         "it is what was due next here, or may be left out; a sum needs most to hold the same",
     ),
     (r"^FinishNotice where", "a run may end once its last round is over, without its evaluation"),
@@ -66,6 +79,7 @@ REASONS: Final[tuple[tuple[str, str], ...]] = (
     (r" of before$", "it was sent to others, and not yet to this one"),
     (r"of another member$", "what is the same for all, or what reached this one later"),
 )
+OF_SIX: Final = r"too few|less than two thirds|below two thirds|four of six|below the minimum"
 UNNAMED: Final[tuple[tuple[str, str, str], ...]] = (
     (
         r"does not carry its members' tag|an opened sum is out of range|weights are out of range",
@@ -78,9 +92,11 @@ UNNAMED: Final[tuple[tuple[str, str, str], ...]] = (
         "hashes differ, and which of them is right is for people to say",
     ),
     (
-        r"not made by one member for all the others|whose turn it is|"
-        r"holds another key than|fingerprint|sealed another key|a sealed key does not open"
-        r"|has a secret of a wrong length|a key was given to a scheme that has none",
+        (
+            r"not made by one member for all the others|whose turn it is"
+            r"|holds another key than|fingerprint|sealed another key|a sealed key does not open"
+            r"|has a secret of a wrong length|a key was given to a scheme that has none"
+        ),
         r"^Key(Made|Held)|in place of Key|in place of Ready",
         "maker and receiver of a key differ, and which of them is right is for people to say",
     ),
@@ -105,8 +121,11 @@ _UNNAMED = tuple((re.compile(said), re.compile(tried)) for said, tried, _ in UNN
 _PATTERNS = tuple((re.compile(pattern), why) for pattern, why in REASONS)
 
 
-def reason(name: str) -> str:
-    """Why that deviation may be answered; empty where it may not."""
+def reason(name: str, members: int) -> str:
+    """Why that deviation may be answered by one of so many; empty where it may not."""
+    # the tables' numbers are those of six members, of whom five are more than two thirds
+    if members != 6 and re.search(OF_SIX, name):
+        return "of another number of members they may be enough"
     return next((why for pattern, why in _PATTERNS if pattern.search(name)), "")
 
 

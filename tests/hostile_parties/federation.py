@@ -1,7 +1,7 @@
-"""Small federations in which a party may be hostile: real nodes, the real coordinator, no framework.
+"""Small federations in which a party may be hostile: real nodes, the real coordinator.
 
-Learning is stood in for (`simulation.learning`): an opened sum says by itself who is in it, and how
-often. Keys come from the seed, so that a seed attacks the same federation again.
+No framework: learning is stood in for (`simulation.learning`). An opened sum says by itself who is
+in it, and how often. Keys come from the seed, so that a seed attacks the same federation again.
 """
 
 import tempfile
@@ -158,7 +158,7 @@ _verifies = lru_cache(maxsize=8192)(privacy.signature._verifies)
 
 
 @contextmanager
-def stood_in(
+def stood_in(  # noqa: C901 - one stand-in after the other
     observer: Observer,
     poison: Callable[[str, Any], Any] | None = None,
     plant: Callable[[ExitStack], None] | None = None,

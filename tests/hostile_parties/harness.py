@@ -157,6 +157,14 @@ class Attack:
     _replaced: int = 0
     _sums: int = 0
 
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Party, kind and step of a single deviation."""
+        if self.plan is None or len(self.plan.single) != 2:
+            raise ValueError("not one deviation, but many")
+        kind, step = self.plan.single
+        return NODE if self.plan.hostile else COORDINATOR, kind, step
+
     def run(self) -> Found:
         """Let it happen.
 
@@ -266,8 +274,8 @@ class Attack:
         )
         way = draw.random()
         if way < 0.3 and not patient:
-            # a member that works with the coordinator knows the tags' key, and with it an evaluation
-            # can be made up; what is checked of an update beside its tag is tried at updates
+            # who works with a member knows the tags' key, and with it an evaluation can be made
+            # up; what is checked of an update beside its tag is tried at updates
             made_up = at.step.startswith("update") and not self._found.options.noise
             fits = [
                 one
@@ -320,8 +328,12 @@ class Attack:
             became = "left"
         if became in {"left", "answered"}:
             self._spoiled = True
+            session = at.node._sessions.get(self._run)
+            roster = (
+                at.batch if session is None or session.roster is None else session.roster.members
+            )
             shows = isinstance(at.request, SumNotice) and " where " not in name
-            if not (became == "left" and shows) and not reason(name):
+            if not (became == "left" and shows) and not reason(name, len(roster)):
                 raise Broken(f"{at.node.member} answers at {at.step!r}: {name}")
         self._count(COORDINATOR, at.request, at.step, name, became)
 
@@ -407,7 +419,7 @@ class Attack:
 
     # -- members -----------------------------------------------------------------------------
 
-    def _away(self, member: str, request: Request, after: bool) -> bool:  # noqa: FBT001
+    def _away(self, member: str, request: Request, after: bool) -> bool:
         plan, draw = self._plan, self._draw
         step = watched(self._direct).step
         if after:

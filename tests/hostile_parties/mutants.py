@@ -32,7 +32,7 @@ class Mutant:
     make: Callable[[], Words]
 
 
-def mutants(
+def mutants(  # noqa: C901 - one way after the other
     message: Message, payload: bytes, others: Mapping[str, Sequence[Words]], draw: Random
 ) -> list[Mutant]:
     """All that can be made of it.
@@ -49,13 +49,13 @@ def mutants(
     for place in msgspec.structs.fields(type(message)):
         value = getattr(message, place.name)
         for what, changed in _values(value, draw):
-            found.append(_with(message, payload, kind, place.name, what, changed))
+            found.append(_with((message, payload), place.name, what, changed))
         for name, source in others.items():
             if source:
                 one = draw.choice(source)[0]
                 taken = getattr(one, place.name)
                 if taken != value:
-                    found.append(_with(message, payload, kind, place.name, f"of {name}", taken))
+                    found.append(_with((message, payload), place.name, f"of {name}", taken))
     for what, data in _bytes(payload, draw) if payload else [("made up", b"payload!")]:
         found.append(Mutant(f"{kind} beside it: {what}", lambda data=data: (message, data)))
     for name, source in others.items():
@@ -73,11 +73,10 @@ def mutants(
     return found
 
 
-def _with(
-    message: Message, payload: bytes, kind: str, place: str, what: str, value: object
-) -> Mutant:
+def _with(words: Words, place: str, what: str, value: object) -> Mutant:
+    message, payload = words
     return Mutant(
-        f"{kind}.{place}: {what}",
+        f"{type(message).__name__}.{place}: {what}",
         lambda: (msgspec.structs.replace(message, **{place: value}), payload),
     )
 

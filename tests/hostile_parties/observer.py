@@ -226,7 +226,8 @@ class Observer:
             most = len(signers | (self.hostile & told.asked)) * 3 > len(told.asked) * 2
             if not most:
                 raise Broken(
-                    f"the sum over {sorted(part)} alone is laid open, which {sorted(signers)} signed"
+                    f"the sum over {sorted(part)} alone is laid open, and {sorted(signers)} "
+                    "signed that"
                 )
             told.open.add(part)
         if len(told.open) > 1:
@@ -269,7 +270,7 @@ class Observer:
 
     # -- what is opened ----------------------------------------------------------------------
 
-    def opens(
+    def opens(  # noqa: PLR0917 - as a node has it
         self,
         member: str,
         which: Sum,
