@@ -32,13 +32,16 @@ from clients.node_settings import NodeSettings
 from clients.policy import BudgetPolicy, NodePolicy
 from federation.config import Project, load_project
 from privacy.identity import Identity
-from privacy.manifest import Manifest
+from privacy.manifest import Manifest, Protection
 from privacy.messages import Reply, Request
 from privacy.plan import PrivacyPlan
+from privacy.suites import SuiteId
 
 NAMES = ("bank", "east", "mill", "north", "south", "west", "farm")
 """In the order in which they take part; `mill` is the one that the tables call hostile."""
 NOISE = {"multiplier": 1.0, "delta": 1e-4, "noise": "distributed", "colluders": 1}
+_PROTECTIONS: tuple[Protection, ...] = ("masked", "masked", "masked", "sealed")
+_SUITES: tuple[SuiteId, ...] = ("intl", "intl", "intl", "hybrid", "gm")
 CAP = 2.6
 """Of a node's budget: holds one run, and not two."""
 
@@ -58,8 +61,8 @@ class Options:
     """
 
     members: int = 6
-    protection: str = "masked"
-    suite: str = "intl"
+    protection: Protection = "masked"
+    suite: SuiteId = "intl"
     noise: bool = False
     rounds: int = 2
     kept: bool = False
@@ -70,8 +73,8 @@ def options_of(draw: Random) -> Options:
     """A federation as chance has it."""
     return Options(
         members=draw.choice((4, 5, 6, 6, 7)),
-        protection=draw.choice(("masked", "masked", "masked", "sealed")),
-        suite=draw.choice(("intl", "intl", "intl", "hybrid", "gm")),
+        protection=draw.choice(_PROTECTIONS),
+        suite=draw.choice(_SUITES),
         noise=draw.random() < 0.3,
         rounds=draw.choice((1, 2)),
         kept=draw.random() < 0.3,
@@ -81,7 +84,7 @@ def options_of(draw: Random) -> Options:
 
 @cache
 def _project(options: Options) -> tuple[Project, PrivacyPlan | None]:
-    protection = {"sum": options.protection}
+    protection: dict[str, str] = {"sum": options.protection}
     if options.suite != "intl":
         protection["suite"] = options.suite
     changes: dict[str, Any] = {

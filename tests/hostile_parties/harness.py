@@ -547,10 +547,9 @@ class _Traceless:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, _: object, fault: BaseException | None, __: object) -> bool:
+    def __exit__(self, _: object, fault: BaseException | None, __: object) -> None:
         if isinstance(fault, Exception) and not isinstance(fault, TacitError | Broken):
             raise Broken(f"{self.who} fell: {type(fault).__name__}: {fault}") from fault
-        return False
 
 
 def require_sentence(text: str) -> None:

@@ -57,20 +57,19 @@ def mutants(  # noqa: C901 - one way after the other
                 if taken != value:
                     found.append(_with((message, payload), place.name, f"of {name}", taken))
     for what, data in _bytes(payload, draw) if payload else [("made up", b"payload!")]:
-        found.append(Mutant(f"{kind} beside it: {what}", lambda data=data: (message, data)))
+        found.append(_fixed(f"{kind} beside it: {what}", (message, data)))
     for name, source in others.items():
         if source:
             whole = draw.choice(source)
             if whole != (message, payload):
-                found.append(Mutant(f"{kind}: all of it of {name}", lambda whole=whole: whole))
+                found.append(_fixed(f"{kind}: all of it of {name}", whole))
                 if whole[1] and whole[1] != payload:
-                    found.append(
-                        Mutant(
-                            f"{kind} beside it: of {name}",
-                            lambda whole=whole: (message, whole[1]),
-                        )
-                    )
+                    found.append(_fixed(f"{kind} beside it: of {name}", (message, whole[1])))
     return found
+
+
+def _fixed(name: str, words: Words) -> Mutant:
+    return Mutant(name, lambda: words)
 
 
 def _with(words: Words, place: str, what: str, value: object) -> Mutant:

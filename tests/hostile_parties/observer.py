@@ -114,7 +114,9 @@ class Observer:
             for name, signature in request.accepted.items()
             if name in self.hostile or same.get(name) == signature
         }
-        asked = next((told.asked for told in self._sums.values() if member in told.asked), set())
+        asked: frozenset[str] = next(
+            (told.asked for told in self._sums.values() if member in told.asked), frozenset()
+        )
         if not history or len(agreeing & asked) * 3 > len(asked) * 2:
             self._sure.add(member)
 
