@@ -17,7 +17,7 @@ REASONS: Final[tuple[tuple[str, str], ...]] = (
         "it cosigns its ledger where that grew, and else says what it remembers",
     ),
     (
-        r"\.accepted: |going on although|^the acceptances? of",
+        r"\.accepted: |going on although|^going on with too few|^the acceptances? of",
         "who has seen that most accepted its history does not look again, and enough are enough",
     ),
     (

@@ -287,7 +287,7 @@ class Attack:
                 one = draw.choice(fits)
                 return one.name, lambda: one.make(at, run)
         if way < 0.5:
-            stops = not self._left and draw.random() < 0.03
+            stops = not self._left and draw.random() < 0.01
             name, words = draw.choice(
                 [
                     one
@@ -347,8 +347,10 @@ class Attack:
                 return "refused"
         key = node.member, _joined(parcel)
         told = _joined(pack(reply, payload))
-        known = key in self._delivered
-        return "repeated" if self._delivered.setdefault(key, told) == told and known else "answered"
+        # an honest request is known before its answer is
+        before = self._delivered.get(key)
+        self._delivered[key] = told
+        return "repeated" if before in {b"", told} else "answered"
 
     def _asked_instead(self, member: str, request: Request, parcel: Parcel) -> Parcel:
         if self._in_place is not None:
