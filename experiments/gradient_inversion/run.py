@@ -1,7 +1,7 @@
 """What does somebody who sees gradients, or sums of them, get of single rows? See README.md.
 
-    python experiments/gradient_inversion/run.py            # two minutes; writes result.json
-    python experiments/gradient_inversion/run.py --quick    # a quarter of a minute; writes nothing
+    python experiments/gradient_inversion/run.py            # half a minute; writes result.json
+    python experiments/gradient_inversion/run.py --quick    # ten seconds; writes nothing
     python experiments/gradient_inversion/run.py --table    # the table of result.json
 
 Ends with exit code 1 where a threshold of `thresholds.py` does not hold.

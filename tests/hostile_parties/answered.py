@@ -69,7 +69,7 @@ REASONS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (r"^FinishNotice where", "a run may end once its last round is over, without its evaluation"),
     (
-        r"^FinishNotice beside it|^the test rows twice|^a round watched twice",
+        r"^FinishNotice beside it|^FinishNotice\.run: of another run|^the test rows twice|^a round watched twice",
         "who has finished says so once more; who was not asked for these rows yet is asked once",
     ),
     (

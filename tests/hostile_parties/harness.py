@@ -50,6 +50,8 @@ COORDINATOR, NODE = "coordinator", "node"
 EARLY = "before the first sum"
 SENTENCE_MAX = 4000
 """Characters of a refusal that gives the reasons of seven members."""
+EARLIER = 0.2
+"""Share of seeds with a run before."""
 STRIKES = 2
 """Hostile requests before each honest one."""
 Key = tuple[str, str, str, str, str]
@@ -70,6 +72,7 @@ class Plan:
         rate: Share of a hostile member's replies that deviate.
         poison: What a hostile member adds in place of its vector; "" for its own.
         away: An honest member that is not there for updates and evaluations; "" for none.
+        earlier: Whether there was a run before, whose messages are at hand.
         single: A kind of message and a step, at which `mill` or the coordinator deviates once, and
             nowhere else; empty: wherever chance has it.
     """
@@ -82,6 +85,7 @@ class Plan:
     rate: float = 0.0
     poison: str = ""
     away: str = ""
+    earlier: bool = False
     single: tuple[str, ...] = ()
 
 
@@ -105,6 +109,7 @@ def plan_of(draw: Random, members: Sequence[str]) -> Plan:
         rate=draw.choice((0.05, 0.15, 0.4)) if hostile else 0.0,
         poison=draw.choice(("", "", "minus", "most", "anothers")) if hostile else "",
         away=draw.choice((*honest, "", "")),
+        earlier=draw.random() < EARLIER,
     )
 
 
@@ -149,6 +154,7 @@ class Attack:
     plant: Callable[[ExitStack], None] | None = None
     _delivered: dict[tuple[str, bytes], bytes] = field(default_factory=dict)
     _heard: list[tuple[str, Words]] = field(default_factory=list)
+    _before_this: list[tuple[str, Request, bytes]] = field(default_factory=list)
     _withheld: list[tuple[str, Words]] = field(default_factory=list)
     _deviated: list[tuple[str, str]] = field(default_factory=list)
     _left: set[str] = field(default_factory=set)
@@ -182,12 +188,22 @@ class Attack:
             tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder,
             stood_in(self._observer, self._poisoned, self.plant),
         ):
-            self._happen(assembled(options, seed=self.seed, root=Path(folder)))
+            run = assembled(options, seed=self.seed, root=Path(folder))
+            if self._plan.earlier and not options.noise:  # a budget holds one run
+                run = self._after_another(run)
+            self._happen(run)
         return self._found
+
+    def _after_another(self, run: Direct) -> Direct:
+        """The same members after a run in which nobody deviated."""
+        self._observer.runs[run.manifest.digest()] = run.manifest.run
+        require_sentence(self._carried_out(run))
+        self._before_this = watched(run).asked
+        return run.again("run-1")
 
     def _happen(self, run: Direct) -> None:
         self._direct, self._run = run, run.manifest.digest()
-        self._observer.runs = {self._run: run.manifest.run}
+        self._observer.runs[self._run] = run.manifest.run
         self._bys = {
             node.member: Hostile(node, self._run)
             for node in run.nodes.values()
@@ -299,7 +315,11 @@ class Attack:
         if way < 0.6:
             before = [
                 words
-                for words in (*at.transport.asked, *((n, *w) for n, w in self._withheld))
+                for words in (
+                    *at.transport.asked,
+                    *((n, *w) for n, w in self._withheld),
+                    *self._before_this,
+                )
                 if not (self._left and isinstance(words[1], SumNotice))
             ]
             if before:
@@ -310,6 +330,11 @@ class Attack:
         others = {
             "another member": [w for n, w in at.batch.items() if n != at.node.member],
             "before": at.earlier(type(at.request)),
+            "another run": [
+                (request, payload)
+                for _, request, payload in self._before_this
+                if type(request) is type(at.request)
+            ],
         }
         mutant = draw.choice(mutants(at.request, at.payload, others, draw))
         return mutant.name, mutant.make

@@ -85,7 +85,7 @@ class Observer:
     names: tuple[str, ...]
     hostile: frozenset[str]
     minimum: int
-    runs: Mapping[bytes, str] = field(default_factory=dict)
+    runs: dict[bytes, str] = field(default_factory=dict)
     ledgers: dict[str, LedgerStore] = field(default_factory=dict)
     opened: int = 0
     _given: dict[tuple[str, Sum], NDArray[np.float64]] = field(default_factory=dict)
@@ -93,9 +93,11 @@ class Observer:
     _asked: set[tuple[str, bytes]] = field(default_factory=set)
     _sums: dict[bytes, _Told] = field(default_factory=lambda: defaultdict(_Told))
     _payloads: dict[bytes, tuple[frozenset[str], bytes]] = field(default_factory=dict)
-    _histories: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+    _histories: dict[tuple[str, bytes], list[bytes]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
     _accepted: dict[bytes, dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
-    _sure: set[str] = field(default_factory=set)
+    _sure: set[tuple[str, bytes]] = field(default_factory=set)
 
     # -- what members do ---------------------------------------------------------------------
 
@@ -107,7 +109,7 @@ class Observer:
         """A node is asked: whether it may go on shows in who accepted the same sums as it did."""
         if not isinstance(request, Asked):
             return
-        history = self._histories[member]
+        history = self._histories[member, request.run]
         same = self._accepted[history[-1]] if history else {}
         agreeing = {
             name
@@ -118,7 +120,7 @@ class Observer:
             (told.asked for told in self._sums.values() if member in told.asked), frozenset()
         )
         if not history or len(agreeing & asked) * 3 > len(asked) * 2:
-            self._sure.add(member)
+            self._sure.add((member, request.run))
 
     def left(self, member: str, request: Request, reply: Reply, payload: bytes) -> None:
         """A node answered.
@@ -132,7 +134,7 @@ class Observer:
         if asked in self._asked and not isinstance(reply, Sealed):
             return  # the same words once more, and nothing new is told
         self._asked.add(asked)
-        if isinstance(request, Asked) and member not in self._sure:
+        if isinstance(request, Asked) and (member, request.run) not in self._sure:
             raise Broken(f"{member} goes on where too few accepted the same sums")
         if isinstance(reply, Sealed):
             self._sealed(member, request, reply, payload)
@@ -149,9 +151,9 @@ class Observer:
             self._require_seen_by_most(told, member)
             self._require_closed(told)
         elif isinstance(reply, Accepted) and isinstance(request, SumNotice):
-            self._histories[member].append(reply.history)
+            self._histories[member, request.run].append(reply.history)
             self._accepted[reply.history][member] = reply.signature
-            self._sure.discard(member)
+            self._sure.discard((member, request.run))
 
     def _sealed(self, member: str, request: Request, reply: Sealed, payload: bytes) -> None:
         which = self._which(request)
@@ -305,10 +307,12 @@ class Observer:
         Args:
             acts: Of the coordinator's ledger: kind and body.
         """
-        longest = max(self._histories.values(), key=len, default=[])
-        for member, history in self._histories.items():
-            if member not in self.hostile and history != longest[: len(history)]:
-                raise Broken(f"{member} accepted other sums than the others")
+        for run in self.runs:
+            found = {name: steps for (name, of), steps in self._histories.items() if of == run}
+            longest = max(found.values(), key=len, default=[])
+            for member, history in found.items():
+                if history != longest[: len(history)]:
+                    raise Broken(f"{member} accepted other sums than the others")
         opened: dict[tuple[object, ...], int] = defaultdict(int)
         for kind, body in acts:
             if kind == "sum.opened":
