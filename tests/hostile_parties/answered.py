@@ -69,12 +69,19 @@ REASONS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (r"^FinishNotice where", "a run may end once its last round is over, without its evaluation"),
     (
-        r"^FinishNotice beside it|^FinishNotice\.run: of another run|^the test rows twice|^a round watched twice",
+        (
+            r"^FinishNotice beside it|^FinishNotice\.run: of another run"
+            r"|^the test rows twice|^a round watched twice"
+        ),
         "who has finished says so once more; who was not asked for these rows yet is asked once",
     ),
     (
         r"^an entry with another (step|round|asked)$",
         "where that is what is under way: a step, a round, fewer members of a smaller roster",
+    ),
+    (
+        r"^CountersignRequest: all of it of another run",
+        "the same run is signed once more; nobody joins it again",
     ),
     (r" of before$", "it was sent to others, and not yet to this one"),
     (r"of another member$", "what is the same for all, or what reached this one later"),

@@ -236,13 +236,6 @@ class Observer:
             told.open.add(part)
         if len(told.open) > 1:
             raise Broken(f"two sums are laid open, over {sorted(map(sorted, told.open))}")
-        for pair in told.masks:
-            for name in pair - self.hostile:
-                mates = pair - {name}
-                if told.shares[name] and not mates & self.hostile and all(
-                    told.shares[mate] for mate in mates
-                ):  # fmt: skip
-                    raise Broken(f"both secrets of {sorted(pair)} were told of one sum")
 
     def openable(self, told: _Told) -> list[frozenset[str]]:
         """Sets of honest members over which a sum can be opened with what is known.
@@ -260,13 +253,8 @@ class Observer:
             while edge:
                 name = edge.pop()
                 part.add(name)
-                near = {
-                    peer
-                    for peer in honest - part
-                    if frozenset((name, peer)) not in told.masks
-                    # who sent nothing is nobody's neighbour only once its mask is known
-                }
-                edge |= near - part
+                # who sent nothing hangs together with the others until its masks are told
+                edge |= {p for p in honest - part if frozenset((name, p)) not in told.masks}
             left -= part
             if part <= bare & told.vectors:
                 found.append(frozenset(part))

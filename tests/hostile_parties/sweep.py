@@ -10,13 +10,13 @@ from hostile_parties.harness import COORDINATOR, EARLY, NODE, Attack, Found, Key
 
 from privacy.messages import Reply, Request
 
-PLAIN = Options(rounds=1)
+PLAIN = Options(members=5, rounds=1)
 ABSENT = Options(members=7, rounds=1, countersigned=True)
 """Here one member is not there for updates and evaluations, and masks with it are told."""
 SETTINGS = (PLAIN, ABSENT, Options(members=4, rounds=1, suite="hybrid"))
 """Federations in which, together, every kind of message is sent at every step."""
-MAKES = 10
-"""With this seed it is the hostile member whose turn it is to make the group's key."""
+MAKER, MAKES = Options(rounds=1), 10
+"""With these, and this seed, it is the hostile member's turn to make the group's key."""
 NOWHERE = "nothing", "nowhere"
 STEPS = (EARLY, "statistics", "update", "evaluate watch", "evaluate test")
 
@@ -48,7 +48,7 @@ def single(options: Options, place: tuple[str, str, str], seed: int) -> Attack:
 def everywhere(seed: int = 0) -> Iterator[Attack]:
     """One deviation at each place of the protocol, each in a run of its own."""
     done: set[tuple[str, str, str]] = set()
-    for options, by in [*((options, seed) for options in SETTINGS), (PLAIN, MAKES)]:
+    for options, by in [*((options, seed) for options in SETTINGS), (MAKER, MAKES)]:
         new = [place for place in places(options, by) if place not in done]
         done.update(new)
         for place in new:
