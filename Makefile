@@ -47,7 +47,6 @@ soak: $(VENV)/.dev
 	TACIT_HOSTILE_SEEDS=10000 $(BIN)/python -m pytest -x -v -n 2 tests/hostile_parties
 	$(BIN)/python experiments/gradient_inversion/run.py
 	$(BIN)/python experiments/privacy_audit/run.py --quick
-	$(BIN)/python experiments/robustness/run.py --quick
 
 # An hour of runs with nodes that are killed and hang; then: which changes of the code the tests miss (hours).
 long: $(VENV)/.dev

@@ -233,6 +233,9 @@ class Notes:
     def round(self, index: int, *, watched: bool, facts: Mapping[str, float]) -> None:
         del index, watched, facts
 
+    def answered(self, member: str, answer: str, reason: str) -> None:
+        del member, answer, reason
+
     def note(self, sentence: str) -> None:
         self.given_up += "was given up" in sentence
 
@@ -539,7 +542,8 @@ def main() -> int:
     print(tables(result, asked.rows))
     if out is not None:
         draw(result, out / "plot.png")
-    return judged(result)
+    # the thresholds are for the published sets; four rounds of generated machines are too few
+    return 0 if asked.quick else judged(result)
 
 
 def run_all(
