@@ -37,13 +37,16 @@ bench: $(VENV)/.dev
 	$(BIN)/python experiments/load/run.py
 
 # The long forms of what `make test` does shortly: ten thousand kills in mid-round, a hundred thousand power cuts, a
-# million hostile inputs, ten thousand simulated federations (from TACIT_FIRST_SEED on), a coordinator that is gone at
+# million hostile inputs, ten thousand simulated federations (from TACIT_FIRST_SEED on) and as many with hostile parties in them, a coordinator that is gone at
 # every moment, every bit of a bundle, six members in network namespaces (as root), examples that nobody drew before,
 # and each of the field's demands taken out of a copy of the code.
 soak: $(VENV)/.dev
 	TACIT_KILLS=10000 TACIT_IMAGES=100000 TACIT_LONG=1 $(BIN)/python -m pytest -x tests/faults tests/contract/test_verifiers.py tests/deployed tests/compliance
 	$(BIN)/python -m pytest -x -n 2 --hypothesis-profile search tests/property tests/unit
 	TACIT_SEEDS=10000 TACIT_MUTANTS=1000000 $(BIN)/python -m pytest -x -v -n 2 tests/simulation tests/hostile
+	TACIT_HOSTILE_SEEDS=10000 $(BIN)/python -m pytest -x -v -n 2 tests/hostile_parties
+	$(BIN)/python experiments/gradient_inversion/run.py
+	$(BIN)/python experiments/privacy_audit/run.py --quick
 
 # An hour of runs with nodes that are killed and hang; then: which changes of the code the tests miss (hours).
 long: $(VENV)/.dev

@@ -1373,7 +1373,7 @@ def _ask(
                 raise CohortError(f"{name}: {member.reason}; check that node and launch again.")
             continue
         try:
-            reply = _expect(answers[node][0], expected)
+            reply = _expect(answers[node][0], expected, name)
             if reply.member != name:
                 raise ProtocolError(f"The node of {name} answered as {reply.member}.")
         except RefusedError as fault:
@@ -1435,11 +1435,12 @@ def _sealed(reply: Sealed, payload: bytes) -> SealedVector:
     return sealed
 
 
-def _expect(reply: Reply, expected: type[AnyReply]) -> AnyReply:
+def _expect(reply: Reply, expected: type[AnyReply], name: str) -> AnyReply:
+    # whose node it is that answers is known here; what it calls itself may be another's name
     if isinstance(reply, Refused):
-        raise RefusedError(f"{clean(reply.member)} refused: {clean(reply.reason)}")
+        raise RefusedError(f"{name} refused: {clean(reply.reason)}")
     if not isinstance(reply, expected):
-        raise ProtocolError("A node answered another question than it was asked.")
+        raise ProtocolError(f"The node of {name} answered another question than it was asked.")
     return reply
 
 

@@ -32,6 +32,7 @@ import pandas as pd  # noqa: E402
 import torch  # noqa: E402
 from scipy.special import ndtr, ndtri  # noqa: E402
 from scipy.stats import binom  # noqa: E402
+from thresholds import faults  # noqa: E402
 
 from clients import common_model  # noqa: E402
 from clients.contract import DataContract, load_contract  # noqa: E402
@@ -728,7 +729,14 @@ def run_all(federation: Federation, size: Size, seeds: Sequence[int]) -> dict:
     return result
 
 
-def main() -> None:
+def judged(result: dict, *, full: bool) -> int:
+    """Say which thresholds do not hold; 1 where any does not."""
+    broken = faults(result, full=full)
+    print("\n".join(broken) or "all thresholds hold")
+    return 1 if broken else 0
+
+
+def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, help="default: TACIT_DATA, else ../shared/data")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
@@ -743,8 +751,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as root:
             generate(Path(root), seed=0, scenario="credit", size=0.3)
             federation = federation_of(contract_path("credit"), Path(root))
-        print(tables(run_all(federation, QUICK, asked.seeds[:1])))
-        return
+            result = run_all(federation, QUICK, asked.seeds[:1])
+        print(tables(result))
+        return judged(result, full=False)
     if not asked.table:
         contract = ROOT / "configs" / "contracts" / "uci_credit.yaml"
         federation = federation_of(contract, data_root(asked.data))
@@ -753,7 +762,8 @@ def main() -> None:
     result = json.loads(path.read_text())
     print(tables(result), result["seconds"], sep="\n")
     draw_plot(result, HERE / "plot.png")
+    return judged(result, full=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
