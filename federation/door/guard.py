@@ -35,8 +35,9 @@ if TYPE_CHECKING:  # gRPC's classes are generic in their stubs only
 class DoorGuard(grpc.ServerInterceptor):
     """See the module."""
 
-    def __init__(self, buckets: Buckets) -> None:
+    def __init__(self, buckets: Buckets, *, heard: Callable[[str], None] = lambda _: None) -> None:
         self._buckets = buckets
+        self._heard = heard
         self._calls = OpenCalls(CALLS_MAX)
         self._log = RefusalLog(_LOG)
 
@@ -84,6 +85,7 @@ class DoorGuard(grpc.ServerInterceptor):
         left_s = cast("float | None", context.time_remaining())
         if left_s is None or left_s > DEADLINE_S + _CLOCK_S:
             raise invalid(f"a call needs a deadline of at most {DEADLINE_S:.0f} seconds")
+        self._heard(context.peer())
         return host
 
     def _end(self, name: str, context: grpc.ServicerContext, refusal: CallRefusedError) -> Never:

@@ -100,9 +100,14 @@ class Guard(grpc.ServerInterceptor):
     """See the module."""
 
     def __init__(
-        self, buckets: Buckets, *, revoked: Callable[[Peer, str], bool] = lambda _, __: False
+        self,
+        buckets: Buckets,
+        *,
+        revoked: Callable[[Peer, str], bool] = lambda _, __: False,
+        heard: Callable[[str, str], None] = lambda _, __: None,
     ) -> None:
         self._buckets = buckets
+        self._heard = heard
         self._revoked = revoked
         self._calls = OpenCalls(CALLS_MAX)
         self._streams = OpenCalls(STREAMS_MAX)
@@ -179,6 +184,7 @@ class Guard(grpc.ServerInterceptor):
         except ProtocolError as error:
             raise CallRefusedError(grpc.StatusCode.UNAUTHENTICATED, str(error)) from None
         self._require_in(peer, auth)
+        self._heard(context.peer(), peer.uri)
         self._greet(peer, auth)
         cost = 1.0 if method is None else COSTS.get(method, 1.0)
         if not self._buckets.take(peer.uri, cost):

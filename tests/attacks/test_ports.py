@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,7 @@ from federation.members.newest_note import KEPT_S, NewestNote
 from federation.open_files import allow_files, files_allowed
 from federation.registry.first_message import first_message
 from federation.registry.guard import CALLS_MAX, LOOK_EVERY, STREAMS_MAX, WATCHES_MAX, Guard
+from federation.registry.port_gate import End, Held, PortGate, PortRoom, to_end
 from federation.registry.rate import Buckets, Rate, network_of
 from federation.registry.refusal import CallRefusedError
 from federation.registry.refusal_log import RefusalLog
@@ -373,6 +374,78 @@ def test_silent_connections_that_are_encrypted_do_not_shut_the_door_for_good(few
         until(lambda: few.ask("door"), patience_s=20)
 
 
+@pytest.mark.parametrize("port", ["door", "registry"])
+def test_who_begins_handshakes_without_end_shuts_no_port(few: Few, port: str) -> None:
+    host, number = getattr(few, port).split(":")
+    over = threading.Event()
+    hello = bytes.fromhex("1603010200010001fc0303")  # a handshake's first bytes, and no more
+
+    def begin() -> None:
+        held: list[socket.socket] = []
+        while not over.wait(0.001):
+            with suppress(OSError):
+                one = socket.create_connection(
+                    (host, int(number)), timeout=2, source_address=(ELSEWHERE, 0)
+                )
+                held.append(one)
+                one.sendall(hello)
+            if len(held) > 150:
+                held.pop(0).close()
+        for one in held:
+            one.close()
+
+    attacker = threading.Thread(target=begin)
+    attacker.start()
+    try:
+        time.sleep(1)
+        begun = time.monotonic()
+        for _ in range(3):  # each over a connection of its own
+            assert few.ask(port)
+        assert time.monotonic() - begun < 3
+        assert few.files() < 200
+    finally:
+        over.set()
+        attacker.join()
+
+
+def ended_of(room: PortRoom, *waits: str, owners: Sequence[str] = ()) -> list[int]:
+    held = [Held(i, i, End(host, i), float(i)) for i, host in enumerate(waits)]
+    held += [
+        Held(i, i, End("203.0.113.9", i), float(i), owner) for i, owner in enumerate(owners, 100)
+    ]
+    return [one.number for one in to_end(reversed(held), room)]
+
+
+def test_a_port_ends_the_oldest_of_the_network_that_has_most() -> None:
+    one, two = "203.0.113.1", "203.0.113.2"
+    assert ended_of(PortRoom(4, 2), one, two, one, one, one) == [0, 2]
+    assert ended_of(PortRoom(3, 3), one, two, one, one) == [0]
+    assert ended_of(PortRoom(3, 2), two, one, "203.0.113.3", one) == [1]
+    assert ended_of(PortRoom(4, 2), *(f"2001:db8:0:1::{i}" for i in range(3))) == [0]
+    assert ended_of(PortRoom(1, 1, member=2), one, owners=("a", "b", "a", "a", "b")) == [103]
+
+
+def test_a_port_keeps_who_made_a_call() -> None:
+    now = [0.0]
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
+        at = listener.getsockname()
+        gate = PortGate(PortRoom(4, 2), lambda: now[0], port=at[1])
+        ends = []
+        for turn in range(5):
+            now[0] += 1.0
+            ends.append(stack.enter_context(socket.create_connection(at)))
+            stack.enter_context(listener.accept()[0])
+            if turn < 2:
+                mine = f"ipv4:127.0.0.1:{ends[turn].getsockname()[1]}"
+                gate.heard(mine, "a member" if turn == 0 else "")
+            assert gate.look() <= 2
+        for one in ends:
+            one.settimeout(0)
+        # the first is a member's; of the four that wait the two that came last stay
+        assert [is_over(one) for one in ends] == [False, True, True, False, False]
+        assert gate.ended == 2
+
+
 def test_a_process_opens_as_many_files_as_it_may() -> None:
     script = """
 import resource
@@ -564,7 +637,7 @@ def sockets() -> Iterator[Callable[[int], list[Connection]]]:
         yield made
 
 
-def is_over(one: Connection) -> bool:
+def is_over(one: socket.socket) -> bool:
     try:
         return one.recv(1) == b""
     except BlockingIOError:
