@@ -37,9 +37,9 @@ from federation.door.client import DoorClient
 from federation.door.guard import CALLS_MAX as DOOR_CALLS
 from federation.door.guard import host_of
 from federation.engine import fleet_line, thin_node
-from federation.engine.fleet_filter import ANSWER_BYTES_MAX
+from federation.engine.fleet_filter import ANSWER_BYTES_MAX, LONGEST_HOLD_S, held_s
 from federation.engine.fleet_gate import ENDING_MAX, Connection, Gate, Room
-from federation.engine.fleet_line import FleetLine, _answer_body
+from federation.engine.fleet_line import CALL_S, FleetLine, _answer_body
 from federation.engine.fleet_protocol import HEAD_BYTES_MAX, LOOSE_BYTES_MAX
 from federation.engine.frames import ANSWER, TAKE
 from federation.engine.superlink import SuperLink
@@ -48,6 +48,7 @@ from federation.members.newest_note import KEPT_S, NewestNote
 from federation.open_files import allow_files, files_allowed
 from federation.registry.first_message import first_message
 from federation.registry.guard import CALLS_MAX, LOOK_EVERY, STREAMS_MAX, WATCHES_MAX, Guard
+from federation.registry.pause import PAUSE_S, Pauses
 from federation.registry.port_gate import End, Held, PortGate, PortRoom, to_end
 from federation.registry.rate import Buckets, Rate, network_of
 from federation.registry.refusal import CallRefusedError
@@ -819,6 +820,82 @@ def test_a_member_that_calls_without_end_is_slowed() -> None:
         with link.transport("run", ["honest"], stop=threading.Event()) as transport:
             assert len(asked(transport)) == 1
         line.close()
+
+
+def test_a_member_waits_for_the_refusals_of_calls_without_end() -> None:
+    with federation(hold_s=0.3) as (link, authority):
+        credentials = authority.client("bank", "evil")
+        link.admit("evil", credentials.certificate)
+        before, over = link.traffic().requests, threading.Event()
+
+        def call_on() -> None:
+            line = FleetLine(link.address, credentials)
+            while not over.is_set():
+                with suppress(httpx.HTTPError):
+                    line.activate()
+            line.close()
+
+        threads = [threading.Thread(target=call_on) for _ in range(3)]
+        for one in threads:
+            one.start()
+        until(lambda: link.traffic().requests - before > 100, patience_s=20)
+        time.sleep(0.5)  # all that was saved up is spent
+        counted, begun = link.traffic().requests, time.monotonic()
+        time.sleep(2)
+        spent_s = time.monotonic() - begun
+        over.set()
+        for one in threads:
+            one.join()
+        # twenty a second are answered, and three lines wait a second for each refusal
+        assert link.traffic().requests - counted < 30 * spent_s
+
+
+def test_a_refusal_is_waited_for_as_long_as_there_is_room() -> None:
+    pauses, waiting = Pauses(2, 3), list[float]()
+
+    def among(callers: str, asked: str) -> int:
+        """How often `asked` waits, while these do."""
+        waiting.clear()
+
+        def pause(seconds: float) -> None:
+            waiting.append(seconds)
+            if callers[len(waiting) :]:
+                pauses.wait(callers[len(waiting)])
+            else:
+                pauses.pause = waiting.append
+                pauses.wait(asked)
+
+        pauses.pause = pause
+        pauses.wait(callers[0])
+        assert set(waiting) == {PAUSE_S}
+        return len(waiting) - len(callers)
+
+    assert among("a", "a") == 1
+    assert among("aa", "a") == 0
+    assert among("aa", "b") == 1
+    assert among("aab", "c") == 0
+    assert among("a", "b") == 1  # whoever has waited is forgotten
+
+
+def test_who_calls_too_often_is_paused_before_it_is_refused() -> None:
+    waited: list[float] = []
+    guard = Guard(Buckets(Rate(), lambda: 0.0), pauses=Pauses(4, 4, waited.append))
+    refused = 0
+    for _ in range(int(Rate().burst) + 2):
+        try:
+            list(streamed(guard, ENTRIES, lambda *_: iter(())))
+        except CallRefusedError as error:
+            refused += "too many calls" in error.sentence
+    assert (refused, waited) == (2, [PAUSE_S] * 2)
+
+
+def test_where_many_nodes_wait_each_is_held_longer() -> None:
+    assert [held_s(10.0, waiting, 7) for waiting in (0, 1, 400)] == [10.0] * 3
+    assert held_s(0.3, 1, 7) == 0.3
+    many = [held_s(10.0, 1_000, node) for node in range(2_000)]
+    assert max(many) <= LONGEST_HOLD_S < CALL_S
+    assert min(many) > 0.75 * LONGEST_HOLD_S
+    assert len(set(many)) > 1_000
 
 
 # -- the door's ledger, its log, and whose an address is --
