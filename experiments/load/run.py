@@ -60,8 +60,11 @@ NODES_A_PROCESS = 500
 TURN_S = 0.06
 DOOR_EVERY = 6
 """Turns: one address may knock five times a second, one node begin twenty times."""
-SLICE_S = 5.0
-SETTLE_S = 0.5
+SLICE_S = 2.0
+SETTLE_S = 0.3
+STARVED_MS = 5.0
+"""Of all threads of bank and coordinator in one turn."""
+SLOW_MS = 300.0
 AGAIN_S = 1.0
 WARM_S = 25.0
 NODE_S = 0.04
@@ -81,6 +84,17 @@ class Ports:
     door: str
     registry: str
     fleet: str
+    pid: int = 0
+
+
+def starved_ms(*processes: int) -> float:
+    """How long the threads of processes were ready, and had no processor, so far."""
+    found = 0
+    for process in processes:
+        for one in Path(f"/proc/{process}/task").glob("*/schedstat"):
+            with suppress(OSError):
+                found += int(one.read_text().split()[1])
+    return found / 1e6
 
 
 @contextmanager
@@ -92,7 +106,7 @@ def coordinator(federated: Federated, files: int) -> Iterator[Ports]:
     ) as process:
         if process.stdin is None or process.stdout is None:
             raise SystemExit("the coordinator has no pipes")
-        yield Ports(*process.stdout.readline().split())
+        yield Ports(*process.stdout.readline().split(), process.pid)
         process.stdin.close()
         process.wait(30)
 
@@ -152,8 +166,20 @@ class Bank:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             begun = time.monotonic()
-            for name, call in self.calls().items():
-                into.setdefault(name, []).append(timed(call))
+            before = starved_ms(os.getpid(), self._ports.pid)
+            took = {name: timed(call) for name, call in self.calls().items()}
+            starved = starved_ms(os.getpid(), self._ports.pid) - before
+            for name, each in took.items():
+                into.setdefault(name, []).append(each)
+            # a turn in which nobody here lacked a processor tells of the coordinator alone
+            if starved < STARVED_MS:
+                for name, each in took.items():
+                    into.setdefault(f"{name}, served", []).append(each)
+            slow = {
+                name: round(each or 0.0) for name, each in took.items() if (each or 0) > SLOW_MS
+            }
+            if slow:
+                print("slow", slow, "starved", round(starved), file=sys.stderr, flush=True)
             time.sleep(max(0.0, begun + TURN_S - time.monotonic()))
 
     def close(self) -> None:
