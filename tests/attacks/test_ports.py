@@ -36,7 +36,7 @@ from federation.channel import UnreachedError
 from federation.door.client import DoorClient
 from federation.door.guard import CALLS_MAX as DOOR_CALLS
 from federation.door.guard import host_of
-from federation.engine import fleet_line, thin_node
+from federation.engine import fleet_filter, fleet_line, thin_node
 from federation.engine.fleet_filter import ANSWER_BYTES_MAX, LONGEST_HOLD_S, held_s
 from federation.engine.fleet_gate import ENDING_MAX, Connection, Gate, Room
 from federation.engine.fleet_line import CALL_S, FleetLine, _answer_body
@@ -822,32 +822,37 @@ def test_a_member_that_calls_without_end_is_slowed() -> None:
         line.close()
 
 
-def test_a_member_waits_for_the_refusals_of_calls_without_end() -> None:
+def test_a_member_waits_for_the_refusals_of_calls_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fleet_filter, "START_COST", 500.0)  # two at once, and few later
     with federation(hold_s=0.3) as (link, authority):
         credentials = authority.client("bank", "evil")
         link.admit("evil", credentials.certificate)
-        before, over = link.traffic().requests, threading.Event()
+        over, refused = threading.Event(), threading.Semaphore(0)
 
         def call_on() -> None:
             line = FleetLine(link.address, credentials)
             while not over.is_set():
-                with suppress(httpx.HTTPError):
+                try:
                     line.activate()
+                except httpx.HTTPStatusError:
+                    refused.release()
             line.close()
 
         threads = [threading.Thread(target=call_on) for _ in range(3)]
         for one in threads:
             one.start()
-        until(lambda: link.traffic().requests - before > 100, patience_s=20)
-        time.sleep(0.5)  # all that was saved up is spent
+        for _ in threads:
+            assert refused.acquire(timeout=20)
         counted, begun = link.traffic().requests, time.monotonic()
-        time.sleep(2)
-        spent_s = time.monotonic() - begun
+        time.sleep(1.5)
+        more, spent_s = link.traffic().requests - counted, time.monotonic() - begun
         over.set()
         for one in threads:
             one.join()
-        # twenty a second are answered, and three lines wait a second for each refusal
-        assert link.traffic().requests - counted < 30 * spent_s
+        # three lines wait a second for each refusal
+        assert more <= 3 * (spent_s + 1) + 1
 
 
 def test_a_refusal_is_waited_for_as_long_as_there_is_room() -> None:
