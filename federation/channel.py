@@ -15,7 +15,7 @@ from privacy.errors import InputError, RefusedError, TacitError
 
 DEADLINE_S: Final = 30.0
 REPLY_BYTES_MAX: Final = 2 << 20
-AGAIN_S: Final = (1.0, 2.0)
+AGAIN_S: Final = (0.25, 0.75, 2.0)
 """How long to wait before whoever did not answer is asked again."""
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", REPLY_BYTES_MAX),
@@ -25,7 +25,7 @@ _OPTIONS: Final = (
     # what lies on two ports of one host, or under two certificates, shares no connection
     ("grpc.use_local_subchannel_pool", 1),
     # whoever asks again has a new connection made for it
-    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.initial_reconnect_backoff_ms", 100),
 )
 
 
@@ -67,7 +67,7 @@ def patiently(
     deadline_s: float,
     pause: Callable[[float], None] = time.sleep,
 ) -> Any:  # noqa: ANN401 - the reply of a generated stub
-    """Return what a call answers; where nobody answers at once, it is made three times in all.
+    """Return what a call answers; where nobody answers at once, it is made four times in all.
 
     A machine that is busy, or that begins at this moment, takes longer over a connection than it
     has time for. Only for what changes nothing the second time.

@@ -15,6 +15,7 @@ import grpc
 from federation.registry.first_message import first_message
 from federation.registry.guard import DEADLINE_S, auth_of
 from federation.registry.open_calls import OpenCalls
+from federation.registry.pause import Pauses
 from federation.registry.rate import Buckets, network_of
 from federation.registry.refusal import CallRefusedError, denied, invalid
 from federation.registry.refusal_log import RefusalLog
@@ -22,6 +23,9 @@ from privacy.errors import NotVerifiedError, RefusedError
 
 CALLS_MAX: Final = 4
 """Of one address, at once."""
+PAUSES_MAX: Final = 4
+PAUSES_ALL: Final = 8
+"""Calls that came too often and wait for their refusal, of one address and of all."""
 COSTS: Final[Mapping[str, float]] = MappingProxyType({"Ask": 5.0, "Fetch": 1.0})
 _SERVICE: Final = "/tacit.door.v1.Door/"
 _OUTSIDER: Final = "an outsider"
@@ -35,9 +39,17 @@ if TYPE_CHECKING:  # gRPC's classes are generic in their stubs only
 class DoorGuard(grpc.ServerInterceptor):
     """See the module."""
 
-    def __init__(self, buckets: Buckets) -> None:
+    def __init__(
+        self,
+        buckets: Buckets,
+        *,
+        heard: Callable[[str], None] = lambda _: None,
+        pauses: Pauses | None = None,
+    ) -> None:
         self._buckets = buckets
+        self._heard = heard
         self._calls = OpenCalls(CALLS_MAX)
+        self._pauses = pauses or Pauses(PAUSES_MAX, PAUSES_ALL)
         self._log = RefusalLog(_LOG)
 
     def intercept_service(
@@ -77,6 +89,7 @@ class DoorGuard(grpc.ServerInterceptor):
             )
         host = host_of(context.peer())
         if not self._buckets.take(host, cost):
+            self._pauses.wait(host)
             raise CallRefusedError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls; wait a few seconds"
             )
@@ -84,6 +97,7 @@ class DoorGuard(grpc.ServerInterceptor):
         left_s = cast("float | None", context.time_remaining())
         if left_s is None or left_s > DEADLINE_S + _CLOCK_S:
             raise invalid(f"a call needs a deadline of at most {DEADLINE_S:.0f} seconds")
+        self._heard(context.peer())
         return host
 
     def _end(self, name: str, context: grpc.ServicerContext, refusal: CallRefusedError) -> Never:

@@ -14,8 +14,15 @@ from federation.door.service import DoorService
 from federation.enrolment import Enrolment
 from federation.proto.door_pb2_grpc import add_DoorServicer_to_server
 from federation.registry.credentials import Credentials
+from federation.registry.port_gate import PortGate, PortRoom
 from federation.registry.rate import Buckets, Rate
-from federation.registry.server import OPTIONS, Listening, answering_at, connections_option
+from federation.registry.server import (
+    CONNECTIONS,
+    OPTIONS,
+    Listening,
+    answering_at,
+    connections_most,
+)
 
 MESSAGE_BYTES_MAX: Final = 16 << 10
 THREADS: Final = 32
@@ -58,17 +65,19 @@ def door_open(
     Raises:
         InputError: the address is none, or is taken.
     """
+    most = connections_most(CONNECTIONS_MAX, CONNECTIONS_PART)
+    gate = PortGate(PortRoom.within(most))
     service = DoorService(enrolment, addresses, now_ms=now_ms)
     server = grpc.server(
         ThreadPoolExecutor(THREADS, thread_name_prefix="door"),
-        interceptors=[DoorGuard(Buckets(rate, time.monotonic))],
+        interceptors=[DoorGuard(Buckets(rate, time.monotonic), heard=gate.heard)],
         options=(
             *((name, _SMALLER.get(name, value)) for name, value in OPTIONS),
-            connections_option(CONNECTIONS_MAX, CONNECTIONS_PART),
+            (CONNECTIONS, most),
         ),
         maximum_concurrent_rpcs=2 * THREADS,
     )
     add_DoorServicer_to_server(service, server)
     held = grpc.ssl_server_credentials([(credentials.key, credentials.certificate)])
-    with answering_at(server, address, held) as found:
+    with answering_at(server, address, held, gate) as found:
         yield found

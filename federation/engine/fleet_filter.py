@@ -52,6 +52,7 @@ from starlette.requests import Request
 from federation.engine.fleet import Fleet, Seat
 from federation.engine.fleet_reply import IncomingReply, Unanswered, same_node
 from federation.engine.frames import ANSWER, FRAME_BYTES_MAX, PROCESS, TAKE, Frames, framed
+from federation.registry.pause import PAUSE_S
 from federation.registry.rate import Buckets, Rate
 
 Scope = MutableMapping[str, Any]
@@ -63,6 +64,10 @@ Wire = TypeVar("Wire")
 PEER: Final = "tacit.peer"
 PROCESS_HEADER: Final = PROCESS.encode("ascii")
 HOLD_S: Final = 10.0
+LONGEST_HOLD_S: Final = 24.0
+"""A node waits no longer than 30 s for a sentence (federation.engine.fleet_line.CALL_S)."""
+TAKES_A_SECOND: Final = 40
+"""Empty answers to nodes that wait; where there are more nodes, each is held longer."""
 STUCK_S: Final = 60.0
 SHORT_BYTES_MAX: Final = 64 << 10
 """Of a call that carries no answer: a heartbeat, and the names of what the node has in hand."""
@@ -135,6 +140,7 @@ class FleetFilter:
         self._hold_s = hold_s
         self._answer_bytes_max = answer_bytes_max
         self._buckets = Buckets(rate, time.monotonic)
+        self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection, as ASGI has it."""
@@ -173,6 +179,8 @@ class FleetFilter:
             raise Unanswered(503, "the coordinator is ending")
         seat = self._seat(scope)
         if not self._buckets.take(seat.name, START_COST if call is Call.START else 1.0):
+            # whoever is told at once calls on at once; this one has few connections to wait on
+            await asyncio.sleep(PAUSE_S)
             raise Unanswered(429, "too many calls; wait a few seconds")
         if call is Call.TAKE:
             await self._take(seat, scope, receive, send)
@@ -255,8 +263,10 @@ class FleetFilter:
 
     async def _held(self, seat: Seat, request: PullMessagesRequest, receive: Receive) -> Any:  # noqa: ANN401 - Flower's response
         loop = asyncio.get_running_loop()
-        generation, end = seat.generation, loop.time() + self._hold_s
+        generation = seat.generation
         gone = asyncio.ensure_future(receive())
+        self._waiting += 1
+        end = loop.time() + held_s(self._hold_s, self._waiting, seat.node)
         try:
             while True:
                 seat.wake.clear()
@@ -274,6 +284,7 @@ class FleetFilter:
                 )
                 waking.cancel()
         finally:
+            self._waiting -= 1
             gone.cancel()
 
     async def _answer(self, seat: Seat, scope: Scope, receive: Receive, send: Send) -> None:
@@ -311,6 +322,21 @@ class FleetFilter:
     async def _authentic(self, scope: Scope, message: Any) -> None:  # noqa: ANN401 - Flower's request
         request = Request({**scope, "app": self._app, "state": {"protobuf_request": message}})
         await asyncio.to_thread(authenticate_node, request)
+
+
+def held_s(hold_s: float, waiting: int, node: int) -> float:
+    """How long a node's call for messages is held open while there is none, in seconds.
+
+    Args:
+        hold_s: Where few wait.
+        waiting: Nodes that wait now. No more than about `TAKES_A_SECOND` of them call anew each
+            second, as long as `LONGEST_HOLD_S` allows it.
+        node: Flower's id; where many wait, those that came together do not come again together.
+    """
+    longer_s = min(LONGEST_HOLD_S, waiting / TAKES_A_SECOND)
+    if longer_s <= hold_s:
+        return hold_s
+    return max(hold_s, longer_s * (0.8 + 0.2 * (node % 1_009) / 1_009))
 
 
 _KEY_HEADER: Final = FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode("ascii")

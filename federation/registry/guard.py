@@ -25,6 +25,7 @@ from federation.certificates import certificate_digest
 from federation.registry.access import Method, Scope, scope_of
 from federation.registry.first_message import first_message
 from federation.registry.open_calls import OpenCalls
+from federation.registry.pause import Pauses
 from federation.registry.peer import Peer, peer_of
 from federation.registry.rate import COSTS, Buckets
 from federation.registry.refusal import CallRefusedError, denied, invalid
@@ -37,6 +38,9 @@ CALLS_MAX: Final = 4
 STREAMS_MAX: Final = 2
 WATCHES_MAX: Final = 6
 """Each of one caller, at once. A stream is one of its calls until its message came."""
+PAUSES_MAX: Final = 16
+PAUSES_ALL: Final = 24
+"""Calls that came too often and wait for their refusal, of one caller and of all."""
 LOOK_EVERY: Final = 8
 """Pieces of a stream."""
 _CLOCK_S: Final = 1.0  # a deadline is counted from when the call was sent
@@ -100,13 +104,20 @@ class Guard(grpc.ServerInterceptor):
     """See the module."""
 
     def __init__(
-        self, buckets: Buckets, *, revoked: Callable[[Peer, str], bool] = lambda _, __: False
+        self,
+        buckets: Buckets,
+        *,
+        revoked: Callable[[Peer, str], bool] = lambda _, __: False,
+        heard: Callable[[str, str], None] = lambda _, __: None,
+        pauses: Pauses | None = None,
     ) -> None:
         self._buckets = buckets
+        self._heard = heard
         self._revoked = revoked
         self._calls = OpenCalls(CALLS_MAX)
         self._streams = OpenCalls(STREAMS_MAX)
         self._watches = OpenCalls(WATCHES_MAX)
+        self._pauses = pauses or Pauses(PAUSES_MAX, PAUSES_ALL)
         self._log = RefusalLog(_LOG)
         self._mutex = threading.Lock()
         self._greeted: set[tuple[str, str]] = set()
@@ -179,9 +190,11 @@ class Guard(grpc.ServerInterceptor):
         except ProtocolError as error:
             raise CallRefusedError(grpc.StatusCode.UNAUTHENTICATED, str(error)) from None
         self._require_in(peer, auth)
+        self._heard(context.peer(), peer.uri)
         self._greet(peer, auth)
         cost = 1.0 if method is None else COSTS.get(method, 1.0)
         if not self._buckets.take(peer.uri, cost):
+            self._pauses.wait(peer.uri)
             raise CallRefusedError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls; wait a few seconds"
             )

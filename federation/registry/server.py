@@ -15,6 +15,7 @@ from federation.registry.address import split_address
 from federation.registry.credentials import Credentials
 from federation.registry.guard import Guard
 from federation.registry.peer import Peer
+from federation.registry.port_gate import PortGate, PortRoom, gated
 from federation.registry.rate import Buckets, Rate
 from federation.registry.service import RegistryService
 from privacy.errors import InputError
@@ -26,6 +27,7 @@ THREADS: Final = 64
 CONNECTIONS_MAX: Final = 4096
 CONNECTIONS_PART: Final = 4
 """At once: that many, and no more than the fourth part of the files that the process may open."""
+CONNECTIONS: Final = "grpc.max_allowed_incoming_connections"
 _MINUTE_MS: Final = 60_000
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
@@ -50,7 +52,7 @@ OPTIONS: Final = (
 )
 
 
-def connections_option(most: int, part: int) -> tuple[str, int]:
+def connections_most(most: int, part: int) -> int:
     """How many connections a server of gRPC keeps at once; it ends the others as they come.
 
     Args:
@@ -58,7 +60,7 @@ def connections_option(most: int, part: int) -> tuple[str, int]:
         part: Nor more than this part of the files that the process may open: where a port has none
             left, nothing in the process can open one.
     """
-    return ("grpc.max_allowed_incoming_connections", min(most, files_allowed() // part))
+    return min(most, files_allowed() // part)
 
 
 def _nobody(peer: Peer, certificate: str) -> bool:
@@ -104,11 +106,13 @@ def listening(
     Raises:
         InputError: the address is none, or is taken.
     """
-    guard = Guard(Buckets(rate or Rate(), time.monotonic), revoked=revoked)
+    most = connections_most(CONNECTIONS_MAX, CONNECTIONS_PART)
+    gate = PortGate(PortRoom.within(most))
+    guard = Guard(Buckets(rate or Rate(), time.monotonic), revoked=revoked, heard=gate.heard)
     server = grpc.server(
         ThreadPoolExecutor(THREADS, thread_name_prefix="registry"),
         interceptors=[guard],
-        options=(*OPTIONS, connections_option(CONNECTIONS_MAX, CONNECTIONS_PART)),
+        options=(*OPTIONS, (CONNECTIONS, most)),
         maximum_concurrent_rpcs=2 * THREADS,
     )
     add_RegistryServicer_to_server(service, server)
@@ -119,15 +123,17 @@ def listening(
         root_certificates=credentials.authority,
         require_client_auth=True,
     )
-    with answering_at(server, address, held) as found:
+    with answering_at(server, address, held, gate) as found:
         yield found
 
 
 @contextmanager
 def answering_at(
-    server: grpc.Server, address: str, credentials: grpc.ServerCredentials
+    server: grpc.Server, address: str, credentials: grpc.ServerCredentials, gate: PortGate
 ) -> Iterator[Listening]:
     """Let a server answer at `address` until the block is left; calls under way have five seconds.
+
+    The gate ends connections for which there is no room.
 
     Raises:
         InputError: the address is none, or is taken.
@@ -141,6 +147,7 @@ def answering_at(
         raise InputError(f"cannot listen at {address}; choose a free port of this machine")
     server.start()
     try:
-        yield Listening(f"{host}:{taken}", server)
+        with gated(gate, taken):
+            yield Listening(f"{host}:{taken}", server)
     finally:
         server.stop(grace=5).wait()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +36,10 @@ from federation.channel import UnreachedError
 from federation.door.client import DoorClient
 from federation.door.guard import CALLS_MAX as DOOR_CALLS
 from federation.door.guard import host_of
-from federation.engine import fleet_line, thin_node
-from federation.engine.fleet_filter import ANSWER_BYTES_MAX
+from federation.engine import fleet_filter, fleet_line, thin_node
+from federation.engine.fleet_filter import ANSWER_BYTES_MAX, LONGEST_HOLD_S, held_s
 from federation.engine.fleet_gate import ENDING_MAX, Connection, Gate, Room
-from federation.engine.fleet_line import FleetLine, _answer_body
+from federation.engine.fleet_line import CALL_S, FleetLine, _answer_body
 from federation.engine.fleet_protocol import HEAD_BYTES_MAX, LOOSE_BYTES_MAX
 from federation.engine.frames import ANSWER, TAKE
 from federation.engine.superlink import SuperLink
@@ -48,6 +48,8 @@ from federation.members.newest_note import KEPT_S, NewestNote
 from federation.open_files import allow_files, files_allowed
 from federation.registry.first_message import first_message
 from federation.registry.guard import CALLS_MAX, LOOK_EVERY, STREAMS_MAX, WATCHES_MAX, Guard
+from federation.registry.pause import PAUSE_S, Pauses
+from federation.registry.port_gate import End, Held, PortGate, PortRoom, to_end
 from federation.registry.rate import Buckets, Rate, network_of
 from federation.registry.refusal import CallRefusedError
 from federation.registry.refusal_log import RefusalLog
@@ -373,6 +375,78 @@ def test_silent_connections_that_are_encrypted_do_not_shut_the_door_for_good(few
         until(lambda: few.ask("door"), patience_s=20)
 
 
+@pytest.mark.parametrize("port", ["door", "registry"])
+def test_who_begins_handshakes_without_end_shuts_no_port(few: Few, port: str) -> None:
+    host, number = getattr(few, port).split(":")
+    over = threading.Event()
+    hello = bytes.fromhex("1603010200010001fc0303")  # a handshake's first bytes, and no more
+
+    def begin() -> None:
+        held: list[socket.socket] = []
+        while not over.wait(0.001):
+            with suppress(OSError):
+                one = socket.create_connection(
+                    (host, int(number)), timeout=2, source_address=(ELSEWHERE, 0)
+                )
+                held.append(one)
+                one.sendall(hello)
+            if len(held) > 150:
+                held.pop(0).close()
+        for one in held:
+            one.close()
+
+    attacker = threading.Thread(target=begin)
+    attacker.start()
+    try:
+        time.sleep(1)
+        begun = time.monotonic()
+        for _ in range(3):  # each over a connection of its own
+            assert few.ask(port)
+        assert time.monotonic() - begun < 3
+        assert few.files() < 200
+    finally:
+        over.set()
+        attacker.join()
+
+
+def ended_of(room: PortRoom, *waits: str, owners: Sequence[str] = ()) -> list[int]:
+    held = [Held(i, i, End(host, i), float(i)) for i, host in enumerate(waits)]
+    held += [
+        Held(i, i, End("203.0.113.9", i), float(i), owner) for i, owner in enumerate(owners, 100)
+    ]
+    return [one.number for one in to_end(reversed(held), room)]
+
+
+def test_a_port_ends_the_oldest_of_the_network_that_has_most() -> None:
+    one, two = "203.0.113.1", "203.0.113.2"
+    assert ended_of(PortRoom(4, 2), one, two, one, one, one) == [0, 2]
+    assert ended_of(PortRoom(3, 3), one, two, one, one) == [0]
+    assert ended_of(PortRoom(3, 2), two, one, "203.0.113.3", one) == [1]
+    assert ended_of(PortRoom(4, 2), *(f"2001:db8:0:1::{i}" for i in range(3))) == [0]
+    assert ended_of(PortRoom(1, 1, member=2), one, owners=("a", "b", "a", "a", "b")) == [103]
+
+
+def test_a_port_keeps_who_made_a_call() -> None:
+    now = [0.0]
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
+        at = listener.getsockname()
+        gate = PortGate(PortRoom(4, 2), lambda: now[0], port=at[1])
+        ends = []
+        for turn in range(5):
+            now[0] += 1.0
+            ends.append(stack.enter_context(socket.create_connection(at)))
+            stack.enter_context(listener.accept()[0])
+            if turn < 2:
+                mine = f"ipv4:127.0.0.1:{ends[turn].getsockname()[1]}"
+                gate.heard(mine, "a member" if turn == 0 else "")
+            assert gate.look() <= 2
+        for one in ends:
+            one.settimeout(0)
+        # the first is a member's; of the four that wait the two that came last stay
+        assert [is_over(one) for one in ends] == [False, True, True, False, False]
+        assert gate.ended == 2
+
+
 def test_a_process_opens_as_many_files_as_it_may() -> None:
     script = """
 import resource
@@ -564,7 +638,7 @@ def sockets() -> Iterator[Callable[[int], list[Connection]]]:
         yield made
 
 
-def is_over(one: Connection) -> bool:
+def is_over(one: socket.socket) -> bool:
     try:
         return one.recv(1) == b""
     except BlockingIOError:
@@ -746,6 +820,87 @@ def test_a_member_that_calls_without_end_is_slowed() -> None:
         with link.transport("run", ["honest"], stop=threading.Event()) as transport:
             assert len(asked(transport)) == 1
         line.close()
+
+
+def test_a_member_waits_for_the_refusals_of_calls_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fleet_filter, "START_COST", 500.0)  # two at once, and few later
+    with federation(hold_s=0.3) as (link, authority):
+        credentials = authority.client("bank", "evil")
+        link.admit("evil", credentials.certificate)
+        over, refused = threading.Event(), threading.Semaphore(0)
+
+        def call_on() -> None:
+            line = FleetLine(link.address, credentials)
+            while not over.is_set():
+                try:
+                    line.activate()
+                except httpx.HTTPStatusError:
+                    refused.release()
+            line.close()
+
+        threads = [threading.Thread(target=call_on) for _ in range(3)]
+        for one in threads:
+            one.start()
+        for _ in threads:
+            assert refused.acquire(timeout=20)
+        counted, begun = link.traffic().requests, time.monotonic()
+        time.sleep(1.5)
+        more, spent_s = link.traffic().requests - counted, time.monotonic() - begun
+        over.set()
+        for one in threads:
+            one.join()
+        # three lines wait a second for each refusal
+        assert more <= 3 * (spent_s + 1) + 1
+
+
+def test_a_refusal_is_waited_for_as_long_as_there_is_room() -> None:
+    pauses, waiting = Pauses(2, 3), list[float]()
+
+    def among(callers: str, asked: str) -> int:
+        """How often `asked` waits, while these do."""
+        waiting.clear()
+
+        def pause(seconds: float) -> None:
+            waiting.append(seconds)
+            if callers[len(waiting) :]:
+                pauses.wait(callers[len(waiting)])
+            else:
+                pauses.pause = waiting.append
+                pauses.wait(asked)
+
+        pauses.pause = pause
+        pauses.wait(callers[0])
+        assert set(waiting) == {PAUSE_S}
+        return len(waiting) - len(callers)
+
+    assert among("a", "a") == 1
+    assert among("aa", "a") == 0
+    assert among("aa", "b") == 1
+    assert among("aab", "c") == 0
+    assert among("a", "b") == 1  # whoever has waited is forgotten
+
+
+def test_who_calls_too_often_is_paused_before_it_is_refused() -> None:
+    waited: list[float] = []
+    guard = Guard(Buckets(Rate(), lambda: 0.0), pauses=Pauses(4, 4, waited.append))
+    refused = 0
+    for _ in range(int(Rate().burst) + 2):
+        try:
+            list(streamed(guard, ENTRIES, lambda *_: iter(())))
+        except CallRefusedError as error:
+            refused += "too many calls" in error.sentence
+    assert (refused, waited) == (2, [PAUSE_S] * 2)
+
+
+def test_where_many_nodes_wait_each_is_held_longer() -> None:
+    assert [held_s(10.0, waiting, 7) for waiting in (0, 1, 400)] == [10.0] * 3
+    assert held_s(0.3, 1, 7) == 0.3
+    many = [held_s(10.0, 1_000, node) for node in range(2_000)]
+    assert max(many) <= LONGEST_HOLD_S < CALL_S
+    assert min(many) > 0.75 * LONGEST_HOLD_S
+    assert len(set(many)) > 1_000
 
 
 # -- the door's ledger, its log, and whose an address is --

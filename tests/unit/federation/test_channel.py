@@ -48,7 +48,7 @@ AWAY = grpc.StatusCode.UNAVAILABLE
 
 
 def test_who_is_busy_for_a_moment_is_asked_again() -> None:
-    line = Line(Fault(AWAY), Fault(AWAY))
+    line = Line(*[Fault(AWAY)] * len(AGAIN_S))
     assert line.ask() == "answer"
     assert line.waited == list(AGAIN_S)
 
