@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED := 0
 
-.PHONY: demo test check bench soak long mutants experiments format clean
+.PHONY: demo test check bench soak long fuzz mutants experiments format clean
 
 demo: $(VENV)/.node
 	$(BIN)/tacit demo
@@ -48,6 +48,11 @@ soak: $(VENV)/.dev
 # An hour of runs with nodes that are killed and hang; then: which changes of the code the tests miss (hours).
 long: $(VENV)/.dev
 	PYTHONPATH=.:tests $(BIN)/python tests/faults/long_run.py build/long --minutes 60
+
+# Hostile bytes led by what they reach, a minute for each decoder (about forty minutes).
+fuzz: $(VENV)/.dev
+	$(PIP) -e '.[node,dev,fuzz]'
+	PYTHONPATH=.:tests $(BIN)/python -m hostile.guided --seconds 60
 
 mutants: $(VENV)/.dev
 	$(PIP) -e '.[node,dev,mutants]'

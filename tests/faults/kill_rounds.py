@@ -570,15 +570,17 @@ def campaign(folder: Path, *, kills: int, seed: int, careless: bool) -> Tally:
             tally.hold_against(federation.home, federation.project.contract.name, wire)
             if len(models_of(federation, wire.run)) > 1:
                 tally.faults.append(f"members have several models of {wire.run}")
+            if kills > MANY:
+                sys.stderr.write(
+                    f"{tally.kills} kills, {tally.at_work} at work, run {tally.runs}\n"
+                )
+                sys.stderr.flush()
             if tally.kills >= kills or tally.faults:
                 break
         if not tally.faults:
             verify_home(federation.home)
             tally.verified += 1
             shutil.rmtree(folder / f"home-{homes - 1}")
-        if sys.stderr.isatty() or kills > MANY:
-            sys.stderr.write(f"{tally.kills} kills, {tally.runs} runs\n")
-            sys.stderr.flush()
     return tally
 
 

@@ -14,15 +14,19 @@ that fails on one word, found letter by letter.
 import argparse
 import importlib
 import importlib.util
+import io
 import json
+import os
 import re
 import resource
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 NEEDS: Final = "Coverage-guided inputs need atheris; install it: pip install 'tacit-fl[fuzz]'."
 PLANTED: Final = "planted"
@@ -39,34 +43,48 @@ class Fault(Exception):  # noqa: N818 - libFuzzer prints its name
     """A decoder did what it may not."""
 
 
-def names() -> list[str]:
-    """All decoders of the table."""
-    from hostile.decoders import DECODERS
+@dataclass(frozen=True)
+class Ready:
+    """The project's packages, instrumented, and right bytes for them; each decoder gets a fork.
 
-    return [one.name for one in DECODERS]
+    Attributes:
+        atheris: The library.
+        decoders: By name.
+        right: Right bytes of each kind.
+        fault_of: `hostile.fuzz.fault_of`.
+        scratch: Where decoders that read files have them.
+    """
+
+    atheris: Any
+    decoders: Mapping[str, Any]
+    right: Mapping[str, list[bytes]]
+    fault_of: Callable[..., tuple[str, bool]]
+    scratch: Path
 
 
-def begin(name: str, seconds: int, folder: Path, seed: int) -> None:
-    """Give one decoder inputs; ends this process."""
-    atheris: Any = importlib.import_module("atheris")
-    with atheris.instrument_imports(include=PACKAGES):
+def prepare(scratch: Path) -> Ready:
+    """Load and instrument everything once."""
+    atheris = importlib.import_module("atheris")
+    # it names each module that it instruments
+    with redirect_stderr(io.StringIO()), atheris.instrument_imports(include=PACKAGES):
         from hostile.corpus import corpus
         from hostile.decoders import DECODERS
         from hostile.fuzz import fault_of
-    where = folder / name.replace(" ", "-")
-    scratch = Path(tempfile.mkdtemp())
     right = corpus(scratch)
     (scratch / "contracts").symlink_to(Path(__file__).parents[2] / "configs" / "contracts")
-    seeds = right.get(name, [b"once upon a time"])
+    return Ready(atheris, {one.name: one for one in DECODERS}, right, fault_of, scratch)
+
+
+def begin(ready: Ready, name: str, seconds: int, where: Path, seed: int) -> NoReturn:
+    """Give one decoder inputs; libFuzzer ends this process."""
+    seeds = ready.right.get(name, [b"once upon a time"])
     for kept in ("seeds", "found"):
         (where / kept).mkdir(parents=True, exist_ok=True)
     for number, data in enumerate(seeds):
         (where / "seeds" / str(number)).write_bytes(data)
-    decoder = next((one for one in DECODERS if one.name == name), None)
 
     def one_input(data: bytes) -> None:
-        assert decoder is not None
-        fault, _ = fault_of(decoder, data, seeds, scratch)
+        fault, _ = ready.fault_of(ready.decoders[name], data, seeds, ready.scratch)
         if fault:
             raise Fault(fault)
 
@@ -75,12 +93,31 @@ def begin(name: str, seconds: int, folder: Path, seed: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     options = (
         f"-max_total_time={seconds}", f"-seed={seed}", f"-max_len={LONGEST_BYTES}", "-timeout=20",
-        "-rss_limit_mb=0", "-print_final_stats=1", f"-artifact_prefix={where}/",
-        str(where / "found"), str(where / "seeds"),
+        "-rss_limit_mb=0", f"-artifact_prefix={where}/", str(where / "found"), str(where / "seeds"),
     )  # fmt: skip
-    one = atheris.instrument_func(planted) if name == PLANTED else one_input
-    atheris.Setup([sys.argv[0], *options], one)
-    atheris.Fuzz()
+    one = ready.atheris.instrument_func(planted) if name == PLANTED else one_input
+    ready.atheris.Setup([sys.argv[0], *options], one)
+    ready.atheris.Fuzz()
+    os._exit(0)
+
+
+def guide(ready: Ready, name: str, seconds: int, where: Path, seed: int) -> dict[str, object]:
+    """Do that in a process of its own; what became of it."""
+    where.mkdir(parents=True, exist_ok=True)
+    log = where / "log"
+    pid = os.fork()
+    if not pid:
+        try:
+            out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            os.dup2(out, 1)
+            os.dup2(out, 2)
+            begin(ready, name, seconds, where, seed)
+        except BaseException:  # noqa: BLE001 - it is in the log, and told
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    os.waitpid(pid, 0)
+    return told(log.read_text(encoding="utf-8", errors="replace"))
 
 
 def planted(data: bytes) -> None:
@@ -111,26 +148,18 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--folder", type=Path, default=Path("build/guided"))
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args(words)
     if importlib.util.find_spec("atheris") is None:
         sys.stderr.write(f"{NEEDS}\n")
         return 2
-    if given.here:
-        begin(given.only[0], given.seconds, given.folder.resolve(), given.seed)
     found = {}
-    for name in given.only or names():
-        options = ["--only", name, "--seconds", str(given.seconds), "--seed", str(given.seed)]
-        done = subprocess.run(
-            [sys.executable, "-m", "hostile.guided", *options, "--folder", given.folder, "--here"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-        found[name] = told(done.stderr + done.stdout)
-        sys.stderr.write(f"{name}: {found[name]}\n")
-        sys.stderr.flush()
+    with tempfile.TemporaryDirectory() as scratch:
+        ready = prepare(Path(scratch))
+        for name in given.only or ready.decoders:
+            where = given.folder.resolve() / name.replace(" ", "-")
+            found[name] = guide(ready, name, given.seconds, where, given.seed)
+            sys.stderr.write(f"{name}: {found[name]}\n")
+            sys.stderr.flush()
     sys.stdout.write(json.dumps(found, indent=1) + "\n")
     return any("fault" in one for one in found.values())
 
