@@ -36,10 +36,11 @@ bench: $(VENV)/.dev
 	$(BIN)/python experiments/deployment/run.py
 	$(BIN)/python experiments/load/run.py
 
-# The long forms of what `make test` does shortly: ten thousand kills in mid-round, a hundred thousand power cuts, a
-# million hostile inputs, ten thousand simulated federations (from TACIT_FIRST_SEED on), a coordinator that is gone at
-# every moment, every bit of a bundle, six members in network namespaces (as root), examples that nobody drew before,
-# and each of the field's demands taken out of a copy of the code.
+# The long forms of what `make test` does shortly: ten thousand kills in mid-round and as many of writers, a hundred
+# thousand power cuts, a million hostile inputs, ten thousand simulated federations (from TACIT_FIRST_SEED on), a
+# coordinator that is gone at every moment, every bit of a bundle, six members in network namespaces (as root), examples
+# that nobody drew before, and each of the field's demands taken out of a copy of the code. Of quiet cores' time, the
+# kills take about a quarter of an hour, the power cuts five minutes, the inputs ten to fifteen.
 soak: $(VENV)/.dev
 	TACIT_KILLS=10000 TACIT_IMAGES=100000 TACIT_LONG=1 $(BIN)/python -m pytest -x tests/faults tests/contract/test_verifiers.py tests/deployed tests/compliance
 	$(BIN)/python -m pytest -x -n 2 --hypothesis-profile search tests/property tests/unit
