@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED := 0
 
-.PHONY: demo test check bench soak long mutants experiments format clean
+.PHONY: demo test check bench soak long fuzz mutants experiments format clean
 
 demo: $(VENV)/.node
 	$(BIN)/tacit demo
@@ -36,10 +36,12 @@ bench: $(VENV)/.dev
 	$(BIN)/python experiments/deployment/run.py
 	$(BIN)/python experiments/load/run.py
 
-# The long forms of what `make test` does shortly: ten thousand kills in mid-round, a hundred thousand power cuts, a
-# million hostile inputs, ten thousand simulated federations (from TACIT_FIRST_SEED on) and as many with hostile parties in them, a coordinator that is gone at
-# every moment, every bit of a bundle, six members in network namespaces (as root), examples that nobody drew before,
-# and each of the field's demands taken out of a copy of the code.
+# The long forms of what `make test` does shortly: ten thousand kills in mid-round and as many of writers, a hundred
+# thousand power cuts, a million hostile inputs, ten thousand simulated federations (from TACIT_FIRST_SEED on), some
+# hundred with hostile parties in them, a coordinator that is gone at every moment, every bit of a bundle, six members in
+# network namespaces (as root), examples that nobody drew before, and each of the field's demands taken out of a copy of
+# the code. Of quiet cores' time, the kills take about a quarter of an hour, the power cuts five minutes, the inputs ten
+# to fifteen.
 soak: $(VENV)/.dev
 	TACIT_KILLS=10000 TACIT_IMAGES=100000 TACIT_LONG=1 $(BIN)/python -m pytest -x tests/faults tests/contract/test_verifiers.py tests/deployed tests/compliance
 	$(BIN)/python -m pytest -x -n 2 --hypothesis-profile search tests/property tests/unit
@@ -51,6 +53,11 @@ soak: $(VENV)/.dev
 # An hour of runs with nodes that are killed and hang; then: which changes of the code the tests miss (hours).
 long: $(VENV)/.dev
 	PYTHONPATH=.:tests $(BIN)/python tests/faults/long_run.py build/long --minutes 60
+
+# Hostile bytes led by what they reach, a minute for each decoder (about forty minutes).
+fuzz: $(VENV)/.dev
+	$(PIP) -e '.[node,dev,fuzz]'
+	PYTHONPATH=.:tests $(BIN)/python -m hostile.guided --seconds 60
 
 mutants: $(VENV)/.dev
 	$(PIP) -e '.[node,dev,mutants]'

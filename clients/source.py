@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, Literal, NoReturn, cast
+from typing import IO, Any, Final, Literal, NoReturn, cast
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,10 @@ UNIT: Final = "__unit"
 ROW: Final = "__row"
 TRUST: Final = "__trust"
 _BLOCK_BYTES: Final = 2**20  # Arrow reads some thirty blocks ahead
+_LONGEST_ROW: Final = 2**20  # of characters; Arrow reads no row that is longer than a block
+_UNPACKED_BYTES: Final = 2**30
+_UNPACKED_TIMES: Final = 200
+_TEXTS_BYTES: Final = 2**28
 _REQUIRED: Final = frozenset({"id", "time", "label", "event"})
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _INTEGER_TEXT = r"^[+-]?\d+(\.0+)?$"
@@ -319,10 +323,10 @@ def _plain(file: TableFile) -> Iterator[IO[bytes]]:
     ending = packed_as(file.path)
     if ending == ".gz":
         with gzip.open(file.path, "rb") as unpacked:
-            yield cast("IO[bytes]", unpacked)
+            yield _bounded(file, cast("IO[bytes]", unpacked))
     elif ending == ".xz":
         with lzma.open(file.path, "rb") as stream:
-            yield stream
+            yield _bounded(file, stream)
     elif ending == ".zip":
         with zipfile.ZipFile(file.path) as archive:
             inside = [entry for entry in archive.infolist() if not entry.is_dir()]
@@ -331,10 +335,38 @@ def _plain(file: TableFile) -> Iterator[IO[bytes]]:
                     f"{file.shown}: holds {len(inside)} files; pack exactly one, or unpack it."
                 )
             with archive.open(inside[0]) as stream:
-                yield stream
+                yield _bounded(file, stream)
     else:
         with file.path.open("rb") as stream:
             yield stream
+
+
+def _bounded(file: TableFile, stream: IO[bytes]) -> IO[bytes]:
+    return cast("IO[bytes]", io.BufferedReader(_Unpacked(file, stream)))
+
+
+class _Unpacked(io.RawIOBase):
+    """What a packed file holds, as long as that is no bomb."""
+
+    def __init__(self, file: TableFile, stream: IO[bytes]) -> None:
+        self._shown = file.shown
+        self._stream = stream
+        self._left = max(_UNPACKED_BYTES, _UNPACKED_TIMES * file.path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - a writable buffer
+        """Raise InputError where a small file unpacks to a very large one."""
+        data = self._stream.read(len(buffer))
+        self._left -= len(data)
+        if self._left < 0:
+            raise InputError(
+                f"{self._shown}: unpacks to more than {_UNPACKED_TIMES} times its size; if that is "
+                f"right, unpack it first."
+            )
+        buffer[: len(data)] = data
+        return len(data)
 
 
 @contextmanager
@@ -353,7 +385,8 @@ def _seekable(file: TableFile) -> Iterator[IO[bytes]]:
 class _SingleSpaced:
     """A stream of lines whose fields are apart by exactly one space."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, shown: str, stream: IO[bytes]) -> None:
+        self._shown = shown
         self._stream = stream
         self._rest = b""
         self._ready = b""
@@ -367,6 +400,8 @@ class _SingleSpaced:
             if not block:
                 lines, newline, rest = self._rest, b"", b""
             self._rest = rest
+            if len(rest) > _LONGEST_ROW:
+                raise _endless(self._shown)
             if lines or newline:
                 self._ready += b"\n".join(b" ".join(x.split()) for x in lines.splitlines())
                 self._ready += b"\n"
@@ -408,7 +443,7 @@ def _csv_tables(file: TableFile, fields: Mapping[str, tuple[str, Kind]]) -> Iter
         ),
     }
     with _plain(file) as stream:
-        bytes_in = pa.PythonFile(_SingleSpaced(stream) if blank else stream, mode="r")
+        bytes_in = pa.PythonFile(_SingleSpaced(file.shown, stream) if blank else stream, mode="r")
         try:
             with pacsv.open_csv(bytes_in, **options) as reader:
                 for batch in reader:
@@ -447,15 +482,45 @@ def _records(file: TableFile) -> Iterator[tuple[int, list[str]]]:
     """Non-empty lines with their number, split into fields; slow, and exact about lines."""
     with _plain(file) as stream:
         text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+        lines = _Lines(file.shown, text)
         if file.separator == "whitespace":
-            for number, line in enumerate(text, start=1):
+            for number, line in enumerate(lines, start=1):
                 if cells := line.split():
                     yield number, cells
+                    lines.begin_row()
             return
-        reader = csv.reader(text, delimiter=file.separator, strict=True)
+        reader = csv.reader(lines, delimiter=file.separator, strict=True)
         for cells in reader:
             if cells:
                 yield reader.line_num, cells
+                lines.begin_row()
+
+
+class _Lines:
+    """A text's lines, as long as a row ends now and then; only that much of it is in memory."""
+
+    def __init__(self, shown: str, text: io.TextIOWrapper) -> None:
+        self._shown = shown
+        self._text = text
+        self._left = _LONGEST_ROW
+
+    def begin_row(self) -> None:
+        """The lines until here are read."""
+        self._left = _LONGEST_ROW
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._text.readline(self._left + 1):
+            self._left -= len(line)
+            if self._left < 0:
+                raise _endless(self._shown)
+            yield line
+
+
+def _endless(shown: str) -> DataError:
+    return DataError(
+        f"{shown}: has no row that ends within {_LONGEST_ROW} characters; check its line ends and "
+        f"quotes."
+    )
 
 
 def _tell_what_is_wrong(
@@ -495,8 +560,14 @@ def _no_number(file: TableFile, name: str, where: str) -> DataError:
 
 def _parquet_tables(file: TableFile, fields: Mapping[str, tuple[str, Kind]]) -> Iterator[pa.Table]:
     with _seekable(file) as stream:
-        parquet = pq.ParquetFile(stream)
-        spelled = _spelled(file, parquet.schema_arrow.names, [name for name, _ in fields.values()])
+        metadata = pq.read_metadata(stream)
+        _require_no_bomb(file, metadata)
+        schema = metadata.schema.to_arrow_schema()
+        spelled = _spelled(file, schema.names, [name for name, _ in fields.values()])
+        # texts as an index into those that differ: a small file may name a large one very often
+        texts = [name for name in spelled.values() if _is_text(schema.field(name).type)]
+        stream.seek(0)
+        parquet = pq.ParquetFile(stream, read_dictionary=texts)
         columns = list(dict.fromkeys(spelled.values()))
         record = 0
         for batch in parquet.iter_batches(batch_size=CHUNK_ROWS, columns=columns):
@@ -510,12 +581,42 @@ def _parquet_tables(file: TableFile, fields: Mapping[str, tuple[str, Kind]]) -> 
             record += batch.num_rows
 
 
+def _require_no_bomb(file: TableFile, metadata: pq.FileMetaData) -> None:
+    size = file.path.stat().st_size
+    for place in range(metadata.num_row_groups):
+        group = metadata.row_group(place)
+        if group.total_byte_size > max(_UNPACKED_BYTES, _UNPACKED_TIMES * size):
+            raise InputError(
+                f"{file.shown}: a row group unpacks to more than {_UNPACKED_TIMES} times the "
+                f"file's size; write it in smaller ones."
+            )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _written_out(values: pa.ChunkedArray, file: TableFile, name: str) -> pa.ChunkedArray:
+    """An index into values as the values, unless its texts would fill the memory so."""
+    total = 0
+    if _is_text(values.type.value_type):
+        for chunk in values.chunks:
+            lengths = pc.cast(pc.binary_length(chunk.dictionary), pa.int64())
+            total += pc.sum(lengths.take(chunk.indices)).as_py() or 0
+    if total > _TEXTS_BYTES:
+        raise DataError(
+            f"{file.shown}: column {name} has more than {_TEXTS_BYTES >> 20} MiB of text in "
+            f"{CHUNK_ROWS} rows; shorten its texts."
+        )
+    return values.cast(values.type.value_type)
+
+
 def _cast(
     values: pa.ChunkedArray, kind: Kind, file: TableFile, name: str, record: int
 ) -> pa.ChunkedArray:
     if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+        values = _written_out(values, file, name)
+    is_text = _is_text(values.type)
     if is_text:
         gone = pc.is_in(values, value_set=pa.array(file.missing, values.type))
         values = pc.if_else(gone, pa.scalar(None, values.type), values)

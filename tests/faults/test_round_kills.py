@@ -1,4 +1,4 @@
-"""Nodes and coordinators killed in mid-round; `make soak` kills a thousand."""
+"""Nodes and coordinators killed in mid-round; `make soak` kills ten thousand."""
 
 import json
 import os
@@ -11,8 +11,8 @@ import pytest
 SCRIPT = Path(__file__).with_name("kill_rounds.py")
 TESTS = SCRIPT.parents[1]
 PATHS = os.pathsep.join((str(TESTS.parent), str(TESTS)))
-KILLS = int(os.environ.get("TACIT_KILLS", "12"))
-LIMIT_S = 120 + 6 * KILLS
+KILLS = int(os.environ.get("TACIT_KILLS", "40"))
+LIMIT_S = 300 + 2 * KILLS
 
 
 def campaign(folder: Path, *options: str) -> tuple[int, dict[str, object]]:
@@ -33,14 +33,17 @@ def test_whatever_is_killed_nothing_was_released_without_a_record(tmp_path: Path
     code, found = campaign(tmp_path / "fed", "--kills", str(KILLS), "--seed", "7")
     assert code == 0, found
     assert found["unrecorded"] == 0
-    assert int(str(found["kills"])) >= KILLS
-    assert int(str(found["released"])) > KILLS
+    kills = int(str(found["kills"]))
+    assert kills >= KILLS
+    assert int(str(found["at_work"])) > kills // 10
+    assert int(str(found["released"])) > kills // 20
+    assert found["verified"]
     # what is counted and did not leave was asked for and under way
     assert int(str(found["over"])) <= int(str(found["over_allowed"]))
 
 
 @pytest.mark.slow
 def test_a_node_that_reserves_after_it_released_is_caught(tmp_path: Path) -> None:
-    code, found = campaign(tmp_path / "fed", "--kills", "60", "--seed", "3", "--careless")
+    code, found = campaign(tmp_path / "fed", "--kills", "400", "--seed", "3", "--careless")
     assert code == 1
     assert int(str(found["unrecorded"])) > 0

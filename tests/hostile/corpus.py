@@ -1,14 +1,20 @@
 """Right bytes of each kind: of a run and its ledger, what is kept of it, shipped files."""
 
+import gzip
 import io
 import json
+import lzma
+import zipfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from support import bundles, tables
 from support.direct import assemble
 from support.federations import Federated
+from support.suites import voice_in
 from support.sums import frame_of
 
 from aggregator import coordinator
@@ -32,6 +38,9 @@ from privacy.ledger.trust import TrustPolicy
 from privacy.manifest import SIGNING_DOMAIN
 from privacy.messages import Parcel, Request
 from privacy.randomness import system_bytes
+from privacy.secure_sum.keys import offer_key
+from privacy.secure_sum.lattice import CKKS_SHALLOW, BfvKey, BfvWrap, CkksKey, CkksWrap
+from privacy.suites import SUITES
 
 ROOT: Final = Path(__file__).parents[2]
 MEMBERS: Final = ("bank", "east", "mill", "north")
@@ -39,7 +48,21 @@ LABEL: Final = Label("session", "state", "L3")
 PEER: Final = Peer(Role.BANK, "north")
 KEY: Final = MasterKey(bytes(range(32)), bytes)
 WRITER: Final = Identity.create(system_bytes)
+PARTIES: Final = 3
+COUNT, BITS = 7, 20
 Corpus = Mapping[str, list[bytes]]
+
+
+@cache
+def exact_key() -> BfvKey:
+    """One key of a process; SEAL draws it, so mutants of what it made are others each time."""
+    return BfvKey.create(PARTIES)
+
+
+@cache
+def approximate_key() -> CkksKey:
+    """As `exact_key`."""
+    return CkksKey.create(CKKS_SHALLOW)
 
 
 def shipped(pattern: str) -> list[bytes]:
@@ -80,11 +103,47 @@ def corpus(folder: Path) -> Corpus:
     found["token"] = [founded.invite("north").reveal().encode()]
     found["certificate"] = [(founded.place().folder / "root.pem").read_bytes()]
     frame = frame_of(MEMBERS, rows=6)
-    found["csv"] = [frame.to_csv(index=False).encode()]
-    frame.to_parquet(folder / "rows.parquet")
-    found["parquet"] = [(folder / "rows.parquet").read_bytes()]
+    csv = frame.to_csv(index=False).encode()
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("rows.csv", csv)
+    found["csv"] = [csv]
+    found["csv in gzip"] = [gzip.compress(csv), gzip.compress(csv[:99]) + gzip.compress(csv[99:])]
+    found["csv in xz"] = [lzma.compress(csv)]
+    found["csv in zip"] = [zipped.getvalue()]
+    found["parquet"] = []
+    for compression in (None, "snappy", "zstd", "gzip", "brotli", "lz4"):
+        frame.to_parquet(folder / "rows.parquet", compression=compression)
+        found["parquet"].append((folder / "rows.parquet").read_bytes())
     found["edge bundle"] = [bundles.signed(bundles.bundle())]
-    return found | of_a_run(folder)
+    return found | of_keys() | of_a_run(folder)
+
+
+def of_keys() -> dict[str, list[bytes]]:
+    """Offers of each suite, and keys and payloads of homomorphic encryption."""
+    names = {"mill": Identity.create(system_bytes), "north": Identity.create(system_bytes)}
+    directory = {name: identity.public for name, identity in names.items()}
+    offers = [
+        offer_key(
+            voice_in(suite, identity), name,
+            run=bytes(32), directory=directory, entropy=system_bytes, suite=SUITES[suite],
+        )[1]
+        for suite in SUITES if not SUITES[suite].missing()
+        for name, identity in names.items()
+    ]  # fmt: skip
+    words = np.arange(COUNT, dtype=np.uint64)
+    exact, approximate = BfvWrap(exact_key()), CkksWrap(approximate_key())
+    sealed = exact.close(exact.prepare(words, bits=BITS))
+    near = approximate.close(approximate.prepare(words, bits=BITS))
+    return {
+        "key offer": [offer.to_bytes() for offer in offers],
+        "lattice key": [exact_key().secret_bytes()],
+        "approximate key": [approximate_key().secret_bytes()],
+        "lattice payload": [sealed],
+        "lattice sum": [sealed],
+        "approximate payload": [near],
+        "approximate sum": [near],
+    }
 
 
 def of_a_run(folder: Path) -> dict[str, list[bytes]]:

@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
-from hostile.corpus import KEY, LABEL, PEER, WRITER
+from hostile.corpus import (
+    BITS,
+    COUNT,
+    KEY,
+    LABEL,
+    PARTIES,
+    PEER,
+    WRITER,
+    approximate_key,
+    exact_key,
+)
 from support import bundles, tables
 
 from aggregator.plan import parse_plan
@@ -43,6 +53,16 @@ from privacy.ledger.trust import parse_policy
 from privacy.manifest import Manifest
 from privacy.messages import Parcel, pack, unpack_reply, unpack_request
 from privacy.receipt import Receipt
+from privacy.secure_sum.keys import KeyOffer
+from privacy.secure_sum.lattice import (
+    CKKS_SHALLOW,
+    BfvAdder,
+    BfvKey,
+    BfvWrap,
+    CkksAdder,
+    CkksKey,
+    CkksWrap,
+)
 
 Owes = Literal["sealed", "canonical", "settings"]
 
@@ -133,6 +153,18 @@ def _key(path: Path) -> Any:  # noqa: ANN401 - a private key
     return certificates.load_key(path)
 
 
+def _added(data: bytes, _: Path) -> bytes:
+    adder = BfvAdder(exact_key().public_context(), parties=PARTIES)
+    adder.add(data)
+    return adder.payload()
+
+
+def _nearly_added(data: bytes, _: Path) -> bytes:
+    adder = CkksAdder(approximate_key().public_context(), parameters=CKKS_SHALLOW)
+    adder.add(data)
+    return adder.payload()
+
+
 DECODERS: Final = (
     Decoder(
         name="request message", owes="canonical", share=16,
@@ -203,6 +235,31 @@ DECODERS: Final = (
         read=lambda data, _: certificates.read_certificate(data, "it"),
     ),
     Decoder(name="key", owes="settings", read=_file("tls.key", _key)),
+    Decoder(
+        name="key offer", owes="canonical", share=8, read=lambda data, _: KeyOffer.from_bytes(data),
+        again=KeyOffer.to_bytes,
+    ),
+    Decoder(
+        name="lattice key", owes="canonical", share=0.4,
+        read=lambda data, _: BfvKey.from_bytes(data, PARTIES), again=BfvKey.secret_bytes,
+    ),
+    Decoder(
+        name="approximate key", owes="canonical", share=0.4,
+        read=lambda data, _: CkksKey.from_bytes(data, CKKS_SHALLOW), again=CkksKey.secret_bytes,
+    ),
+    Decoder(name="lattice payload", owes="canonical", share=0.4, read=_added, again=bytes),
+    Decoder(name="approximate payload", owes="settings", share=0.4, read=_nearly_added),
+    Decoder(
+        name="lattice sum", owes="settings", share=0.4,
+        read=lambda data, _: BfvWrap(exact_key()).open(data, count=COUNT, bits=BITS),
+    ),
+    Decoder(
+        name="approximate sum", owes="settings", share=0.4,
+        read=lambda data, _: CkksWrap(approximate_key()).open(data, count=COUNT, bits=BITS),
+    ),
+    Decoder(name="csv in gzip", owes="settings", share=0.3, read=_rows("rows.csv.gz", "csv")),
+    Decoder(name="csv in xz", owes="settings", share=0.3, read=_rows("rows.csv.xz", "csv")),
+    Decoder(name="csv in zip", owes="settings", share=0.3, read=_rows("rows.csv.zip", "csv")),
     Decoder(name="csv", owes="settings", share=0.4, read=_rows("rows.csv", "csv")),
     Decoder(name="parquet", owes="settings", share=0.4, read=_rows("rows.parquet", "parquet")),
     Decoder(name="terms log", owes="settings", share=1, read=_file("terms.jsonl", _terms_log)),

@@ -80,11 +80,9 @@ ELSEWHERE: Final = {
     "privacy/canonical.py": "under manifest, leaf, token, receipt",
     "privacy/ledger/checkpoint.py": "note and proof",
     "privacy/plan.py": "manifest (tests/unit/privacy/test_manifest.py has each key)",
-    "privacy/secure_sum/__init__.py": "under key offers (tests/unit/privacy/test_sum_messages.py)",
+    "privacy/secure_sum/__init__.py": "key offer, and tests/unit/privacy/test_sum_messages.py",
     "privacy/secure_sum/group_key.py": "tests/unit/privacy/test_group_key.py",
-    "privacy/secure_sum/keys.py": "tests/unit/privacy/test_sum_messages.py",
     "privacy/secure_sum/pair_keys.py": "sealed for one member (tests/attacks/test_pair_keys.py)",
-    "privacy/secure_sum/lattice.py": "tests/unit/privacy/test_lattice.py",
 }
 
 
