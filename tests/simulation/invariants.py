@@ -32,12 +32,12 @@ class Broken(AssertionError):  # noqa: N818 - a promise is broken
     """A promise that did not hold; the seed that shows it is a bug, or a planted fault."""
 
 
-_read = lru_cache(maxsize=4096)(parse_leaf)
+read_leaf = lru_cache(maxsize=4096)(parse_leaf)
 """Leaves are read again after every event, and say the same."""
 
 
 def _entries(store: SimLedger, stop: int | None = None) -> Iterable[Entry]:
-    return map(_read, store.leaves(0, stop))
+    return map(read_leaf, store.leaves(0, stop))
 
 
 @dataclass

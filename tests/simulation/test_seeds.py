@@ -30,7 +30,7 @@ from privacy.ledger.store import head_of
 from privacy.release import ReleaseToken
 from privacy.secure_sum.tag import tag_words
 
-SEEDS = int(os.environ.get("TACIT_SEEDS", "40"))
+SEEDS = int(os.environ.get("TACIT_SEEDS", "300"))
 FIRST = int(os.environ.get("TACIT_FIRST_SEED", "0"))
 PARTS = 8
 

@@ -24,7 +24,7 @@ import numpy as np
 from simulation import learning
 from simulation.clock import SimClock
 from simulation.disk import SimLedger, SimNotebook
-from simulation.invariants import Watch
+from simulation.invariants import Watch, read_leaf
 from simulation.options import Options, options_of
 from simulation.sealing import SeededSealing
 from support import tables
@@ -35,8 +35,11 @@ import aggregator.inviting
 import clients.node
 import clients.session_file
 import federation.ledger_recorder
+import privacy.budget_record
+import privacy.ledger.memory
 import privacy.signature
 import privacy.suites.intl
+import privacy.verify
 from aggregator.ports import Answer
 from clients.model_file import load_model
 from clients.node import Node
@@ -416,8 +419,10 @@ class World:
             ):
                 change(module, "time", self.clock)
             change(privacy.suites.intl, "_HPKE", SeededSealing(self.entropy))
-            # all members verify the same signatures; each is computed once
+            # all members verify the same signatures and read the same leaves; each once
             change(privacy.signature, "_verifies", _verifies)
+            for reads in (privacy.ledger.memory, privacy.budget_record, privacy.verify):
+                change(reads, "parse_leaf", read_leaf)
             change(clients.node, "SqliteLedger", self._node_ledger)
             change(clients.node, "Learner", learning.StandIn)
             change(clients.node, "read_usable", lambda s, *_: learning.rows_of(s.member))
