@@ -122,9 +122,10 @@ class KeptSession(
 
 @dataclass(kw_only=True)
 class Keeper:
-    """Turns a session into what is kept of it; a part is hashed once, not with each state."""
+    """Turns a session into what is kept of it; what does not change is encoded and hashed once."""
 
     _hashed: dict[int, tuple[Large, bytes]] = field(default_factory=dict)
+    _manifest: bytes = _NONE
 
     def keep(self, session: "Session") -> tuple[bytes, Mapping[bytes, Data]]:
         """A session's state and its large parts."""
@@ -139,7 +140,9 @@ class Keeper:
             parts[digest] = data
             return digest
 
-        return _ENCODER.encode(_kept(session, part)), parts
+        # the run is named by the digest of its manifest: a session never has another
+        self._manifest = self._manifest or session.manifest.to_bytes()
+        return _ENCODER.encode(_kept(session, self._manifest, part)), parts
 
 
 def read_kept(body: bytes) -> KeptSession:
@@ -211,12 +214,12 @@ def put_back(kept: KeptSession, session: "Session", part: Callable[[bytes], byte
     session.own = {name: dict(values) for name, values in kept.own.items()}
 
 
-def _kept(session: "Session", part: _Part) -> KeptSession:
+def _kept(session: "Session", manifest: bytes, part: _Part) -> KeptSession:
     setup, roster, common, step = session.setup, session.roster, session.common, session.step
     return KeptSession(
         format=FORMAT,
         member=session.rows.member,
-        manifest=session.manifest.to_bytes(),
+        manifest=manifest,
         rows=session.rows_read,
         invited=session.invited,
         launcher=session.launcher,

@@ -49,6 +49,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -117,7 +118,7 @@ class SessionFile:
     _newest: str = ""
     _seen: str = ""
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """Where the state is."""
         return self.home / FOLDER / self.run.hex()
@@ -143,9 +144,11 @@ class SessionFile:
                 data = _sealed(before, head, body)
                 state = hashlib.sha256(data).hexdigest()
                 make_folder(self.folder, mode=0o700)
+                there = {path.name for path in self.folder.iterdir()}
                 for digest, part in parts.items():
-                    if not self._has(digest.hex()):
-                        self._write(digest.hex(), part)
+                    name = digest.hex()
+                    if name not in there or not self._is_as_it_has_to_be(name):
+                        self._write(name, part)
                 self._write(_STATE, data)
                 self._point(state)
                 self._newest = self._seen = state
@@ -223,16 +226,15 @@ class SessionFile:
 
         A disk that refuses leaves it as it is: it is sealed when it is written next.
         """
-        if self.vault is not None and not self._has(name):
-            with suppress(OSError):
+        with suppress(OSError):
+            if not self._is_as_it_has_to_be(name):
                 self._write(name, data)
 
-    def _has(self, name: str) -> bool:
-        """Whether a part is there as it has to be: sealed, where there is a key."""
-        path = self.folder / name
-        if self.vault is None or not path.exists():
-            return path.exists()
-        with path.open("rb") as file:
+    def _is_as_it_has_to_be(self, name: str) -> bool:
+        """Whether a file that is there is sealed, where there is a key."""
+        if self.vault is None:
+            return True
+        with (self.folder / name).open("rb") as file:
             return is_sealed(file.read(64))
 
     def finish(self) -> None:

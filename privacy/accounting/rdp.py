@@ -119,6 +119,7 @@ def capacity(epsilon: float, delta: float, order: int) -> float:
     return room
 
 
+@lru_cache(maxsize=256)
 def best_order(epsilon: float, delta: float) -> int:
     """Return the order in 2..512 whose capacity buys the most Gaussian releases.
 

@@ -1,19 +1,28 @@
-"""Let one seed's world happen, and print every event: `python -m tests.simulation SEED`."""
+"""One seed's world with every event, or what was in many of them.
 
+`python -m tests.simulation SEED` and `python -m tests.simulation FIRST STOP`.
+"""
+
+import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from simulation.invariants import Broken
+from simulation.broken import Broken
+from simulation.many import lived
 from simulation.world import World
 
 
 def main() -> int:
-    if len(sys.argv) != 2 or not sys.argv[1].isdecimal():
-        sys.stderr.write("usage: python -m tests.simulation SEED\n")
+    numbers = sys.argv[1:]
+    if len(numbers) not in {1, 2} or not all(one.isdecimal() for one in numbers):
+        sys.stderr.write("usage: python -m tests.simulation SEED | FIRST STOP\n")
         return 2
-    world = World(int(sys.argv[1]))
+    if len(numbers) == 2:
+        sys.stdout.write(json.dumps(lived(range(*map(int, numbers)))) + "\n")
+        return 0
+    world = World(int(numbers[0]))
     try:
         ending = world.live()
     except Broken as broken:

@@ -1,10 +1,13 @@
 """What has to hold in every world, after every event: a broken promise is `Broken`."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
+from typing import cast
 
+from simulation.broken import Broken
 from simulation.disk import SimLedger
 
 from privacy.errors import TacitError
@@ -28,16 +31,12 @@ Sum = tuple[str, str, int]
 """Run, step, round."""
 
 
-class Broken(AssertionError):  # noqa: N818 - a promise is broken
-    """A promise that did not hold; the seed that shows it is a bug, or a planted fault."""
-
-
-_read = lru_cache(maxsize=4096)(parse_leaf)
+read_leaf = lru_cache(maxsize=4096)(parse_leaf)
 """Leaves are read again after every event, and say the same."""
 
 
 def _entries(store: SimLedger, stop: int | None = None) -> Iterable[Entry]:
-    return map(_read, store.leaves(0, stop))
+    return map(read_leaf, store.leaves(0, stop))
 
 
 @dataclass
@@ -154,6 +153,18 @@ class Watch:
             raise Broken(f"the sum of {which} was shown before it was on record")
         self.opened += 1
 
+    def gone(self, member: str, home: Path, under_way: Collection[str]) -> None:
+        """A node that was started again has let go of all runs that are over.
+
+        Args:
+            member: Whose node.
+            home: Its folder.
+            under_way: Digests of the runs that its ledger says are not over.
+        """
+        kept = {path.name for path in (home / "sessions").glob("[0-9a-f]*")}
+        if kept - set(under_way):
+            raise Broken(f"{member} has keys of runs that are over on its disk")
+
     def end(self, *, models: Mapping[str, set[bytes]], verify: Callable[[], object]) -> None:
         """A world is over.
 
@@ -164,12 +175,14 @@ class Watch:
         for run, found in models.items():
             if len(found) > 1:
                 raise Broken(f"members have {len(found)} models of {run}")
-        twice: dict[tuple[object, ...], int] = defaultdict(int)
+        counted: dict[tuple[object, ...], set[str]] = defaultdict(set)
         for one in _entries(self.coordinator):
             if one.kind == "sum.opened":
-                twice[one.body["run"], one.body["step"], one.body["round"]] += 1
-        if any(count > 1 for count in twice.values()):
-            raise Broken("a sum is on record twice")
+                which = one.body["run"], one.body["step"], one.body["round"]
+                members = set(cast("list[str]", one.body["members"]))
+                if counted[which] & members:
+                    raise Broken(f"members are in two sums of {which} that are on record")
+                counted[which] |= members
         try:
             verify()
         except TacitError as fault:

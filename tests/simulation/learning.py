@@ -23,8 +23,8 @@ from privacy.plan import PrivacyPlan, is_distributed
 
 Floats = NDArray[np.float64]
 UNITS = 2
-WEIGHTS = 16
-MOST_MEMBERS = 6
+WEIGHTS = 28
+"""Two for each of thirteen members, and two that nobody moves."""
 
 
 def share_of(step: str, round_index: int) -> float:

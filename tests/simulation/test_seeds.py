@@ -7,7 +7,8 @@ command that shows it again, and is kept below by name once it is mended.
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,38 +17,28 @@ from unittest import mock
 
 import pytest
 from simulation import learning
-from simulation.disk import SimLedger
-from simulation.invariants import Broken
+from simulation.broken import Broken
+from simulation.disk import SimLedger, SimNotebook
+from simulation.many import lived, traits_of
 from simulation.options import Options, options_of
 from simulation.world import World
 
 import clients.node
 from clients.node import Node
-from federation.ledger_recorder import LedgerRecorder
+from clients.session_file import SessionFile
+from federation.ledger_recorder import LedgerRecorder, now_ms
 from privacy.budget import Budget
 from privacy.errors import RefusedError
 from privacy.ledger.store import head_of
+from privacy.manifest import PROTECTIONS
 from privacy.release import ReleaseToken
 from privacy.secure_sum.tag import tag_words
+from privacy.suites.sm2_library import missing
 
-SEEDS = int(os.environ.get("TACIT_SEEDS", "40"))
+SEEDS = int(os.environ.get("TACIT_SEEDS", "300"))
 FIRST = int(os.environ.get("TACIT_FIRST_SEED", "0"))
 PARTS = 8
-
-
-def lived(seeds: Iterable[int]) -> dict[str, int]:
-    found = {"finished": 0, "aborted": 0, "opened": 0, "stops": 0}
-    for seed in seeds:
-        try:
-            ending = World(seed).live()
-        except BaseException as fault:
-            fault.add_note(f"seed {seed}: python -m tests.simulation {seed}")
-            raise
-        for outcome in ending.runs.values():
-            found["finished" if outcome == "finished" else "aborted"] += 1
-        found["opened"] += ending.opened
-        found["stops"] += ending.stops
-    return found
+UNSEEDED = 17
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -56,15 +47,29 @@ def test_whatever_goes_wrong_every_promise_holds(
 ) -> None:
     found = lived(range(FIRST + part, FIRST + SEEDS, PARTS))
     record_property("found", found)
+    print(found)  # noqa: T201 - what `make soak` shows of a part
     assert found["opened"] > 0  # a simulation in which nothing happens finds nothing
 
 
-def test_a_seed_is_a_world_byte_for_byte_also_in_another_process() -> None:
-    """Also where Python's own hashes are others."""
+def test_seeds_have_every_kind_of_world() -> None:
+    """What there is of each in the seeds of `make test`; that it works is tried below."""
+    many = Counter(trait for seed in range(300) for trait in traits_of(options_of(seed)))
+    assert not missing() or not many["suite gm"]
+    for trait in (*(f"sums {name}" for name in PROTECTIONS), "suite intl", "suite hybrid"):
+        assert many[trait] >= 3, many
+    assert many["groups"] >= 3
+    assert many["more than five members"] >= 15
+    assert many["suite gm"] >= 3 or missing()
+
+
+@pytest.mark.parametrize("seed", [7, UNSEEDED])
+def test_a_seed_is_a_world_byte_for_byte_also_in_another_process(seed: int) -> None:
+    """Also where Python's own hashes are others, and where a suite draws bytes of its own."""
     root = Path(__file__).parents[2]
+    assert options_of(UNSEEDED).suite == "hybrid"
     traces = [
         subprocess.run(
-            [sys.executable, "-m", "tests.simulation", "7"],
+            [sys.executable, "-m", "tests.simulation", str(seed)],
             cwd=root,
             env={**os.environ, "PYTHONPATH": str(root), "PYTHONHASHSEED": salt},
             capture_output=True,
@@ -85,15 +90,50 @@ def nothing(*_: object) -> None:
 QUIET = replace(
     options_of(0), members=3, least=3, rounds=1, watch_every=1, noise=False, runs=1, kept=True,
     loss=0.0, twice=0.0, slow=0.0, cut=0.0, node_stops=0.0, power=0.0, coordinator_stops=0.0,
-    unwritten=0.0, skew_s=0,
+    unwritten=0.0, skew_s=0, protection="masked", suite="intl", groups=False,
+    coordinator_power=0.0, coordinator_unwritten=0.0, undone=0.0,
 )  # fmt: skip
 
 
-def test_where_nothing_goes_wrong_a_run_is_finished() -> None:
+WAYS = {
+    "masked": QUIET,
+    "sealed": replace(QUIET, protection="sealed"),
+    "ckks": replace(QUIET, protection="ckks"),
+    "clear": replace(QUIET, protection="clear"),
+    "sealed with noise": replace(QUIET, protection="sealed", noise=True),
+    "hybrid": replace(QUIET, suite="hybrid"),
+    "gm": replace(QUIET, suite="gm"),
+    "eight members": replace(QUIET, members=8, least=8),
+    "groups": replace(QUIET, members=13, least=12, groups=True),
+    "sealed groups": replace(QUIET, members=12, least=12, groups=True, protection="sealed"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_where_nothing_goes_wrong_a_run_is_finished(way: str) -> None:
     """Without which no twin would say anything."""
-    ending = World(0, QUIET).live()
+    options = WAYS[way]
+    if options.suite == "gm" and missing():
+        pytest.skip(missing())
+    ending = World(0, options).live()
     assert ending.runs == {"run-0": "finished"}
-    assert ending.opened == 4 * 3  # statistics, one update, two evaluations; at each member
+    updates = options.members // 3 if options.groups else 1
+    # statistics, one update, two evaluations; at each member
+    assert ending.opened == (3 + updates) * options.members
+
+
+def test_the_disks_do_all_that_they_are_said_to_do() -> None:
+    """Refused writes and power cuts at the coordinator, and removals that a power cut undoes."""
+    wild = replace(
+        QUIET, node_stops=0.003, power=1.0, undone=1.0, coordinator_stops=0.05,
+        coordinator_power=1.0, coordinator_unwritten=0.05,
+    )  # fmt: skip
+    with mock.patch("simulation.world.REMOVALS", 60):
+        endings = [World(seed, wild).live() for seed in range(6)]
+    assert sum(ending.coordinator_cuts for ending in endings) >= 8
+    assert sum(ending.refused for ending in endings) >= 4
+    assert sum(ending.undone for ending in endings) >= 4
+    assert sum(ending.opened for ending in endings) >= 30
 
 
 def releases_nothing_on_record(stack: ExitStack) -> None:
@@ -176,19 +216,88 @@ def spends_what_it_has_not(stack: ExitStack) -> None:
     stack.enter_context(mock.patch.object(Budget, "_require_room", nothing))
 
 
-TWINS: dict[Callable[[ExitStack], None], tuple[Options, str]] = {
-    releases_nothing_on_record: (QUIET, "has not reserved"),
-    reserves_what_power_takes: (replace(QUIET, kept=False), "has not reserved"),
-    adds_somebody_twice: (QUIET, "are in it"),
-    shows_before_it_records: (QUIET, "before it was on record"),
-    forgets_that_it_sealed: (replace(QUIET, twice=0.7), "taken back"),
-    spends_what_it_has_not: (replace(QUIET, noise=True, runs=2), "the audit says"),
-}
+def opens_what_power_takes(stack: ExitStack) -> None:
+    """A coordinator that shows a sum whose record is not on its disk yet."""
+    record = LedgerRecorder.record
+
+    def planted(self: LedgerRecorder, kind: str, body: Mapping[str, object]) -> None:
+        if kind != "sum.opened":
+            record(self, kind, body)
+            return
+        with self.store.turn(durable=False) as turn:
+            turn.append(kind, dict(body), time_ms=now_ms())
+
+    stack.enter_context(mock.patch.object(LedgerRecorder, "record", planted))
 
 
-@pytest.mark.parametrize("plant", TWINS, ids=lambda plant: plant.__name__)
-def test_a_planted_fault_is_found(plant: Callable[[ExitStack], None]) -> None:
-    options, found = TWINS[plant]
+def opens_two_sums_of_a_step(stack: ExitStack) -> None:
+    """A coordinator with two sums of one step on record."""
+    record = LedgerRecorder.record
+
+    def planted(self: LedgerRecorder, kind: str, body: Mapping[str, object]) -> None:
+        record(self, kind, body)
+        if kind == "sum.opened":
+            record(self, kind, {**body, "context": "5" * 64})
+
+    stack.enter_context(mock.patch.object(LedgerRecorder, "record", planted))
+
+
+def writes_of_what_it_did_not_keep(stack: ExitStack) -> None:
+    """A notebook whose payloads are not on disk when what names them is."""
+    write = SimNotebook.write
+
+    def planted(self: SimNotebook, state: bytes) -> None:
+        synced = self._synced
+        write(self, state)
+        self._synced = synced
+
+    stack.enter_context(mock.patch.object(SimNotebook, "write", planted))
+
+
+def keeps_what_is_over(stack: ExitStack) -> None:
+    """A node that removes no run that is over."""
+    stack.enter_context(mock.patch.object(SessionFile, "_remove", nothing))
+
+
+def sweeps_nothing(stack: ExitStack) -> None:
+    """A node that, started again, does not look for what a power cut brought back."""
+    stack.enter_context(mock.patch.object(SessionFile, "sweep", nothing))
+    stack.enter_context(mock.patch("simulation.world.REMOVALS", 900))
+
+
+TWINS: list[tuple[Callable[[ExitStack], None], Options, str]] = [
+    (releases_nothing_on_record, QUIET, "has not reserved"),
+    (reserves_what_power_takes, replace(QUIET, kept=False), "has not reserved"),
+    (adds_somebody_twice, QUIET, "are in it"),
+    (adds_somebody_twice, WAYS["sealed"], "are in it"),
+    (adds_somebody_twice, WAYS["ckks"], "are in it"),
+    (adds_somebody_twice, WAYS["clear"], "are in it"),
+    (adds_somebody_twice, WAYS["groups"], "are in it"),
+    (shows_before_it_records, QUIET, "before it was on record"),
+    (opens_what_power_takes, QUIET, "before it was on record"),
+    (opens_two_sums_of_a_step, QUIET, "are in two sums"),
+    (
+        writes_of_what_it_did_not_keep,
+        replace(QUIET, coordinator_stops=0.05, coordinator_power=1.0),
+        "not on the coordinator's disk",
+    ),
+    (forgets_that_it_sealed, replace(QUIET, twice=0.7), "taken back"),
+    (spends_what_it_has_not, replace(QUIET, noise=True, runs=2), "the audit says"),
+    (keeps_what_is_over, QUIET, "runs that are over"),
+    (
+        sweeps_nothing,
+        replace(QUIET, node_stops=0.001, power=1.0, undone=1.0, calm_s=3000.0),
+        "runs that are over",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("plant", "options", "found"), TWINS, ids=lambda one: getattr(one, "__name__", "")
+)
+def test_a_planted_fault_is_found(
+    plant: Callable[[ExitStack], None], options: Options, found: str
+) -> None:
     for seed in range(6):
         try:
             World(seed, options, plant).live()

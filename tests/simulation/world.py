@@ -17,14 +17,15 @@ from functools import cache, lru_cache
 from itertools import count
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import numpy as np
 from simulation import learning
 from simulation.clock import SimClock
-from simulation.disk import SimLedger, SimNotebook
-from simulation.invariants import Watch
+from simulation.disk import Removals, SimLedger, SimNotebook
+from simulation.invariants import Watch, read_leaf
 from simulation.options import Options, options_of
 from simulation.sealing import SeededSealing
 from support import tables
@@ -35,22 +36,26 @@ import aggregator.inviting
 import clients.node
 import clients.session_file
 import federation.ledger_recorder
+import privacy.budget_record
+import privacy.ledger.memory
 import privacy.signature
 import privacy.suites.intl
+import privacy.verify
 from aggregator.ports import Answer
 from clients.model_file import load_model
 from clients.node import Node
 from clients.node_settings import NodeSettings
 from clients.policy import BudgetPolicy, NodePolicy
+from clients.session_file import kept_runs, read_pointer
 from federation.config import Project, load_project
 from federation.declaration import declaration
 from federation.evidence import Evidence, LedgerView, to_bundle
 from federation.ledger_recorder import LedgerRecorder
-from privacy.errors import CohortError, ProtocolError, TacitError
+from privacy.errors import CohortError, InputError, ProtocolError, TacitError
 from privacy.identity import Identity
 from privacy.ledger.keys import log_origin
 from privacy.ledger.trust import TrustPolicy
-from privacy.manifest import SIGNING_DOMAIN, Manifest
+from privacy.manifest import SIGNING_DOMAIN, Manifest, Protection
 from privacy.messages import (
     Parcel,
     Refused,
@@ -64,9 +69,15 @@ from privacy.messages import (
 from privacy.plan import PrivacyPlan
 from privacy.verify import verify_bundle
 
-NAMES = ("ash", "birch", "cedar", "elm", "fir")
+NAMES = (
+    "ash", "birch", "cedar", "elm", "fir", "gum", "hazel", "iris", "juniper", "larch", "maple",
+    "nut", "oak",
+)  # fmt: skip
 FIRST_ADDRESS = 100
 DEADLINE_S, GRACE_S = 5.0, 0.5
+REMOVALS = 10
+"""A process ends so many times as often where it removes a run: there are few such moments."""
+unlink = Path.unlink
 STARTS_MOST = 40
 NOISE = {"multiplier": 1.0, "delta": 1e-4, "noise": "distributed", "colluders": 1}
 CAP = 2.1
@@ -86,17 +97,29 @@ class Ending:
         runs: Run -> `finished`, or why it was aborted.
         opened: Sums that nodes opened, each of them checked.
         stops: Processes that ended in the middle of something.
+        refused: Writes that the coordinator's disk refused.
+        coordinator_cuts: Power cuts at the coordinator.
+        undone: Removed files that were there again after a power cut.
     """
 
     trace: tuple[str, ...]
     runs: Mapping[str, str]
     opened: int
     stops: int
+    refused: int
+    coordinator_cuts: int
+    undone: int
 
 
 @cache
 def _project(
-    rounds: int, watch_every: int, least: int, noise: bool
+    *,
+    rounds: int,
+    watch_every: int,
+    least: int,
+    noise: bool,
+    protection: Protection,
+    groups: bool,
 ) -> tuple[Project, PrivacyPlan | None]:
     with tempfile.TemporaryDirectory() as folder:
         changes: dict[str, Any] = {
@@ -107,6 +130,7 @@ def _project(
             "grace_s": GRACE_S,
             "update": {"weigh_by": "members"},
             "consent_s": 20.0,
+            "protection": {"sum": protection, "robust": "groups" if groups else "none"},
         }
         if noise:
             changes |= {"privacy": NOISE, "update": {}, "server": {"learning_rate": 0.1}}
@@ -163,6 +187,9 @@ class World:
         self._at_work: Machine | None = None
         self.machines: dict[int, Machine] = {}
         self.stops = 0
+        self.refused = 0
+        self.coordinator_cuts = 0
+        self.removals = Removals()
         self.moments = 0
         self._seen: dict[str, str] = {}
 
@@ -177,9 +204,9 @@ class World:
     def _wrong(self, rate: float) -> bool:
         return self.clock.now_s < self.has.calm_s and self.random.random() < rate
 
-    def _node_moment(self, what: str) -> None:
+    def _node_moment(self, what: str, times: int = 1) -> None:
         machine = self._at_work
-        if machine is not None and self._wrong(self.has.node_stops):
+        if machine is not None and self._wrong(self.has.node_stops * times):
             self.say(f"{machine.name} stops {what}")
             raise Gone
 
@@ -195,6 +222,13 @@ class World:
         if self.moments == self.stop_at or self._wrong(self.has.coordinator_stops):
             self.say(f"coordinator stops {what}")
             raise Gone
+
+    def _coordinator_refuses(self, what: str) -> bool:
+        refuses = self._wrong(self.has.coordinator_unwritten)
+        if refuses:
+            self.refused += 1
+            self.say(f"coordinator cannot write its {what}")
+        return refuses
 
     # -- time --------------------------------------------------------------------------------
 
@@ -335,7 +369,8 @@ class World:
         digest = hashlib.sha256(told.message + (told.payload or b"")).hexdigest()[:12]
         why = f" ({reply.reason})" if isinstance(reply, Refused) else ""
         asked, answered = type(request).__name__, type(reply).__name__
-        self.say(f"{machine.name} {asked} -> {answered} {digest}{why}")
+        told_in_hex = f" {digest}" if self.has.seeded else ""
+        self.say(f"{machine.name} {asked} -> {answered}{told_in_hex}{why}")
 
     def _stopped(self, machine: Machine) -> None:
         self.stops += 1
@@ -343,7 +378,9 @@ class World:
         machine.back_s = self.clock.now_s + self.random.uniform(0, 12)
         if self.random.random() < self.has.power:
             lost = machine.ledger.power_cut()
-            self.say(f"{machine.name} lost {lost} entries with its power")
+            home = machine.settings.home
+            back = self.removals.power_cut(home, lambda: self.random.random() < self.has.undone)
+            self.say(f"{machine.name} lost {lost} entries with its power; {back} files are back")
 
     def _write(self, path: Path, data: bytes | memoryview, *, mode: int = 0o666) -> None:
         del mode
@@ -362,6 +399,28 @@ class World:
         with path.open("ab") as file:
             file.write(data)
         self._node_moment("after a line")
+
+    def _unlink(self, path: Path, missing_ok: bool = False) -> None:
+        noted = self._at_work is not None and path.exists()
+        if noted:
+            self.removals.note(path)
+        unlink(path, missing_ok)
+        if noted:
+            self._node_moment("after it removed a file")
+
+    def _remove_tree(self, folder: Path, *, ignore_errors: bool) -> None:
+        assert ignore_errors
+        # what says which state it is goes first: a stop leaves any of the rest
+        for path in sorted(folder.glob("*"), key=lambda one: (one.name != "state", one.name)):
+            self.removals.note(path)
+            unlink(path)
+            self._node_moment("while it removes a run", REMOVALS)
+        if folder.exists():
+            folder.rmdir()
+        self._node_moment("after it removed a run", REMOVALS)
+
+    def _sync_folder(self, folder: Path) -> None:
+        self.removals.synced(folder)
 
     def _node_ledger(self, path: Path) -> SimLedger:
         path.touch()
@@ -416,8 +475,10 @@ class World:
             ):
                 change(module, "time", self.clock)
             change(privacy.suites.intl, "_HPKE", SeededSealing(self.entropy))
-            # all members verify the same signatures; each is computed once
+            # all members verify the same signatures and read the same leaves; each once
             change(privacy.signature, "_verifies", _verifies)
+            for reads in (privacy.ledger.memory, privacy.budget_record, privacy.verify):
+                change(reads, "parse_leaf", read_leaf)
             change(clients.node, "SqliteLedger", self._node_ledger)
             change(clients.node, "Learner", learning.StandIn)
             change(clients.node, "read_usable", lambda s, *_: learning.rows_of(s.member))
@@ -426,7 +487,9 @@ class World:
             change(clients.node, "write_whole", self._write)
             change(clients.node, "append_whole", self._append)
             change(clients.session_file, "write_whole", self._write)
-            change(clients.session_file, "sync_folder", lambda _: None)
+            change(clients.session_file, "sync_folder", self._sync_folder)
+            change(clients.session_file, "shutil", SimpleNamespace(rmtree=self._remove_tree))
+            change(Path, "unlink", lambda path, missing_ok=False: self._unlink(path, missing_ok))
             change(Node, "_covered", covered)
             change(Node, "_opened", open_and_tell)
             change(Node, "_trained", none_trained)
@@ -454,7 +517,14 @@ class World:
 
     def _lived(self, root: Path) -> Ending:
         has = self.has
-        project, plan = _project(has.rounds, has.watch_every, has.least, has.noise)
+        project, plan = _project(
+            rounds=has.rounds,
+            watch_every=has.watch_every,
+            least=has.least,
+            noise=has.noise,
+            protection=has.protection,
+            groups=has.groups,
+        )
         self.launcher = Identity.create(self.entropy)
         self.identity = Identity.create(self.entropy)
         self.store = SimLedger("the ledger", lambda _: None, lambda _: False)
@@ -462,7 +532,7 @@ class World:
         members = NAMES[: has.members]
         keys = {name: Identity.create(self.entropy) for name in members}
         policy = NodePolicy(
-            sums=("masked",),
+            sums=(has.protection,),
             colluders=1,
             budgets=(BudgetPolicy(epsilon=CAP, delta=1e-4),) if has.noise else (),
         )
@@ -490,6 +560,7 @@ class World:
             )
         self.watch = Watch(self.store, {m.name: m.ledger for m in self.machines.values()})
         self.store._moment = self.coordinator_moment
+        self.store._refuses = self._coordinator_refuses
         first = Manifest(
             run="run-0",
             name=project.config.name,
@@ -498,12 +569,13 @@ class World:
             contract=project.contract.digest,
             directory={name: key.public.hex() for name, key in keys.items()},
             minimum_cohort=project.config.minimum_cohort,
-            protection="masked",
-            group_size=0,
+            protection=has.protection,
+            group_size=project.config.group_size,
             privacy=plan,
             ledger={"origin": self.recorder.origin, "key": self.identity.public.hex()},
             node_settings=project.config.node_settings(seed=0, fold=None),
             coordinator_settings=project.config.coordinator_settings(),
+            suite=has.suite,
         )
         runs: dict[str, str] = {}
         for index in range(has.runs):
@@ -512,15 +584,36 @@ class World:
             runs[manifest.run] = self._carried_out(manifest, project)
             self.say(f"{manifest.run}: {runs[manifest.run]}")
         self._pass_to(self.clock.now_s + 60)
+        self._come_back()
         self.watch.end(
             models={run: self._models(root, run) for run in runs},
             verify=lambda: self._audit(project),
         )
-        return Ending(tuple(self.trace), runs, self.watch.opened, self.stops)
+        return Ending(
+            trace=tuple(self.trace),
+            runs=runs,
+            opened=self.watch.opened,
+            stops=self.stops,
+            refused=self.refused,
+            coordinator_cuts=self.coordinator_cuts,
+            undone=self.removals.undone,
+        )
+
+    def _come_back(self) -> None:
+        """Start every node that is down; of runs that are over nothing is on its disk then."""
+        for machine in self.machines.values():
+            if machine.node is None:
+                machine.node = Node(machine.settings, entropy=self.entropy)
+                machine.node.restore()
+            pointers = (
+                (run, read_pointer(machine.ledger, run)) for run in kept_runs(machine.ledger)
+            )
+            under_way = [run.hex() for run, pointer in pointers if pointer and pointer.state]
+            self.watch.gone(machine.name, machine.settings.home, under_way)
 
     def _carried_out(self, manifest: Manifest, project: Project) -> str:
         """Start coordinators until one comes to the run's end, or gives it up."""
-        book = SimNotebook(self.coordinator_moment)
+        book = SimNotebook(self.coordinator_moment, self._coordinator_refuses)
         gave_up, result = "", "the coordinator stopped too often"
         for _ in range(STARTS_MOST):
             try:
@@ -536,12 +629,15 @@ class World:
                     notebook=book,
                 )
             except Gone:
-                self.stops += 1
-                self._exchange += 1
+                self._coordinator_stopped(book)
                 self._pass_to(self.clock.now_s + self.random.uniform(0, 10))
                 continue
             except TacitError as fault:
                 self.say(f"{manifest.run} is not gone on with: {fault}")
+                # somebody makes room and goes on
+                if isinstance(fault, InputError) and "the disk is full" in str(fault):
+                    self._pass_to(self.clock.now_s + self.random.uniform(0, 10))
+                    continue
                 # as a desk does: too few members may be more tomorrow
                 if isinstance(fault, CohortError) and str(fault) != gave_up:
                     gave_up = str(fault)
@@ -554,6 +650,14 @@ class World:
         self._give_up(manifest, result)
         return result
 
+    def _coordinator_stopped(self, book: SimNotebook) -> None:
+        self.stops += 1
+        self._exchange += 1
+        if self.random.random() < self.has.coordinator_power:
+            self.coordinator_cuts += 1
+            lost, changed = self.store.power_cut(), book.power_cut()
+            self.say(f"coordinator lost {lost} entries with its power; {changed} payloads changed")
+
     def _give_up(self, manifest: Manifest, why: str) -> None:
         while True:
             try:
@@ -564,7 +668,9 @@ class World:
                 self._pass_to(self.clock.now_s + 5)
             except TacitError as fault:
                 self.say(f"it is not stopped: {fault}")
-                return
+                if not isinstance(fault, InputError):
+                    return
+                self._pass_to(self.clock.now_s + 5)
             else:
                 return
 
