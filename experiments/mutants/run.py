@@ -4,7 +4,7 @@ python experiments/mutants/run.py [GROUP or FILE ...] [--workers N] [--again] [-
 
 mutmut (pip install 'tacit-fl[mutants]') changes one thing at a time in a copy of the code and runs
 the tests that reach it, the quickest first (mutants_quick.py). A mutant whose only change is the
-wording of a sentence (what is raised, a string with blanks) is counted apart, noticed or not: what
+wording of a sentence (what an error says, a string with blanks) is counted apart, noticed or not: what
 it says is the business of other tests. A file's result
 goes to result.json beside this file once it is done; a file that has one, and is as it was, is not
 tried again unless `--again` asks. `--survivors` tries only what survived: tests were added since.
@@ -17,10 +17,12 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +32,28 @@ Facts = dict[str, Any]
 PARTS = ("aggregator", "clients", "configs", "federation", "privacy", "tests")
 FILES = ("README.md", "Makefile", "CHANGELOG.md", "LICENSE", "pyproject.toml")
 MISSED = {0, 5, 33}  # survived; no test is left; no test comes by
-TIMED_OUT = {-24, -9, 24, 36, 152, 255}
+TIMED_OUT = {-26, -24, -9, 24, 36, 152, 255}
 UNIT = "tests/unit/privacy/"
 SUMS = (
     "tests/contract/test_secure_sum.py", UNIT + "test_sum_messages.py",
     UNIT + "test_exchange_keys.py", UNIT + "test_group_key.py", UNIT + "test_cohort.py",
 )  # fmt: skip
+STORE = (
+    UNIT + "test_rotation.py", UNIT + "test_cap.py", UNIT + "test_bundle.py",
+    UNIT + "test_ledger_entries.py", "tests/unit/clients/test_ledger_watch.py",
+)  # fmt: skip
+SLOW = (  # these take seconds, and others reach the same code
+    "tests/property/test_merkle.py::test_a_witness_signs_one_history",
+    "tests/property/test_merkle.py::test_two_processes_never_make_a_witness_sign_two_histories",
+    UNIT + "test_note.py::test_reading_never_fails_otherwise",
+    UNIT + "test_graph.py::test_the_degree_grows_with_the_logarithm_of_the_cohort",
+    UNIT + "test_graph.py::test_more_members_never_have_many_fewer_neighbours",
+    UNIT + "test_graph.py::test_the_degree_is_the_published_one[100000-1682]",
+    UNIT + "test_graph.py::test_the_graph_is_symmetric_regular_and_without_loops",
+    UNIT + "test_accounting_calibrate.py::test_unusual_wishes_are_met[40.0]",
+    UNIT + "test_accounting_filter.py::test_deciding_about_a_long_history_is_quick",
+    UNIT + "test_budget.py::test_a_log_that_was_torn_holds_a_beginning_of_what_was_written",
+)
 STATES = (
     UNIT + "test_note.py", UNIT + "test_checkpoint.py", UNIT + "test_witness.py",
     UNIT + "test_ledger_entries.py", "tests/property/test_ledger.py",
@@ -54,17 +72,11 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "privacy/ledger/head.py": STATES,
     },
     "ledger": {
-        "privacy/ledger/memory.py": (
-            "tests/contract/test_ledger_store.py", "tests/attacks/test_ledger.py",
-        ),
-        "privacy/ledger/store.py": (
-            "tests/contract/test_ledger_store.py", "tests/attacks/test_ledger.py",
-            UNIT + "test_rotation.py",
-        ),
+        "privacy/ledger/memory.py": STORE,
+        "privacy/ledger/store.py": STORE,
         "privacy/ledger/beginning.py": (UNIT + "test_rotation.py", UNIT + "test_cap.py"),
         "privacy/ledger/witness.py": (
-            UNIT + "test_witness.py", "tests/property/test_merkle.py",
-            "tests/attacks/test_ledger.py",
+            UNIT + "test_witness.py", "tests/unit/clients/test_ledger_watch.py",
         ),
         "privacy/ledger/bundle.py": (UNIT + "test_bundle.py", "tests/property/test_ledger.py"),
     },
@@ -138,12 +150,13 @@ def copied(root: Path, source: str, tests: tuple[str, ...]) -> None:
         shutil.copy2(ROOT / name, root / name)
     quick = ["-p", "_hypothesis_pytestplugin", "-p", "mutants_quick"]
     quick += ["--hypothesis-profile", "mutants", "--tb=no", "--assert=plain"]
+    quick += [f"--deselect={one}" for one in SLOW]
     settings = {
         "source_paths": [source],
         "pytest_add_cli_args_test_selection": list(tests),
         "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "no:randomly", *quick],
         "also_copy": [*PARTS, *FILES],
-        "timeout_multiplier": 4.0,
+        "timeout_multiplier": 20.0,
         "timeout_constant": 2.0,
         "track_dependencies": False,
         "use_git_change_detection": False,
@@ -154,22 +167,21 @@ def copied(root: Path, source: str, tests: tuple[str, ...]) -> None:
 
 
 class WithoutWords(ast.NodeTransformer):
-    """Takes the text out of what is raised, and of every string that holds a blank."""
-
-    raised = 0
+    """Takes out what an error is told, and the text of every string that holds a blank."""
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
-        self.raised += 1
-        self.generic_visit(node)
-        self.raised -= 1
+        """Keep which error it is."""
+        if isinstance(node.exc, ast.Call):
+            return ast.Raise(ast.Call(node.exc.func, [], []), node.cause)
         return node
 
     def visit_JoinedStr(self, _: ast.JoinedStr) -> ast.AST:
+        """Formatted strings are sentences."""
         return ast.Constant("")
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
-        text = isinstance(node.value, str) and (self.raised or " " in node.value)
-        return ast.Constant("") if text or (self.raised and node.value is None) else node
+        """Words without a blank are names of things, and stay."""
+        return ast.Constant("") if isinstance(node.value, str) and " " in node.value else node
 
 
 def functions(code: Path) -> dict[str, ast.FunctionDef]:
@@ -203,12 +215,17 @@ def mutmut(root: Path, workers: int, only: list[str]) -> None:
     environment = {**os.environ, **own}
     command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(workers), *only]
     with (root.parent / "log").open("w+", encoding="utf-8") as log:
-        done = subprocess.run(
-            command, cwd=root, stdout=log, stderr=log, check=False, env=environment
+        running = subprocess.Popen(
+            command, cwd=root, stdout=log, stderr=log, env=environment, start_new_session=True
         )
-        if done.returncode:
+        try:
+            code = running.wait()
+        finally:  # a mutant that runs for ever must not outlive us
+            with suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
+        if code:
             log.seek(0)
-            raise SystemExit(f"mutmut ended with {done.returncode}: {log.read()[-3000:]}")
+            raise SystemExit(f"mutmut ended with {code}: {log.read()[-3000:]}")
 
 
 def tried(source: str, tests: tuple[str, ...], workers: int, before: dict[str, Any]) -> Facts:
@@ -277,6 +294,7 @@ def main() -> None:
     parser.add_argument("--survivors", action="store_true")
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; the file at hand is not counted"))
     result = HERE / "result.json"
     known: dict[str, Facts] = json.loads(result.read_text()) if result.exists() else {}
     if given.table:
