@@ -4,8 +4,8 @@ python experiments/mutants/run.py [GROUP or FILE ...] [--workers N] [--again] [-
 
 mutmut (pip install 'tacit-fl[mutants]') changes one thing at a time in a copy of the code and runs
 the tests that reach it, the quickest first (mutants_quick.py). A mutant whose only change is the
-wording of a sentence (what an error says, a string with blanks) is counted apart, noticed or not: what
-it says is the business of other tests. A file's result
+wording of a sentence (what an error says, a string with blanks) is counted apart, noticed or not:
+what it says is the business of other tests. A file's result
 goes to result.json beside this file once it is done; a file that has one, and is as it was, is not
 tried again unless `--again` asks. `--survivors` tries only what survived: tests were added since.
 """

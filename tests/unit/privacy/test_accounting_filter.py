@@ -1,5 +1,4 @@
 import math
-from collections.abc import Callable
 
 import pytest
 
@@ -83,12 +82,15 @@ def test_spent_is_the_epsilon_of_the_sum() -> None:
 
 def test_a_cap_is_filled_to_its_last_bit() -> None:
     cost = charge(TERMS, STEP)
-    ways: list[Callable[[float], float]] = [
-        lambda before: added([before, cost]),
-        lambda before: added([added([before]), cost]),  # as `growth` adds up
-    ]
+
+    def once(before: float) -> float:
+        return added([before, cost])
+
+    def twice(before: float) -> float:  # as `growth` adds up
+        return added([added([before]), cost])
+
     found = []
-    for way in ways:
+    for way in (once, twice):
         before = TERMS.capacity - cost
         while way(before) >= TERMS.capacity:
             before = math.nextafter(before, 0.0)
