@@ -1,10 +1,12 @@
 """What every way to protect a sum promises, run over each of them."""
 
 import pickle
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -20,7 +22,7 @@ from privacy.secure_sum.gathering import Gathering, OpenedSum
 from privacy.secure_sum.group_key import GroupKey, make_group_key, maker_of, open_group_key
 from privacy.secure_sum.keys import ExchangeKey, Roster, admit, offer_key
 from privacy.secure_sum.schemes import SCHEMES, Scheme
-from privacy.secure_sum.sealer import Sealer
+from privacy.secure_sum.sealer import KeptSum, Sealer
 from privacy.secure_sum.statements import (
     ANSWER_DOMAIN,
     RELEASE_DOMAIN,
@@ -1215,6 +1217,89 @@ def test_a_box_that_does_not_open_costs_its_dealer_alone(name: str) -> None:
     answer = group.sealers["member 0"].reveal(context.digest(), survivors, votes, {**boxes, **bad})
     assert set(answer.shares) == {"member 0", "member 6"}
     gathering.take_answer(answer)
+
+
+# --- a member that was restarted in the middle of a sum ---
+
+
+def restarted(group: Group, member: str) -> tuple[Sealer, KeptSum]:
+    """A sealer made anew over the key as it was kept, and the sum that was kept with it."""
+    kept = group.sealers[member].kept()
+    assert kept is not None
+    key = ExchangeKey.resumed(group.exchange[member].kept())
+    return sealer_of(group, member, key=key), kept
+
+
+def test_members_that_are_restarted_at_every_step_end_the_same_sum(name: str) -> None:
+    group, sealers = group_of(name), {}
+    context, vectors = group.context(), vectors_of(group)
+    gathering = group.gathering(context)
+    assert group.sealers["member 0"].kept() is None
+    for member, words in vectors.items():
+        if member != "member 3":
+            gathering.take(group.seal(member, words, context))
+    survivors, digest = gathering.close(), context.digest()
+
+    def restart() -> None:
+        for member in survivors:
+            sealers[member], kept = restarted(group, member)
+            sealers[member].resume(kept, group.cohort)
+            assert sealers[member].kept() == kept
+            group.sealers[member] = sealers[member]  # type: ignore[index]
+
+    restart()
+    for member in survivors:
+        gathering.take_vote(sealers[member].vote(digest, survivors))
+    restart()
+    if group.scheme.masked:
+        for member in survivors:
+            gathering.take_release(released(group, gathering, member))
+            gathering.take_answer(revealed(group, gathering, member))
+        before = {member: revealed(group, gathering, member) for member in survivors}
+        restart()
+        assert before == {member: revealed(group, gathering, member) for member in survivors}
+    opened = gathering.open()
+    assert group.opened(opened.payload, count=5).tolist() == total_of(vectors, survivors)
+    with pytest.raises(ProtocolError, match="already sealed"):
+        group.seal("member 0", vectors["member 0"], context)
+    assert re.fullmatch(r"KeptSum\(context=[0-9a-f]{16}\.\.\)", repr(sealers["member 0"].kept()))
+
+
+def test_what_was_kept_binds_a_restarted_member(name: str) -> None:
+    group = group_of(name)
+    context = group.context()
+    digest = context.digest()
+    sealed_by_all(group, context)
+    fewer = group.members[:3]
+    vote = group.sealers["member 0"].vote(digest, fewer)
+    sealer, kept = restarted(group, "member 0")
+    sealer.resume(kept, group.cohort)
+    assert sealer.vote(digest, fewer) == vote
+    with pytest.raises(ProtocolError, match="only become fewer"):
+        sealer.vote(digest, group.members)
+    with pytest.raises(ProtocolError, match="does not go with its key"):
+        sealer.resume(kept, group.cohort)  # once
+
+
+def test_what_was_not_kept_by_this_member_is_refused(name: str) -> None:
+    group, _, gathering = voted(name, size=4)
+    digest, survivors = gathering.context, gathering.survivors
+    sealer, kept = restarted(group, "member 0")
+    other = group.sealers["member 1"].kept()
+    assert other is not None
+    wrong = [
+        (msgspec.structs.replace(kept, context=bytes(32)), "does not go with its key"),
+        (msgspec.structs.replace(kept, own_share=kept.own_share + b"x"), "no share of its own"),
+        (msgspec.structs.replace(kept, vote=other.vote), "did not sign"),
+        (msgspec.structs.replace(kept, survivors=survivors[:3]), "did not sign"),
+        (msgspec.structs.replace(kept, shares={}, answer=bytes(64)), "verify"),
+    ]
+    for forged, said in wrong:
+        with pytest.raises(ProtocolError, match=said):
+            sealer.resume(forged, group.cohort)
+        assert sealer.kept() is None
+    sealer.resume(kept, group.cohort)
+    assert sealer.vote(digest, survivors).signature == kept.vote
 
 
 ODD_NAMES = ("", "member 9", "spy", "é\0")
