@@ -1,10 +1,12 @@
 """What every way to protect a sum promises, run over each of them."""
 
 import pickle
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -20,12 +22,13 @@ from privacy.secure_sum.gathering import Gathering, OpenedSum
 from privacy.secure_sum.group_key import GroupKey, make_group_key, maker_of, open_group_key
 from privacy.secure_sum.keys import ExchangeKey, Roster, admit, offer_key
 from privacy.secure_sum.schemes import SCHEMES, Scheme
-from privacy.secure_sum.sealer import Sealer
+from privacy.secure_sum.sealer import KeptSum, Sealer
 from privacy.secure_sum.statements import (
     ANSWER_DOMAIN,
     RELEASE_DOMAIN,
     SEALED_DOMAIN,
     sealed_message,
+    share_commitment,
     told_message,
 )
 from privacy.secure_sum.tag import append_tag, check_tag, tag_key, tag_words
@@ -168,6 +171,7 @@ def finished(
     silent: Collection[str] = (),
     stingy: Collection[str] = (),
     mute: Collection[str] = (),
+    over: Sequence[str] | None = None,
     turned: bool = False,
 ) -> OpenedSum:
     """All that follows on the vectors.
@@ -175,7 +179,7 @@ def finished(
     `silent` do nothing any more, `stingy` vote and do not release, `mute` do not reveal.
     """
     turn: Callable[[Iterable[str]], list[str]] = lambda names: sorted(names, reverse=turned)  # noqa: E731
-    settle(group, gathering, turn, silent=silent, stingy={*silent, *stingy})
+    settle(group, gathering, turn, silent=silent, stingy={*silent, *stingy}, over=over)
     if gathering.needs_answers:
         for member in turn(gathering.voters):
             if member not in mute:
@@ -190,9 +194,10 @@ def settle(
     *,
     silent: Collection[str],
     stingy: Collection[str],
+    over: Sequence[str] | None = None,
 ) -> None:
     """Votes and releases, until those who are left gave all that is due."""
-    gathering.close()
+    gathering.close(over=over)
     while True:
         for member in turn(gathering.survivors):
             if member not in silent:
@@ -646,6 +651,30 @@ def test_more_bad_shares_than_the_threshold_allows_keep_the_sum_closed(name: str
     gathering.take_answer(revealed(group, gathering, "member 6"))
     opened = gathering.open()
     assert group.opened(opened.payload, count=5).tolist() == total_of(vectors, group.members)
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_a_dealer_of_shares_that_no_secret_has_is_named(name: str) -> None:
+    """Bound to what it dealt, and what it dealt can be put together to nothing."""
+    group = group_of(name)
+    context, share = group.context(), b"\xff" * 33
+    digest, dealer = context.digest(), "member 2"
+    gathering = group.gathering(context)
+    for member, vector in sealed_by_all(group, context).items():
+        if member == dealer:
+            sealer = group.sealers[dealer]
+            assert sealer._pending is not None
+            sealer._pending.own_share = share
+            boxes = {peer: sealer._box(digest, peer, share) for peer in vector.boxes}
+            bound = tuple(
+                share_commitment(digest, dealer, holder, share)
+                for holder in group.cohort.holders(dealer)
+            )
+            changed = replace(vector, boxes=boxes, commitments=(vector.commitments[0], *bound))
+            vector = resigned(group, changed)  # noqa: PLW2901
+        gathering.take(vector)
+    with pytest.raises(ProtocolError, match="member 2 dealt shares of no one seed"):
+        finished(group, gathering)
 
 
 @pytest.mark.parametrize("name", MASKED)
@@ -1212,9 +1241,117 @@ def test_a_box_that_does_not_open_costs_its_dealer_alone(name: str) -> None:
     votes, boxes = gathering.votes_for("member 0"), gathering.boxes_for("member 0")
     bad = {"member 1": b"", "member 2": b"x", "member 3": b"x" * 16, "member 4": b"x" * 49}
     bad["member 5"] = boxes["member 6"]  # of another dealer
+    # sealed as it should be, and no share: passed on, it would cost the holder its answer
+    bad["member 4"] = group.sealers["member 4"]._box(context.digest(), "member 0", bytes(32))
     answer = group.sealers["member 0"].reveal(context.digest(), survivors, votes, {**boxes, **bad})
     assert set(answer.shares) == {"member 0", "member 6"}
     gathering.take_answer(answer)
+
+
+def test_who_is_silent_beside_another_is_left_out_and_all_vote_anew(name: str) -> None:
+    """In a graph with few neighbours: two of them fall silent, and no other misses both."""
+    group = group_of(name, size=10)
+    names = group.members
+    group.cohort.__dict__["_neighbours"] = {
+        member: tuple(sorted(names[(at + step) % 10] for step in (-3, -1, 1, 3)))
+        for at, member in enumerate(names)
+    }
+    vectors = vectors_of(group)
+    gathering = group.gathering(group.context())
+    for member, words in vectors.items():
+        gathering.take(group.seal(member, words, group.context()))
+    gathering.close()
+    for member in names[2:]:
+        gathering.take_vote(group.sealers[member].vote(gathering.context, names))
+    assert gathering.leave_silent_out()
+    assert gathering.survivors == names[2:]
+    assert gathering.voters == ()
+    opened = finished(group, gathering, silent=names[:2], over=names[2:])
+    assert opened.survivors == names[2:]
+    assert group.opened(opened.payload, count=5).tolist() == total_of(vectors, names[2:])
+
+
+# --- a member that was restarted in the middle of a sum ---
+
+
+def restarted(group: Group, member: str) -> tuple[Sealer, KeptSum]:
+    """A sealer made anew over the key as it was kept, and the sum that was kept with it."""
+    kept = group.sealers[member].kept()
+    assert kept is not None
+    key = ExchangeKey.resumed(group.exchange[member].kept())
+    return sealer_of(group, member, key=key), kept
+
+
+def test_members_that_are_restarted_at_every_step_end_the_same_sum(name: str) -> None:
+    group, sealers = group_of(name), {}
+    context, vectors = group.context(), vectors_of(group)
+    gathering = group.gathering(context)
+    assert group.sealers["member 0"].kept() is None
+    for member, words in vectors.items():
+        if member != "member 3":
+            gathering.take(group.seal(member, words, context))
+    survivors, digest = gathering.close(), context.digest()
+
+    def restart() -> None:
+        for member in survivors:
+            sealers[member], kept = restarted(group, member)
+            sealers[member].resume(kept, group.cohort)
+            assert sealers[member].kept() == kept
+            group.sealers[member] = sealers[member]  # type: ignore[index]
+
+    restart()
+    for member in survivors:
+        gathering.take_vote(sealers[member].vote(digest, survivors))
+    restart()
+    if group.scheme.masked:
+        for member in survivors:
+            gathering.take_release(released(group, gathering, member))
+            gathering.take_answer(revealed(group, gathering, member))
+        before = {member: revealed(group, gathering, member) for member in survivors}
+        restart()
+        assert before == {member: revealed(group, gathering, member) for member in survivors}
+    opened = gathering.open()
+    assert group.opened(opened.payload, count=5).tolist() == total_of(vectors, survivors)
+    with pytest.raises(ProtocolError, match="already sealed"):
+        group.seal("member 0", vectors["member 0"], context)
+    assert re.fullmatch(r"KeptSum\(context=[0-9a-f]{16}\.\.\)", repr(sealers["member 0"].kept()))
+
+
+def test_what_was_kept_binds_a_restarted_member(name: str) -> None:
+    group = group_of(name)
+    context = group.context()
+    digest = context.digest()
+    sealed_by_all(group, context)
+    fewer = group.members[:3]
+    vote = group.sealers["member 0"].vote(digest, fewer)
+    sealer, kept = restarted(group, "member 0")
+    sealer.resume(kept, group.cohort)
+    assert sealer.vote(digest, fewer) == vote
+    with pytest.raises(ProtocolError, match="only become fewer"):
+        sealer.vote(digest, group.members)
+    with pytest.raises(ProtocolError, match="does not go with its key"):
+        sealer.resume(kept, group.cohort)  # once
+
+
+def test_what_was_not_kept_by_this_member_is_refused(name: str) -> None:
+    group, _, gathering = voted(name, size=4)
+    digest, survivors = gathering.context, gathering.survivors
+    sealer, kept = restarted(group, "member 0")
+    other = group.sealers["member 1"].kept()
+    assert other is not None
+    wrong = [
+        (msgspec.structs.replace(kept, context=bytes(32)), "does not go with its key"),
+        (msgspec.structs.replace(kept, own_share=kept.own_share + b"x"), "no share of its own"),
+        (msgspec.structs.replace(kept, vote=other.vote), "did not sign"),
+        (msgspec.structs.replace(kept, survivors=survivors[:3]), "did not sign"),
+        (msgspec.structs.replace(kept, shares={}, answer=bytes(64)), "verify"),
+    ]
+    for forged, said in wrong:
+        with pytest.raises(ProtocolError, match=said):
+            sealer.resume(forged, group.cohort)
+        assert sealer.kept() is None
+    sealer.resume(kept, group.cohort)
+    assert sealer.vote(digest, survivors).signature == kept.vote
 
 
 ODD_NAMES = ("", "member 9", "spy", "é\0")

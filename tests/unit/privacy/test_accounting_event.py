@@ -105,6 +105,25 @@ def test_a_coarse_grid_counts_one_share_alone() -> None:
     assert event_of(finer, colluders=0) != solo_event_of(finer)
 
 
+def test_half_a_step_of_deviation_is_enough_for_the_bound_on_sums() -> None:
+    least = replace(DISCRETE, share=0.5, grid=1.0, values=1, shares=2)
+    assert event_of(least, colluders=0) != solo_event_of(least)
+
+
+def test_of_two_readings_the_cheaper_one_is_charged() -> None:
+    taken = set()
+    for shares in (2, 3, 8):
+        for values in range(1, 120):
+            receipt = replace(DISCRETE, share=0.5, grid=1.0, values=values, shares=shares)
+            alone = solo_event_of(receipt)
+            cost = 1 / (2 * alone.multiplier**2)  # at order 1
+            excess = 10 * (shares - 1) * values * math.exp(-((math.pi / 2) ** 2))
+            together = cost / shares + excess < cost
+            assert (event_of(receipt, colluders=0) != alone) == together
+            taken.add(together)
+    assert taken == {True, False}
+
+
 def test_a_sum_of_discrete_gaussians_is_charged_for_each_coordinate() -> None:
     receipt = replace(DISCRETE, share=1.0, grid=0.5, values=100)  # two steps of deviation
     excess = event_of(receipt, colluders=2).excess

@@ -71,7 +71,35 @@ def test_room_is_what_is_left() -> None:
     assert room(TERMS, []) == pytest.approx(TERMS.capacity)
     assert room(TERMS, [1.0, 0.5]) == pytest.approx(TERMS.capacity - 1.5)
     assert room(TERMS, [1.0, 0.5]) <= TERMS.capacity - 1.5
+    assert room(TERMS, [0.0]) == room(TERMS, [])  # what costs nothing is a charge as well
     assert spent(TERMS, []) == 0
+
+
+def test_spent_is_the_epsilon_of_the_sum() -> None:
+    for charges in ([0.25], [1.0, 0.5], [1.0, 0.0]):
+        assert spent(TERMS, charges) == epsilon_at(added(charges), TERMS.order, TERMS.delta) > 0
+
+
+def test_a_cap_is_filled_to_its_last_bit() -> None:
+    cost = charge(TERMS, STEP)
+
+    def once(before: float) -> float:
+        return added([before, cost])
+
+    def twice(before: float) -> float:  # as `growth` adds up
+        return added([added([before]), cost])
+
+    found = []
+    for way in (once, twice):
+        before = TERMS.capacity - cost
+        while way(before) >= TERMS.capacity:
+            before = math.nextafter(before, 0.0)
+        while way(before) < TERMS.capacity:
+            before = math.nextafter(before, math.inf)
+        assert way(before) == TERMS.capacity
+        found.append(before)
+    assert fitting(TERMS, [found[0]], [STEP]) == 1
+    assert growth(TERMS, [found[1]], [STEP]) == 1.0
 
 
 def test_the_advised_noise_is_enough_and_not_much_too_large() -> None:

@@ -96,9 +96,24 @@ def test_the_conversion_is_that_of_the_paper() -> None:
             assert log_delta == pytest.approx(math.log(1e-5), abs=1e-6)
 
 
+@pytest.mark.parametrize("delta", [1e-9, 1e-5, 0.9])
+@pytest.mark.parametrize("order", SOME_ORDERS)
+def test_there_and_back_every_digit_is_on_the_safe_side(order: int, delta: float) -> None:
+    with localcontext(DIGITS):
+        logs = Decimal(delta).ln() + Decimal(order).ln()
+        extra = (1 - 1 / Decimal(order)).ln() - logs / (order - 1)
+    for total in (0.0, 1e-3, 0.5, 30.0):
+        found = epsilon_at(total, order, delta)
+        assert found == 0 or Decimal(found) >= Decimal(total) + extra
+        cap = float(max(extra, Decimal(0))) * 1.01 + total + 1e-6
+        held = capacity(cap, delta, order)
+        assert epsilon_at(held, order, delta) <= cap
+        assert Decimal(held) <= Decimal(cap) - extra
+
+
 def test_epsilon_is_never_negative_and_nothing_costs_nothing() -> None:
     assert epsilon_at(0.0, 512, 0.9) == 0
-    assert epsilon([], 1e-5)[0] == 0
+    assert epsilon([], 1e-5) == (0, ORDERS[0])
     assert added([]) == 0
 
 
@@ -117,6 +132,8 @@ def test_delta_is_a_probability(delta: float) -> None:
 def test_a_cap_is_a_finite_number_above_zero(wrong: float) -> None:
     with pytest.raises(ValueError, match="epsilon"):
         capacity(wrong, 1e-5, 8)
+    with pytest.raises(ValueError, match="need a finite epsilon"):
+        capacity(wrong, 0.9, 2)  # where even a cap of 0 would leave room
     with pytest.raises(ValueError, match="epsilon"):
         best_order(wrong, 1e-5)
 
@@ -144,6 +161,12 @@ def test_the_best_order_buys_the_most_releases() -> None:
         for order in (best - 1, best + 1):
             if order >= 2:
                 assert capacity(cap, 1e-5, order) / order <= worth
+
+
+def test_the_largest_order_holds_the_smallest_cap() -> None:
+    assert best_order(0.00837, 1e-5) == 512
+    with pytest.raises(InputError, match="choose order 512"):
+        capacity(0.00837, 1e-5, 511)
 
 
 def test_an_order_that_cannot_hold_a_cap_is_refused_with_one_that_can() -> None:

@@ -184,6 +184,16 @@ def test_a_place_outside_the_tree_is_refused(index: int, size: int) -> None:
         inclusion_proof(_nodes, index, size)
 
 
+def test_what_is_not_shown_is_named_with_both_sizes() -> None:
+    for proof in ((), (HASHES[0],), (HASHES[0],) * 4):
+        with pytest.raises(NotVerifiedError, match="log of 5 entries begins with the 3 seen"):
+            verify_consistency(3, ROOTS[3], 5, ROOTS[5], proof)
+    with pytest.raises(NotVerifiedError, match="log of 5 entries begins with the 5 seen"):
+        verify_consistency(5, ROOTS[5], 5, ROOTS[5], (HASHES[0],))
+    with pytest.raises(NotVerifiedError, match="log of 3 entries begins with the 2 seen"):
+        verify_consistency(2, ROOTS[2], 3, ROOTS[3], (HASHES[0],))
+
+
 def test_logs_never_go_back() -> None:
     with pytest.raises(NotVerifiedError, match="rolled back"):
         verify_consistency(3, ROOTS[3], 2, ROOTS[2], ())

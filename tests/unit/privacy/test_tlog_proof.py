@@ -64,6 +64,11 @@ def test_a_log_of_one_leaf_needs_no_hashes() -> None:
     assert verify_proof(proof, LEAVES[0], LOG) == head
 
 
+def test_a_proof_has_as_many_hashes_as_the_largest_log_needs() -> None:
+    proof = InclusionProof(0, (bytes(32),) * 63, NOTE, bytes(65536))
+    assert parse_proof(proof.to_bytes()) == proof
+
+
 def test_a_cosigned_checkpoint_stays_byte_for_byte() -> None:
     witness = VerifierKey("w", COSIGNATURE_V1, LOG.public)
     cosignature = cosign(HEAD, key=witness, sign=PRIVATE.sign, time_s=1)
@@ -98,6 +103,7 @@ def test_what_is_not_in_the_log_is_refused() -> None:
     [
         b"",
         GOOD[:-1],
+        b"c2sp.org/tlog-proof@v1\n\n" + NOTE,
         GOOD + b"\n",
         b"\n" + GOOD,
         GOOD.replace(b"@v1", b"@v2"),
