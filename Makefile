@@ -37,8 +37,8 @@ bench: $(VENV)/.dev
 	$(BIN)/python experiments/load/run.py
 
 # The long forms of what `make test` does shortly: ten thousand kills in mid-round and as many of writers, a hundred
-# thousand power cuts, a million hostile inputs, ten thousand simulated federations (from TACIT_FIRST_SEED on), some
-# hundred with hostile parties in them, a coordinator that is gone at every moment, every bit of a bundle, six members in
+# thousand power cuts, a million hostile inputs, ten thousand simulated federations (from TACIT_FIRST_SEED on) and as
+# many with hostile parties in them, a coordinator that is gone at every moment, every bit of a bundle, six members in
 # network namespaces (as root), examples that nobody drew before, and each of the field's demands taken out of a copy of
 # the code. Of quiet cores' time, the kills take about a quarter of an hour, the power cuts five minutes, the inputs ten
 # to fifteen.
