@@ -86,7 +86,10 @@ REASONS: Final[tuple[tuple[str, str], ...]] = (
     (r" of before$", "it was sent to others, and not yet to this one"),
     (r"of another member$", "what is the same for all, or what reached this one later"),
 )
-OF_SIX: Final = r"too few|less than two thirds|below two thirds|four of six|below the minimum"
+OF_SIX: Final = (
+    r"too few|less than two thirds|below two thirds|four of six|below the minimum"
+    r"|^a mask with one who is there"
+)
 UNNAMED: Final[tuple[tuple[str, str, str], ...]] = (
     (
         r"does not carry its members' tag|an opened sum is out of range|weights are out of range",
