@@ -919,7 +919,7 @@ def test_calls_that_come_too_close_wait_for_their_places() -> None:
     handler: Any = guard.intercept_service(lambda _: wrap, Details(ME))  # type: ignore[arg-type]
     for _ in range(60):
         assert handler.stream_unary(iter([None]), Call()) == "me"
-    assert len(paused) == 60 - PACE_BURST
+    assert sum(one > 0.001 for one in paused) == 60 - PACE_BURST
     assert paused == sorted(paused)
 
 
