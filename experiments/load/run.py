@@ -59,7 +59,7 @@ FLOOD_THREADS = 8
 NODES_A_PROCESS = 500
 TURN_S = 0.06
 DOOR_EVERY = 6
-"""Turns: one address may knock five times a second, one node begin twenty times."""
+"""Turns: one address may knock five times a second, one node begin ten times."""
 SLICE_S = 2.0
 SETTLE_S = 0.3
 STARVED = "starved, a turn"
@@ -149,9 +149,9 @@ class Bank:
     def calls(self) -> dict[str, Callable[[], object]]:
         """Of this turn; fewer where one address or member may make no more."""
         self._turn += 1
-        found: dict[str, Callable[[], object]] = {
-            "registry": self._members.me, "fleet": self._line.activate,
-        }  # fmt: skip
+        found: dict[str, Callable[[], object]] = {"registry": self._members.me}
+        if self._turn % 2:
+            found["fleet"] = self._line.activate
         if self._turn % DOOR_EVERY == 0:
             found["door"] = lambda: self._knock(self._door)
         if self._turn % DOOR_EVERY == 1:

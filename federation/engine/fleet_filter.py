@@ -52,6 +52,7 @@ from starlette.requests import Request
 from federation.engine.fleet import Fleet, Seat
 from federation.engine.fleet_reply import IncomingReply, Unanswered, same_node
 from federation.engine.frames import ANSWER, FRAME_BYTES_MAX, PROCESS, TAKE, Frames, framed
+from federation.registry.pace import Pace
 from federation.registry.pause import PAUSE_S
 from federation.registry.rate import Buckets, Rate
 
@@ -80,6 +81,9 @@ ANSWERS_MAX: Final = 8
 RATE: Final = Rate(per_second=200.0, burst=1_000.0)
 """Of each member, in calls."""
 START_COST: Final = 10.0
+PACE: Final = 60.0
+STARTS: Final = 10.0
+"""Of each member, in a second: calls, and how often its node may begin; what comes sooner waits."""
 
 
 class Call(Enum):
@@ -140,6 +144,8 @@ class FleetFilter:
         self._hold_s = hold_s
         self._answer_bytes_max = answer_bytes_max
         self._buckets = Buckets(rate, time.monotonic)
+        self._pace = Pace(PACE, 2 * PACE, time.monotonic)
+        self._starts = Pace(STARTS, STARTS, time.monotonic)
         self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -182,6 +188,10 @@ class FleetFilter:
             # whoever is told at once calls on at once; this one has few connections to wait on
             await asyncio.sleep(PAUSE_S)
             raise Unanswered(429, "too many calls; wait a few seconds")
+        pace = self._starts if call in {Call.START, Call.LEAVE} else self._pace
+        wait_s = pace.wait_s(seat.name)
+        if wait_s:
+            await asyncio.sleep(wait_s)
         if call is Call.TAKE:
             await self._take(seat, scope, receive, send)
         elif call is Call.ANSWER:

@@ -15,6 +15,7 @@ from __future__ import annotations  # gRPC's classes are generic in their stubs 
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Final, Never, TypeAlias, TypeVar, cast
 
@@ -25,6 +26,7 @@ from federation.certificates import certificate_digest
 from federation.registry.access import Method, Scope, scope_of
 from federation.registry.first_message import first_message
 from federation.registry.open_calls import OpenCalls
+from federation.registry.pace import Pace
 from federation.registry.pause import Pauses
 from federation.registry.peer import Peer, peer_of
 from federation.registry.rate import COSTS, Buckets
@@ -41,6 +43,9 @@ WATCHES_MAX: Final = 6
 PAUSES_MAX: Final = 16
 PAUSES_ALL: Final = 24
 """Calls that came too often and wait for their refusal, of one caller and of all."""
+PACE: Final = 40.0
+PACE_BURST: Final = 40.0
+"""Calls of one caller a second, and at once; what comes sooner waits."""
 LOOK_EVERY: Final = 8
 """Pieces of a stream."""
 _CLOCK_S: Final = 1.0  # a deadline is counted from when the call was sent
@@ -118,6 +123,7 @@ class Guard(grpc.ServerInterceptor):
         self._streams = OpenCalls(STREAMS_MAX)
         self._watches = OpenCalls(WATCHES_MAX)
         self._pauses = pauses or Pauses(PAUSES_MAX, PAUSES_ALL)
+        self._pace = Pace(PACE, PACE_BURST, buckets.now_s)
         self._log = RefusalLog(_LOG)
         self._mutex = threading.Lock()
         self._greeted: set[tuple[str, str]] = set()
@@ -151,7 +157,7 @@ class Guard(grpc.ServerInterceptor):
         def answer(messages: _Messages, context: _Context) -> object:
             try:
                 peer = self._admit(method, context, DEADLINE_S)
-                with self._calls.one(peer.uri):
+                with self._one(peer):
                     return behaviour(first_message(messages, context), context)
             except Exception as error:  # noqa: BLE001 - nothing may leave but a sentence
                 refusal = _refusal(error, method)
@@ -163,7 +169,7 @@ class Guard(grpc.ServerInterceptor):
         def stream(messages: _Messages, context: _Context) -> Iterator[object]:
             try:
                 peer = self._admit(method, context, STREAM_DEADLINE_S)
-                with self._calls.one(peer.uri):
+                with self._one(peer):
                     request = first_message(messages, context)
                 self._begin_stream(method, peer, context)
                 for told, reply in enumerate(behaviour(request, context), 1):
@@ -206,6 +212,20 @@ class Guard(grpc.ServerInterceptor):
         if left_s is None or left_s > deadline_s + _CLOCK_S:
             raise invalid(f"{method.value} needs a deadline of at most {deadline_s:.0f} seconds")
         return peer
+
+    @contextmanager
+    def _one(self, peer: Peer) -> Iterator[None]:
+        """Count a call, which waits for its place."""
+        if not self._calls.begin(peer.uri):
+            self._pauses.wait(peer.uri)
+            raise self._calls.refusal()
+        try:
+            wait_s = self._pace.wait_s(peer.uri)
+            if wait_s:
+                self._pauses.pause(wait_s)
+            yield
+        finally:
+            self._calls.end(peer.uri)
 
     def _require_in(self, peer: Peer, auth: Mapping[str, Iterable[bytes]]) -> None:
         if self._revoked(peer, certificate_of(auth)):

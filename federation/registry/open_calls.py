@@ -46,11 +46,15 @@ class OpenCalls:
             CallRefusedError: So many are open that this one must not be.
         """
         if not self.begin(caller):
-            raise CallRefusedError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{self.most} calls of yours are open; wait a few seconds",
-            )
+            raise self.refusal()
         try:
             yield
         finally:
             self.end(caller)
+
+    def refusal(self) -> CallRefusedError:
+        """What whoever may begin no more is told."""
+        return CallRefusedError(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            f"{self.most} calls of yours are open; wait a few seconds",
+        )

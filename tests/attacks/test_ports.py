@@ -47,7 +47,15 @@ from federation.members.client import MembersClient
 from federation.members.newest_note import KEPT_S, NewestNote
 from federation.open_files import allow_files, files_allowed
 from federation.registry.first_message import first_message
-from federation.registry.guard import CALLS_MAX, LOOK_EVERY, STREAMS_MAX, WATCHES_MAX, Guard
+from federation.registry.guard import (
+    CALLS_MAX,
+    LOOK_EVERY,
+    PACE_BURST,
+    STREAMS_MAX,
+    WATCHES_MAX,
+    Guard,
+)
+from federation.registry.pace import Pace
 from federation.registry.pause import PAUSE_S, Pauses
 from federation.registry.port_gate import End, Held, PortGate, PortRoom, to_end
 from federation.registry.rate import Buckets, Rate, network_of
@@ -804,18 +812,19 @@ def test_an_answer_in_several_goes_is_no_longer_either() -> None:
         assert evil.stored() < MIB
 
 
-def test_a_member_that_calls_without_end_is_slowed() -> None:
+def test_a_member_that_calls_without_end_is_slowed(monkeypatch: pytest.MonkeyPatch) -> None:
     with federation("honest", hold_s=0.3) as (link, authority):
         credentials = authority.client("bank", "evil")
         link.admit("evil", credentials.certificate)
         line = FleetLine(link.address, credentials)
 
-        def call_on() -> None:
-            for _ in range(400):
-                line.activate()
-
+        begun = time.monotonic()
+        for _ in range(int(fleet_filter.STARTS) + 10):
+            line.activate()
+        assert time.monotonic() - begun > 0.8  # what comes too soon waits, and is answered
+        monkeypatch.setattr(fleet_filter, "START_COST", fleet_filter.RATE.burst + 1)
         with pytest.raises(httpx.HTTPStatusError) as found:
-            call_on()
+            line.activate()
         assert status(found) == 429
         with link.transport("run", ["honest"], stop=threading.Event()) as transport:
             assert len(asked(transport)) == 1
@@ -891,7 +900,27 @@ def test_who_calls_too_often_is_paused_before_it_is_refused() -> None:
             list(streamed(guard, ENTRIES, lambda *_: iter(())))
         except CallRefusedError as error:
             refused += "too many calls" in error.sentence
-    assert (refused, waited) == (2, [PAUSE_S] * 2)
+    assert (refused, waited[-2:]) == (2, [PAUSE_S] * 2)
+
+
+def test_calls_that_come_too_close_wait_for_their_places() -> None:
+    now = [0.0]
+    pace = Pace(10.0, 3.0, lambda: now[0])
+    assert [pace.wait_s("a") for _ in range(5)] == pytest.approx([0, 0, 0, 0.1, 0.2])
+    assert pace.wait_s("b") == 0  # nobody waits for another
+    now[0] = 0.4
+    assert pace.wait_s("a") == 0
+    now[0] = 9.0
+    assert [pace.wait_s("a") for _ in range(4)] == pytest.approx([0, 0, 0, 0.1])
+    # a member that calls from many threads has no more of the time than one that calls from one
+    paused: list[float] = []
+    guard = Guard(Buckets(Rate(), lambda: 0.0), pauses=Pauses(4, 4, paused.append))
+    wrap: Any = grpc.unary_unary_rpc_method_handler(lambda *_: "me")  # type: ignore[arg-type]
+    handler: Any = guard.intercept_service(lambda _: wrap, Details(ME))  # type: ignore[arg-type]
+    for _ in range(60):
+        assert handler.stream_unary(iter([None]), Call()) == "me"
+    assert sum(one > 0.001 for one in paused) == 60 - PACE_BURST
+    assert paused == sorted(paused)
 
 
 def test_where_many_nodes_wait_each_is_held_longer() -> None:
