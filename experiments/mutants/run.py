@@ -212,7 +212,7 @@ def change(known: dict[str, ast.FunctionDef], mutant: str) -> str:
     if plain[0] == plain[1]:
         return ""
     parts = difflib.ndiff(*(body.splitlines() for body in bodies))
-    return " | ".join(one for one in parts if one[:1] in "+-")[:300]
+    return " | ".join(one for one in parts if one[:1] in "+-")[:900]
 
 
 def mutmut(root: Path, workers: int, only: list[str]) -> None:
