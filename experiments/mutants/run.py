@@ -42,8 +42,9 @@ SUMS = (
     UNIT + "test_exchange_keys.py", UNIT + "test_group_key.py", UNIT + "test_cohort.py",
 )  # fmt: skip
 STORE = (
-    UNIT + "test_rotation.py", UNIT + "test_cap.py", UNIT + "test_bundle.py",
-    UNIT + "test_ledger_entries.py", "tests/unit/clients/test_ledger_watch.py",
+    UNIT + "test_memory_ledger.py", UNIT + "test_rotation.py", UNIT + "test_cap.py",
+    UNIT + "test_bundle.py", UNIT + "test_ledger_entries.py",
+    "tests/unit/clients/test_ledger_watch.py",
 )  # fmt: skip
 SLOW = (  # these take seconds, and others reach the same code
     "tests/property/test_merkle.py::test_a_witness_signs_one_history",
@@ -204,7 +205,7 @@ def change(known: dict[str, ast.FunctionDef], mutant: str) -> str:
     """What a mutant takes out and puts in, in one line; nothing if it is only a wording."""
     name = mutant.rsplit(".", 1)[-1]
     pair = [known[name.rpartition("_")[0] + "_orig"], known[name]]
-    bodies = [ast.unparse(one.body + one.args.defaults) for one in pair]  # type: ignore[arg-type]
+    bodies = ["\n".join(map(ast.unparse, [*one.body, *one.args.defaults])) for one in pair]
     plain = [
         ast.unparse([WithoutWords().visit(part) for part in ast.parse(body).body])  # type: ignore[arg-type]
         for body in bodies
@@ -212,7 +213,7 @@ def change(known: dict[str, ast.FunctionDef], mutant: str) -> str:
     if plain[0] == plain[1]:
         return ""
     parts = difflib.ndiff(*(body.splitlines() for body in bodies))
-    return " | ".join(one for one in parts if one[:1] in "+-")[:300]
+    return " | ".join(one for one in parts if one[:1] in "+-")[:900]
 
 
 def mutmut(root: Path, workers: int, only: list[str]) -> None:
@@ -276,8 +277,11 @@ def digest(source: str) -> str:
 def table(known: dict[str, Facts], explained: set[str]) -> str:
     """The table of README.md, a row a group."""
     lines = [
-        "| group | mutants | wording | untried | noticed | by time | explained | not | share |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        (
+            "| group | mutants | wording | untried | noticed | by time | same | missed "
+            "| noticed of all | without the same |"
+        ),
+        f"|{' --- |' * 10}",
     ]
     for group, sources in GROUPS.items():
         facts = [known[one] for one in sources if one in known]
@@ -294,7 +298,7 @@ def table(known: dict[str, Facts], explained: set[str]) -> str:
         whole = "" if len(facts) == len(sources) else f" ({len(facts)} of {len(sources)} files)"
         lines.append(
             f"| {group}{whole} | {mutants} | {words} | {untried} | {noticed} | {late} | {same} "
-            f"| {len(left) - same} | {noticed / judged:.1%} |"
+            f"| {len(left) - same} | {noticed / judged:.1%} | {noticed / (judged - same):.1%} |"
         )
     return "\n".join(lines)
 

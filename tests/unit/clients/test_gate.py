@@ -1,5 +1,7 @@
 """What the quality gate finds in one device's readings."""
 
+import struct
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,10 @@ from clients.gate import Device, DeviceFindings, devices, findings, totals, watc
 from clients.members import MemberRows
 from clients.source import ROW, UNIT
 from clients.unit_guess import looks_like
+from privacy.canonical import framed
 
 NAN = float("nan")
+HEAT_RANGE = next(one["range"] for one in contract()["columns"] if one["name"] == "heat")
 BOUNDS = np.array([[20.0, 90.0], [0.0, 5.0]])
 
 
@@ -121,6 +125,39 @@ def test_a_clock_is_held_against_when_readings_arrived() -> None:
     assert found(frame(hours(3), got=[NAN] * 3), rules).clock_off is None
 
 
+def test_each_row_of_readings_that_are_out_has_its_own_places() -> None:
+    heat = [95.0, 95, 50, 95, 50, 95, 95, 95]
+    seen = watched(np.arange(8.0), np.array([[one, 1.0] for one in heat]), BOUNDS)
+    assert list(seen.runs()) == [(0, 1), (2,), (3, 4, 5)]
+    assert seen.puts_under_review() == (3, 4, 5)
+    assert seen.puts_under_review(settled=(4,)) == ()
+
+
+def test_a_rule_is_broken_beyond_its_figure_and_not_at_it() -> None:
+    at = frame([0.0, 2.5, 5.0, 7.5], got=[2.0, 4.5, 7.0, 9.5])
+    rules = {"interval": 2, "drift": 0.25, "received": "got", "clock_off": 2}
+    one = found(at, built(rules, column("got")))
+    assert (one.drift, one.drifts, one.clock_off, one.is_off) == (0.25, False, -2.0, False)
+    tighter = found(at, built({**rules, "drift": 0.24, "clock_off": 1.9}, column("got")))
+    assert tighter.drifts
+    assert tighter.is_off
+    assert found(at.iloc[:3], built({"interval": 2, "drift": 0.25})).drift is None  # two steps
+    single = found(frame([1.0]), built())
+    assert (single.longest_gap, single.longest_run, single.gaps) == (None, 0, 0)
+    high, low = float(HEAT_RANGE[1]), float(HEAT_RANGE[0])
+    assert found(frame(hours(2), heat=[low, high]), built()).out_of_range == 0
+    assert found(frame(hours(2), heat=[low - 1, high + 1]), built()).out_of_range == 2
+
+
+def test_a_reading_out_of_bounds_has_its_time_and_its_cells_for_a_name() -> None:
+    values = np.array([[95.0, -0.0], [95.0, 0.0], [NAN, 6.0]])
+    zero, same, unknown = (watched(np.zeros(1), values[at : at + 1], BOUNDS) for at in range(3))
+    cells = np.array([95.0, 0.0]).astype(">f8").tobytes()
+    assert zero.words == same.words == (framed(struct.pack(">d", 0.0), cells),)
+    cells = np.array([NAN, 6.0]).astype(">f8").tobytes()
+    assert unknown.words == (framed(struct.pack(">d", 0.0), cells),)
+
+
 def test_numbers_in_another_unit_are_named() -> None:
     celsius = 45 + 10 * np.sin(np.arange(60.0))
     bounds = (0.0, 90.0)
@@ -135,6 +172,9 @@ def test_numbers_in_another_unit_are_named() -> None:
     assert looks_like(celsius, unit="share", bounds=(0.0, 1.0)) == "%"
     assert looks_like(celsius + 273.15, unit="mood", bounds=bounds) == ""
     assert looks_like(celsius + 273.15, unit=None, bounds=bounds) == ""
+    room = column("room", role="setting", unit="degC", range=[-40, 90])
+    told = found(frame(hours(30), room=[295.0] * 30), built(None, room))
+    assert told.looks_like == {"room": "K"}
     one = found(frame(hours(30), heat=[323.0] * 30), built())
     assert dict(one.looks_like) == {"heat": "K"}
     assert one.out_of_range == 30
@@ -151,6 +191,29 @@ def test_one_name_in_both_parts_is_two_devices_only_where_the_data_says_the_part
     told = devices(rows, parse_settings(DataContract, value, "x.yaml"))
     assert {one.name: len(own) for one, own in told.items()} == {"m": 3, "test:m": 3}
     assert Device("m") != Device("m", test=True)
+
+
+def test_a_sensor_that_stands_still_from_its_first_reading_on_is_stuck() -> None:
+    rows = frame(hours(6), heat=[50.0, 50.0, 50.0, 50.0, 51.0, 52.0])
+    assert found(rows, built({"stuck_after": 4})).stuck == ("heat",)
+    assert found(rows, built({"stuck_after": 5})).stuck == ()
+    assert found(rows, built({"stuck_after": 4})).device == Device("m", test=False)
+
+
+def test_totals_are_sums_under_the_names_of_what_was_found() -> None:
+    whole = found(frame(hours(3)), built())
+    one = replace(
+        whole, rows=1, readings=2, repeats=3, conflicts=4, late=5, out_of_range=6,
+        out_of_threshold=7, gaps=8, stuck=("heat",), drifts=True, is_off=True,
+        looks_like={"heat": "F", "shake": "g"},
+    )  # fmt: skip
+    two = replace(one, rows=10, drifts=False, is_off=False)
+    assert totals([]) == dict.fromkeys(totals([one]), 0)
+    assert totals([one, two, replace(one, drifts=False)]) == {
+        "devices": 3, "rows": 12, "readings": 6, "repeats": 9, "conflicts": 12, "late": 15,
+        "out_of_range": 18, "out_of_threshold": 21, "gaps": 24, "stuck": 3, "clocks": 2,
+        "other_units": 6,
+    }  # fmt: skip
 
 
 def test_totals_count_what_was_found() -> None:
