@@ -143,12 +143,36 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
+def decorated_after(code: str) -> str:
+    """The same code, with what mutmut passes over (properties, caches) as plain functions.
+
+    `@cache def f` becomes `def _of_f` and, behind it, `f = cache(_of_f)`.
+    """
+    lines = code.splitlines()
+    found = [
+        (one, ast.get_source_segment(code, one.decorator_list[0]) or "")
+        for one in ast.walk(ast.parse(code))
+        if isinstance(one, ast.FunctionDef) and len(one.decorator_list) == 1
+    ]
+    for one, decorator in sorted(found, key=lambda pair: -pair[0].lineno):
+        if decorator.partition("(")[0] not in {"property", "lru_cache", "contextmanager"}:
+            continue
+        at = one.lineno - 1
+        end = one.end_lineno or one.lineno
+        lines.insert(end, f"{' ' * one.col_offset}{one.name} = {decorator}(_of_{one.name})")
+        lines[at] = lines[at].replace(f"def {one.name}(", f"def _of_{one.name}(", 1)
+        del lines[one.decorator_list[0].lineno - 1 : at]
+    return "\n".join(lines) + "\n"
+
+
 def copied(root: Path, source: str, tests: tuple[str, ...]) -> None:
     """A copy of the project in which mutmut changes this file alone."""
     for part in PARTS:
         shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
         shutil.copy2(ROOT / name, root / name)
+    changed = root / source
+    changed.write_text(decorated_after(changed.read_text(encoding="utf-8")), encoding="utf-8")
     quick = ["-p", "_hypothesis_pytestplugin", "-p", "mutants_quick"]
     quick += ["--hypothesis-profile", "mutants", "--tb=no", "--assert=plain"]
     quick += [f"--deselect={one}" for one in SLOW]
