@@ -230,7 +230,8 @@ def change(known: dict[str, ast.FunctionDef], mutant: str) -> str:
     ]
     if plain[0] == plain[1]:
         return ""
-    parts = difflib.ndiff(*(body.splitlines() for body in bodies))
+    before, after = (body.splitlines() for body in bodies)
+    parts = difflib.ndiff(before, after)
     return " | ".join(one for one in parts if one[:1] in "+-")[:300]
 
 
@@ -274,7 +275,7 @@ def tried(source: str, tests: tuple[str, ...], workers: int, before: dict[str, A
     return {
         "of": digest(source),
         "mutants": before.get("mutants", len(codes)),
-        "wording": before.get("wording", words),
+        "wording": before.get("wording", 0) + words,
         "timed_out": before.get("timed_out", 0) + late,
         "seconds": before.get("seconds", 0) + round(time.monotonic() - began_s),
         "survivors": left,
