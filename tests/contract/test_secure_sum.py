@@ -170,6 +170,7 @@ def finished(
     silent: Collection[str] = (),
     stingy: Collection[str] = (),
     mute: Collection[str] = (),
+    over: Sequence[str] | None = None,
     turned: bool = False,
 ) -> OpenedSum:
     """All that follows on the vectors.
@@ -177,7 +178,7 @@ def finished(
     `silent` do nothing any more, `stingy` vote and do not release, `mute` do not reveal.
     """
     turn: Callable[[Iterable[str]], list[str]] = lambda names: sorted(names, reverse=turned)  # noqa: E731
-    settle(group, gathering, turn, silent=silent, stingy={*silent, *stingy})
+    settle(group, gathering, turn, silent=silent, stingy={*silent, *stingy}, over=over)
     if gathering.needs_answers:
         for member in turn(gathering.voters):
             if member not in mute:
@@ -192,9 +193,10 @@ def settle(
     *,
     silent: Collection[str],
     stingy: Collection[str],
+    over: Sequence[str] | None = None,
 ) -> None:
     """Votes and releases, until those who are left gave all that is due."""
-    gathering.close()
+    gathering.close(over=over)
     while True:
         for member in turn(gathering.survivors):
             if member not in silent:
@@ -1214,9 +1216,34 @@ def test_a_box_that_does_not_open_costs_its_dealer_alone(name: str) -> None:
     votes, boxes = gathering.votes_for("member 0"), gathering.boxes_for("member 0")
     bad = {"member 1": b"", "member 2": b"x", "member 3": b"x" * 16, "member 4": b"x" * 49}
     bad["member 5"] = boxes["member 6"]  # of another dealer
+    # sealed as it should be, and no share: passed on, it would cost the holder its answer
+    bad["member 4"] = group.sealers["member 4"]._box(context.digest(), "member 0", bytes(32))
     answer = group.sealers["member 0"].reveal(context.digest(), survivors, votes, {**boxes, **bad})
     assert set(answer.shares) == {"member 0", "member 6"}
     gathering.take_answer(answer)
+
+
+def test_who_is_silent_beside_another_is_left_out_and_all_vote_anew(name: str) -> None:
+    """In a graph with few neighbours: two of them fall silent, and no other misses both."""
+    group = group_of(name, size=10)
+    names = group.members
+    group.cohort.__dict__["_neighbours"] = {
+        member: tuple(sorted(names[(at + step) % 10] for step in (-3, -1, 1, 3)))
+        for at, member in enumerate(names)
+    }
+    vectors = vectors_of(group)
+    gathering = group.gathering(group.context())
+    for member, words in vectors.items():
+        gathering.take(group.seal(member, words, group.context()))
+    gathering.close()
+    for member in names[2:]:
+        gathering.take_vote(group.sealers[member].vote(gathering.context, names))
+    assert gathering.leave_silent_out()
+    assert gathering.survivors == names[2:]
+    assert gathering.voters == ()
+    opened = finished(group, gathering, silent=names[:2], over=names[2:])
+    assert opened.survivors == names[2:]
+    assert group.opened(opened.payload, count=5).tolist() == total_of(vectors, names[2:])
 
 
 # --- a member that was restarted in the middle of a sum ---
