@@ -28,6 +28,7 @@ from privacy.secure_sum.statements import (
     RELEASE_DOMAIN,
     SEALED_DOMAIN,
     sealed_message,
+    share_commitment,
     told_message,
 )
 from privacy.secure_sum.tag import append_tag, check_tag, tag_key, tag_words
@@ -650,6 +651,30 @@ def test_more_bad_shares_than_the_threshold_allows_keep_the_sum_closed(name: str
     gathering.take_answer(revealed(group, gathering, "member 6"))
     opened = gathering.open()
     assert group.opened(opened.payload, count=5).tolist() == total_of(vectors, group.members)
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_a_dealer_of_shares_that_no_secret_has_is_named(name: str) -> None:
+    """Bound to what it dealt, and what it dealt can be put together to nothing."""
+    group = group_of(name)
+    context, share = group.context(), b"\xff" * 33
+    digest, dealer = context.digest(), "member 2"
+    gathering = group.gathering(context)
+    for member, vector in sealed_by_all(group, context).items():
+        if member == dealer:
+            sealer = group.sealers[dealer]
+            assert sealer._pending is not None
+            sealer._pending.own_share = share
+            boxes = {peer: sealer._box(digest, peer, share) for peer in vector.boxes}
+            bound = tuple(
+                share_commitment(digest, dealer, holder, share)
+                for holder in group.cohort.holders(dealer)
+            )
+            changed = replace(vector, boxes=boxes, commitments=(vector.commitments[0], *bound))
+            vector = resigned(group, changed)  # noqa: PLW2901
+        gathering.take(vector)
+    with pytest.raises(ProtocolError, match="member 2 dealt shares of no one seed"):
+        finished(group, gathering)
 
 
 @pytest.mark.parametrize("name", MASKED)

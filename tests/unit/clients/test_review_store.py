@@ -9,7 +9,7 @@ import pytest
 
 from clients.gate import Device, Watched, watched
 from clients.review import HELD, REJECTED, RELEASED, State
-from clients.review_store import AGAIN, Reviews
+from clients.review_store import AGAIN, BY_READINGS, Reviews
 from privacy.errors import InputError, NotVerifiedError, RefusedError
 from privacy.identity import Identity
 from privacy.ledger.beginning import begin_ledger
@@ -104,7 +104,14 @@ def test_a_rejected_device_stays_out_until_a_person_looks_again(
     standing = opened().decide(digest, "release", reason="repaired", by="bob")
     assert (standing.state, standing.review) == (State.RELEASED, 2)
     assert [act.reason for act in standing.acts][2:] == [AGAIN, "repaired"]
-    assert not opened().look({PUMP: FINE}).left_out
+    look = opened().look({PUMP: FINE})
+    assert not look.left_out
+    assert [(act.kind, act.review, act.reason, act.by) for act in look.standings[PUMP].acts] == [
+        (HELD, 1, BY_READINGS, ""),
+        (REJECTED, 1, "a broken sensor", "ann"),
+        (HELD, 2, AGAIN, "bob"),
+        (RELEASED, 2, "repaired", "bob"),
+    ]
     assert acts(reviews) == [HELD, REJECTED, HELD, RELEASED]
 
 
