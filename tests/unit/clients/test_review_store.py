@@ -109,7 +109,7 @@ def test_a_rejected_device_stays_out_until_a_person_looks_again(
     assert [(act.kind, act.review, act.reason, act.by) for act in look.standings[PUMP].acts] == [
         (HELD, 1, BY_READINGS, ""),
         (REJECTED, 1, "a broken sensor", "ann"),
-        (HELD, 2, AGAIN, "bob"),
+        (HELD, 2, AGAIN, ""),
         (RELEASED, 2, "repaired", "bob"),
     ]
     assert acts(reviews) == [HELD, REJECTED, HELD, RELEASED]

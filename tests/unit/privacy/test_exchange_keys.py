@@ -1,11 +1,16 @@
 import copy
+import hashlib
+import hmac
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from privacy.canonical import framed
 from privacy.errors import CohortError, ProtocolError
 from privacy.identity import Identity
 from privacy.randomness import system_bytes
@@ -17,6 +22,7 @@ from privacy.secure_sum.keys import (
     offer_key,
     wrap_for,
 )
+from privacy.secure_sum.sealer import mask_key, pair_secret, seed_commitment
 
 RUN = b"run-1"
 IDENTITIES = {name: Identity.create(system_bytes) for name in ("bank", "insurer", "maker", "mill")}
@@ -220,3 +226,28 @@ def test_a_point_written_in_a_second_way_opens_nothing() -> None:
     envelope[31] ^= 0x80
     with pytest.raises(ProtocolError, match="does not open"):
         bank.unwrap(bytes(envelope), info=b"purpose")
+
+
+def test_what_two_members_derive_is_as_it_is_written() -> None:
+    """Against HKDF (RFC 5869) and HMAC themselves: a label or a name left out is another key."""
+    made = {name: _offer(name) for name in IDENTITIES}
+    roster = admit((offer for _, offer in made.values()), run=RUN, directory=DIRECTORY, minimum=2)
+    bank, mill = made["bank"][0], made["mill"][0]
+    agreed = bank.agree(roster.exchange_of("mill"))
+    label, context = b"tacit/pair-secret/v1", b"c" * 32
+    info = framed(label, roster.digest, b"bank", b"mill")
+
+    def derived(secret: bytes) -> bytes:
+        return HKDF(SHA256(), 32, salt=RUN, info=info).derive(secret)
+
+    secret = pair_secret(bank, "bank", "mill", roster)
+    assert secret == pair_secret(mill, "mill", "bank", roster) == derived(agreed)
+    shared = hmac.digest(b"s" * 32, label, "sha256")
+    assert pair_secret(bank, "bank", "mill", roster, shared=b"s" * 32, sent=b"t" * 32) == derived(
+        framed(agreed, shared, b"t" * 32)
+    )
+    assert mask_key(secret, context) == hmac.digest(secret, framed(b"mask", context), "sha256")
+    assert (
+        seed_commitment(context, "bank", b"x" * 32)
+        == hashlib.sha256(framed(b"tacit/seed/v1", context, b"bank", b"x" * 32)).digest()
+    )
