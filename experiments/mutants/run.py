@@ -5,9 +5,10 @@ python experiments/mutants/run.py [GROUP or FILE ...] [--workers N] [--again] [-
 mutmut (pip install 'tacit-fl[mutants]') changes one thing at a time in a copy of the code and runs
 the tests that reach it, the quickest first (mutants_quick.py). A mutant whose only change is the
 wording of a sentence (what an error says, a string with blanks) is counted apart, noticed or not:
-what it says is the business of other tests. A file's result
-goes to result.json beside this file once it is done; a file that has one, and is as it was, is not
-tried again unless `--again` asks. `--survivors` tries only what survived: tests were added since.
+what it says is the business of other tests. A file's result goes to result.json beside this file
+once it is done, or stopped (SIGTERM: what was tried counts). A file that has one, and is as it was,
+is not tried again unless `--again` asks; `--survivors` tries what survived, as tests were added.
+`--table` prints what is known.
 """
 
 import argparse
@@ -259,30 +260,36 @@ def mutmut(root: Path, workers: int, only: list[str]) -> None:
             raise SystemExit(f"mutmut ended with {code}: {''.join(told)[-3000:]}")
 
 
-def tried(source: str, tests: tuple[str, ...], workers: int, before: dict[str, Any]) -> Facts:
-    """Try the mutants of one file; with a result from before, only those that had survived."""
+def tried(source: str, tests: tuple[str, ...], workers: int, before: Facts) -> Facts:
+    """Try the mutants of one file; with a result from before, those that survived or were left."""
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "copy"
         root.mkdir()
         copied(root, source, tests)
-        mutmut(root, workers, list(before.get("survivors", ())))
-        meta = json.loads((root / "mutants" / f"{source}.meta").read_text())
-        codes: dict[str, int] = {
-            key: code for key, code in meta["exit_code_by_key"].items() if code is not None
-        }
-        known = functions(root / "mutants" / source)
-        changes = {mutant: change(known, mutant) for mutant in codes}
-    left = {one: changes[one] for one, code in codes.items() if code in MISSED and changes[one]}
-    words = sum(not text for text in changes.values())
-    late = sum(code in TIMED_OUT for code in codes.values())
+        with suppress(KeyboardInterrupt):  # what was tried counts
+            mutmut(root, workers, [*before.get("survivors", ()), *before.get("untried", ())])
+        seconds = before.get("seconds", 0) + round(time.monotonic() - began_s)
+        return {**counted(root, source, before), "seconds": seconds}
+
+
+def counted(root: Path, source: str, before: Facts) -> Facts:
+    """What came of the mutants of one file so far."""
+    codes = json.loads((root / "mutants" / f"{source}.meta").read_text())["exit_code_by_key"]
+    known = functions(root / "mutants" / source)
+    changes = {mutant: change(known, mutant) for mutant in codes}
+    asked = {*before.get("survivors", ()), *before.get("untried", ())} or set(codes)
+    missed = [one for one in asked if changes[one] and codes[one] in MISSED]
+    untried = [one for one in asked if changes[one] and codes[one] is None]
+    # what survived before and was not tried anew has still survived
+    missed += [one for one in untried if one in before.get("survivors", ())]
     return {
         "of": digest(source),
-        "mutants": before.get("mutants", len(codes)),
-        "wording": before.get("wording", 0) + words,
-        "timed_out": before.get("timed_out", 0) + late,
-        "seconds": before.get("seconds", 0) + round(time.monotonic() - began_s),
-        "survivors": left,
+        "mutants": len(codes),
+        "wording": sum(not text for text in changes.values()),
+        "timed_out": before.get("timed_out", 0) + sum(codes[one] in TIMED_OUT for one in asked),
+        "survivors": {one: changes[one] for one in sorted(missed)},
+        "untried": sorted(set(untried) - set(missed)),
     }
 
 
@@ -294,8 +301,8 @@ def digest(source: str) -> str:
 def table(known: dict[str, Facts], explained: set[str]) -> str:
     """The table of README.md, a row a group."""
     lines = [
-        "| group | mutants | wording | noticed | by time | equivalent | survived | share |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| group | mutants | wording | untried | noticed | by time | explained | not | share |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for group, sources in GROUPS.items():
         facts = [known[one] for one in sources if one in known]
@@ -303,15 +310,16 @@ def table(known: dict[str, Facts], explained: set[str]) -> str:
             sum(one[key] for one in facts) for key in ("mutants", "wording", "timed_out")
         )
         left = {name for one in facts for name in one["survivors"]}
-        counted = mutants - words
-        if not counted:
+        untried = sum(len(one.get("untried", ())) for one in facts)
+        judged = mutants - words - untried
+        if not judged:
             continue
-        noticed = counted - len(left)
+        noticed = judged - len(left)
         same = len(left & explained)
         whole = "" if len(facts) == len(sources) else f" ({len(facts)} of {len(sources)} files)"
         lines.append(
-            f"| {group}{whole} | {mutants} | {words} | {noticed} | {late} | {same} "
-            f"| {len(left) - same} | {noticed / counted:.1%} |"
+            f"| {group}{whole} | {mutants} | {words} | {untried} | {noticed} | {late} | {same} "
+            f"| {len(left) - same} | {noticed / judged:.1%} |"
         )
     return "\n".join(lines)
 
@@ -325,7 +333,14 @@ def main() -> None:
     parser.add_argument("--survivors", action="store_true")
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; the file at hand is not counted"))
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
     result = HERE / "result.json"
     known: dict[str, Facts] = json.loads(result.read_text()) if result.exists() else {}
     if given.table:
@@ -336,17 +351,18 @@ def main() -> None:
         for source, tests in sources.items():
             if group not in given.wanted and source not in given.wanted:
                 continue
-            before = known.get(source, {})
+            before: Facts = known.get(source, {})
             same = before.get("of") == digest(source)
-            if same and not given.again and not (given.survivors and before["survivors"]):
+            due = before.get("untried") or (given.survivors and before.get("survivors"))
+            if stopped or (same and not given.again and not due):
                 continue
             facts = tried(source, tests, given.workers, before if same and not given.again else {})
             known = json.loads(result.read_text()) if result.exists() else {}
             known[source] = facts
             result.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-            counted = facts["mutants"] - facts["wording"]
+            judged = facts["mutants"] - facts["wording"] - len(facts["untried"])
             missed = len(facts["survivors"])
-            print(f"{source}: {missed} of {counted} missed, {facts['seconds']} s", flush=True)
+            print(f"{source}: {missed} of {judged} missed, {facts['seconds']} s", flush=True)
 
 
 if __name__ == "__main__":
