@@ -301,8 +301,11 @@ def digest(source: str) -> str:
 def table(known: dict[str, Facts], explained: set[str]) -> str:
     """The table of README.md, a row a group."""
     lines = [
-        "| group | mutants | wording | untried | noticed | by time | explained | not | share |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        (
+            "| group | mutants | wording | untried | noticed | by time | same | missed "
+            "| noticed of all | without the same |"
+        ),
+        f"|{' --- |' * 10}",
     ]
     for group, sources in GROUPS.items():
         facts = [known[one] for one in sources if one in known]
@@ -319,7 +322,7 @@ def table(known: dict[str, Facts], explained: set[str]) -> str:
         whole = "" if len(facts) == len(sources) else f" ({len(facts)} of {len(sources)} files)"
         lines.append(
             f"| {group}{whole} | {mutants} | {words} | {untried} | {noticed} | {late} | {same} "
-            f"| {len(left) - same} | {noticed / judged:.1%} |"
+            f"| {len(left) - same} | {noticed / judged:.1%} | {noticed / (judged - same):.1%} |"
         )
     return "\n".join(lines)
 
