@@ -63,7 +63,9 @@ STATES = (
 )  # fmt: skip
 REVIEWS = ("tests/unit/clients/test_review_store.py", "tests/property/test_review.py")
 TREE = ("tests/property/test_merkle.py", UNIT + "test_merkle.py", UNIT + "test_tlog_proof.py")
-NOISE = ("tests/property/test_noise.py", UNIT + "test_noise.py")
+NOISE = (
+    "tests/property/test_noise.py", UNIT + "test_noise.py", "tests/statistical/test_noise.py",
+)  # fmt: skip
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "tree": {
         "privacy/ledger/merkle.py": TREE,
@@ -128,7 +130,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "privacy/secure_sum/graph.py": (UNIT + "test_graph.py",),
     },
     "noise": {
-        "privacy/mechanism.py": NOISE,
+        "privacy/mechanism.py": (UNIT + "test_mechanism.py",),
         "privacy/sampling.py": (UNIT + "test_sampling.py",),
         "privacy/noise.py": NOISE,
     },
