@@ -239,7 +239,7 @@ def change(known: dict[str, ast.FunctionDef], mutant: str) -> str:
         return ""
     before, after = (body.splitlines() for body in bodies)
     parts = difflib.ndiff(before, after)
-    return " | ".join(one for one in parts if one[:1] in "+-")[:300]
+    return " | ".join(one for one in parts if one[:1] in "+-")[:900]
 
 
 def mutmut(root: Path, workers: int, only: list[str]) -> None:

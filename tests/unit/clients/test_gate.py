@@ -1,5 +1,6 @@
 """What the quality gate finds in one device's readings."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,29 @@ def test_one_name_in_both_parts_is_two_devices_only_where_the_data_says_the_part
     told = devices(rows, parse_settings(DataContract, value, "x.yaml"))
     assert {one.name: len(own) for one, own in told.items()} == {"m": 3, "test:m": 3}
     assert Device("m") != Device("m", test=True)
+
+
+def test_a_sensor_that_stands_still_from_its_first_reading_on_is_stuck() -> None:
+    rows = frame(hours(6), heat=[50.0, 50.0, 50.0, 50.0, 51.0, 52.0])
+    assert found(rows, built({"stuck_after": 4})).stuck == ("heat",)
+    assert found(rows, built({"stuck_after": 5})).stuck == ()
+    assert found(rows, built({"stuck_after": 4})).device == Device("m", test=False)
+
+
+def test_totals_are_sums_under_the_names_of_what_was_found() -> None:
+    whole = found(frame(hours(3)), built())
+    one = replace(
+        whole, rows=1, readings=2, repeats=3, conflicts=4, late=5, out_of_range=6,
+        out_of_threshold=7, gaps=8, stuck=("heat",), drifts=True, is_off=True,
+        looks_like={"heat": "F", "shake": "g"},
+    )  # fmt: skip
+    two = replace(one, rows=10, drifts=False, is_off=False)
+    assert totals([]) == dict.fromkeys(totals([one]), 0)
+    assert totals([one, two, replace(one, drifts=False)]) == {
+        "devices": 3, "rows": 12, "readings": 6, "repeats": 9, "conflicts": 12, "late": 15,
+        "out_of_range": 18, "out_of_threshold": 21, "gaps": 24, "stuck": 3, "clocks": 2,
+        "other_units": 6,
+    }  # fmt: skip
 
 
 def test_totals_count_what_was_found() -> None:
