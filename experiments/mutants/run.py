@@ -42,8 +42,8 @@ SUMS = (
     UNIT + "test_exchange_keys.py", UNIT + "test_group_key.py", UNIT + "test_cohort.py",
 )  # fmt: skip
 STORE = (
-    UNIT + "test_memory_ledger.py", UNIT + "test_rotation.py", UNIT + "test_cap.py", UNIT + "test_bundle.py",
-    UNIT + "test_ledger_entries.py", "tests/unit/clients/test_ledger_watch.py",
+    UNIT + "test_memory_ledger.py", UNIT + "test_rotation.py", UNIT + "test_cap.py",
+    UNIT + "test_bundle.py", UNIT + "test_ledger_entries.py", "tests/unit/clients/test_ledger_watch.py",
 )  # fmt: skip
 SLOW = (  # these take seconds, and others reach the same code
     "tests/property/test_merkle.py::test_a_witness_signs_one_history",

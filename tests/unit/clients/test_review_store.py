@@ -112,6 +112,7 @@ def test_a_rejected_device_stays_out_until_a_person_looks_again(
         (HELD, 2, AGAIN, ""),
         (RELEASED, 2, "repaired", "bob"),
     ]
+    assert {act.time_ms for act in look.standings[PUMP].acts} == {7}
     assert acts(reviews) == [HELD, REJECTED, HELD, RELEASED]
 
 
