@@ -43,7 +43,8 @@ SUMS = (
 )  # fmt: skip
 STORE = (
     UNIT + "test_memory_ledger.py", UNIT + "test_rotation.py", UNIT + "test_cap.py",
-    UNIT + "test_bundle.py", UNIT + "test_ledger_entries.py", "tests/unit/clients/test_ledger_watch.py",
+    UNIT + "test_bundle.py", UNIT + "test_ledger_entries.py",
+    "tests/unit/clients/test_ledger_watch.py",
 )  # fmt: skip
 SLOW = (  # these take seconds, and others reach the same code
     "tests/property/test_merkle.py::test_a_witness_signs_one_history",
@@ -230,7 +231,7 @@ def change(known: dict[str, ast.FunctionDef], mutant: str) -> str:
     """What a mutant takes out and puts in, in one line; nothing if it is only a wording."""
     name = mutant.rsplit(".", 1)[-1]
     pair = [known[name.rpartition("_")[0] + "_orig"], known[name]]
-    bodies = [ast.unparse(one.body + one.args.defaults) for one in pair]  # type: ignore[arg-type]
+    bodies = ["\n".join(map(ast.unparse, [*one.body, *one.args.defaults])) for one in pair]
     plain = [
         ast.unparse([WithoutWords().visit(part) for part in ast.parse(body).body])  # type: ignore[arg-type]
         for body in bodies
