@@ -1,5 +1,6 @@
 """What the quality gate finds in one device's readings."""
 
+import struct
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +15,10 @@ from clients.gate import Device, DeviceFindings, devices, findings, totals, watc
 from clients.members import MemberRows
 from clients.source import ROW, UNIT
 from clients.unit_guess import looks_like
+from privacy.canonical import framed
 
 NAN = float("nan")
+HEAT_RANGE = next(one["range"] for one in contract()["columns"] if one["name"] == "heat")
 BOUNDS = np.array([[20.0, 90.0], [0.0, 5.0]])
 
 
@@ -120,6 +123,31 @@ def test_a_clock_is_held_against_when_readings_arrived() -> None:
     assert off.is_off
     assert not found(frame(hours(5), got=[1.0, 2.0, 3.0, 4.0, 5.0]), rules).is_off
     assert found(frame(hours(3), got=[NAN] * 3), rules).clock_off is None
+
+
+def test_a_rule_is_broken_beyond_its_figure_and_not_at_it() -> None:
+    at = frame([0.0, 2.5, 5.0, 7.5], got=[2.0, 4.5, 7.0, 9.5])
+    rules = {"interval": 2, "drift": 0.25, "received": "got", "clock_off": 2}
+    one = found(at, built(rules, column("got")))
+    assert (one.drift, one.drifts, one.clock_off, one.is_off) == (0.25, False, -2.0, False)
+    tighter = found(at, built({**rules, "drift": 0.24, "clock_off": 1.9}, column("got")))
+    assert tighter.drifts
+    assert tighter.is_off
+    assert found(at.iloc[:3], built({"interval": 2, "drift": 0.25})).drift is None  # two steps
+    single = found(frame([1.0]), built())
+    assert (single.longest_gap, single.longest_run, single.gaps) == (None, 0, 0)
+    high, low = float(HEAT_RANGE[1]), float(HEAT_RANGE[0])
+    assert found(frame(hours(2), heat=[low, high]), built()).out_of_range == 0
+    assert found(frame(hours(2), heat=[low - 1, high + 1]), built()).out_of_range == 2
+
+
+def test_a_reading_out_of_bounds_has_its_time_and_its_cells_for_a_name() -> None:
+    values = np.array([[95.0, -0.0], [95.0, 0.0], [NAN, 6.0]])
+    zero, same, unknown = (watched(np.zeros(1), values[at : at + 1], BOUNDS) for at in range(3))
+    cells = np.array([95.0, 0.0]).astype(">f8").tobytes()
+    assert zero.words == same.words == (framed(struct.pack(">d", 0.0), cells),)
+    cells = np.array([NAN, 6.0]).astype(">f8").tobytes()
+    assert unknown.words == (framed(struct.pack(">d", 0.0), cells),)
 
 
 def test_numbers_in_another_unit_are_named() -> None:

@@ -22,7 +22,8 @@ from privacy.secure_sum.keys import (
     offer_key,
     wrap_for,
 )
-from privacy.secure_sum.sealer import mask_key, pair_secret, seed_commitment
+from privacy.secure_sum.sealer import _box_key, mask_key, pair_secret, seed_commitment
+from privacy.secure_sum.statements import share_commitment
 
 RUN = b"run-1"
 IDENTITIES = {name: Identity.create(system_bytes) for name in ("bank", "insurer", "maker", "mill")}
@@ -247,6 +248,12 @@ def test_what_two_members_derive_is_as_it_is_written() -> None:
         framed(agreed, shared, b"t" * 32)
     )
     assert mask_key(secret, context) == hmac.digest(secret, framed(b"mask", context), "sha256")
+    box = framed(b"box", context, b"bank")
+    assert _box_key(secret, context, "bank", roster.suite) == hmac.digest(secret, box, "sha256")
+    assert (
+        share_commitment(context, "bank", "mill", b"x" * 33)
+        == hashlib.sha256(framed(b"tacit/share/v1", context, b"bank", b"mill", b"x" * 33)).digest()
+    )
     assert (
         seed_commitment(context, "bank", b"x" * 32)
         == hashlib.sha256(framed(b"tacit/seed/v1", context, b"bank", b"x" * 32)).digest()

@@ -1,3 +1,4 @@
+import hashlib
 from collections.abc import Callable
 from dataclasses import fields, replace
 from itertools import product
@@ -6,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from privacy.canonical import framed
 from privacy.errors import ProtocolError
 from privacy.identity import Identity, verify_signature
 from privacy.randomness import system_bytes
@@ -176,3 +178,25 @@ def test_what_was_shown_to_members_has_its_hash() -> None:
     # SHA-256 of "abc", FIPS 180-2, appendix B.1
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert payload_digest(b"abc").hex() == expected
+
+
+def test_digests_are_as_they_are_written() -> None:
+    """Against SHA-256 over the parts: a member that leaves one out signs another sum."""
+
+    def over(*parts: bytes) -> bytes:
+        return hashlib.sha256(framed(*parts)).digest()
+
+    hashes = [getattr(CONTEXT, name) for name in HASHES]
+    head = (b"tacit/sum-context/v2", b"run", b"update", bytes(7) + b"\1")
+    assert CONTEXT.digest() == over(*head, *hashes)
+    assert replace(CONTEXT, step="u" * 64).digest() != CONTEXT.digest()
+    names = over(b"tacit/members/v1", b"bank", "é".encode())
+    assert names_digest(["bank", "é"]) == names
+    assert survivors_message(b"c" * 32, ["bank", "é"]) == framed(b"c" * 32, names)
+    before = first_history(b"r" * 32, b"k" * 32)
+    assert before == over(b"tacit/history/v1", b"r" * 32, b"k" * 32)
+    opened = [(b"c" * 32, ["bank", "é"], b"a" * 32)]
+    for kept, word in ((True, b"kept"), (False, b"rolled back")):
+        after = extend_history(before, opened, model=b"m" * 32, kept=kept)
+        sums = (b"c" * 32, names, b"a" * 32)
+        assert after == over(b"tacit/accepted/v1", before, b"m" * 32, word, *sums)
