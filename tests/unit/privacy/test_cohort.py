@@ -1,14 +1,17 @@
+import hashlib
 from collections.abc import Mapping
 from functools import cache
 from itertools import combinations
 
 import pytest
 
+from privacy.canonical import framed
 from privacy.errors import CohortError, ProtocolError
 from privacy.identity import Identity
+from privacy.keystream import keystream_words
 from privacy.randomness import system_bytes
-from privacy.secure_sum.cohort import Cohort, groups_of
-from privacy.secure_sum.graph import COMPLETE_UP_TO, degree, threshold
+from privacy.secure_sum.cohort import _WORDS_A_MEMBER, Cohort, groups_of
+from privacy.secure_sum.graph import COMPLETE_UP_TO, degree, ring_order, threshold
 from privacy.secure_sum.keys import Roster, admit, offer_key
 from privacy.sum_context import names_digest
 
@@ -173,3 +176,19 @@ def test_who_is_together_follows_from_the_run_and_not_from_the_names() -> None:
     ]
     assert 4 <= sum(together) / len(together) <= 12
     assert max(together) < 30
+
+
+def test_a_stranger_in_a_members_place_is_no_survivor() -> None:
+    """As many as were asked, and one of them was not."""
+    cohort = whole(6)
+    with pytest.raises(ProtocolError, match="^spy is not asked for this sum"):
+        cohort.require_survivors((*cohort.members[:5], "spy"))
+
+
+def test_groups_follow_from_the_run_and_all_names_as_it_is_written() -> None:
+    roster = roster_of(12)
+    names = names_digest(roster.members)
+    seed = hashlib.sha256(framed(b"tacit/groups/v1", b"run", names)).digest()
+    words = keystream_words(seed, 12 * _WORDS_A_MEMBER).tolist()
+    order = [roster.members[place] for place in ring_order(12, iter(words))]
+    assert groups_of(roster, 4) == tuple(tuple(sorted(order[at::3])) for at in range(3))

@@ -51,6 +51,7 @@ def test_an_act_is_there_once_in_the_same_words() -> None:
         with pytest.raises(RefusedError, match=f"^here holds this {KIND} already"):
             turn.append(KIND, act("a"), time_ms=5)
         assert list(turn.leaves(0)) == [first.leaf()]
+        assert list(turn.leaves(0, 0)) == []
     assert append(store, KIND, act("b"), time_ms=6).index == 1
     with pytest.raises(ValueError, match="kind"):
         append(store, "no.kind", act("c"), time_ms=7)
