@@ -37,7 +37,7 @@ TIMED_OUT = {-26, -24, -9, 24, 36, 152, 255}
 CODECS = {"utf-8", "ascii"}
 UNIT = "tests/unit/privacy/"
 SUMS = (
-    "-k", "masked or clear or sum_messages or exchange_keys or group_key or cohort",
+    "-k", "masked or clear or sum_messages or exchange_keys or group_key or cohort or hybrid",
     "tests/contract/test_secure_sum.py", UNIT + "test_sum_messages.py",
     UNIT + "test_exchange_keys.py", UNIT + "test_group_key.py", UNIT + "test_cohort.py",
 )  # fmt: skip
@@ -115,13 +115,16 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "privacy/secure_sum/tag.py": (UNIT + "test_tag.py",),
     },
     "sums": {
-        "privacy/secure_sum/pair_keys.py": ("tests/attacks/test_pair_keys.py",),
+        "privacy/secure_sum/pair_keys.py": (
+            UNIT + "test_hybrid_sealer.py",
+            "tests/attacks/test_pair_keys.py::test_a_secret_is_of_one_pair_direction_and_run",
+        ),
         "privacy/secure_sum/schemes.py": SUMS,
         "privacy/secure_sum/group_key.py": SUMS,
         "privacy/secure_sum/__init__.py": SUMS,
         "privacy/secure_sum/keys.py": SUMS,
         "privacy/secure_sum/gathering.py": SUMS,
-        "privacy/secure_sum/sealer.py": SUMS,
+        "privacy/secure_sum/sealer.py": (*SUMS, UNIT + "test_hybrid_sealer.py"),
     },
     "masks": {
         "privacy/keystream.py": (UNIT + "test_keystream.py",),
