@@ -181,7 +181,7 @@ def test_who_is_together_follows_from_the_run_and_not_from_the_names() -> None:
 def test_a_stranger_in_a_members_place_is_no_survivor() -> None:
     """As many as were asked, and one of them was not."""
     cohort = whole(6)
-    with pytest.raises(ProtocolError, match="^spy is not asked for this sum"):
+    with pytest.raises(ProtocolError, match=r"^spy is not asked for this sum"):
         cohort.require_survivors((*cohort.members[:5], "spy"))
 
 
