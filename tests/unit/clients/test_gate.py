@@ -125,6 +125,14 @@ def test_a_clock_is_held_against_when_readings_arrived() -> None:
     assert found(frame(hours(3), got=[NAN] * 3), rules).clock_off is None
 
 
+def test_each_row_of_readings_that_are_out_has_its_own_places() -> None:
+    heat = [95.0, 95, 50, 95, 50, 95, 95, 95]
+    seen = watched(np.arange(8.0), np.array([[one, 1.0] for one in heat]), BOUNDS)
+    assert list(seen.runs()) == [(0, 1), (2,), (3, 4, 5)]
+    assert seen.puts_under_review() == (3, 4, 5)
+    assert seen.puts_under_review(settled=(4,)) == ()
+
+
 def test_a_rule_is_broken_beyond_its_figure_and_not_at_it() -> None:
     at = frame([0.0, 2.5, 5.0, 7.5], got=[2.0, 4.5, 7.0, 9.5])
     rules = {"interval": 2, "drift": 0.25, "received": "got", "clock_off": 2}
