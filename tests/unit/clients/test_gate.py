@@ -172,6 +172,9 @@ def test_numbers_in_another_unit_are_named() -> None:
     assert looks_like(celsius, unit="share", bounds=(0.0, 1.0)) == "%"
     assert looks_like(celsius + 273.15, unit="mood", bounds=bounds) == ""
     assert looks_like(celsius + 273.15, unit=None, bounds=bounds) == ""
+    room = column("room", role="setting", unit="degC", range=[-40, 90])
+    told = found(frame(hours(30), room=[295.0] * 30), built(None, room))
+    assert told.looks_like == {"room": "K"}
     one = found(frame(hours(30), heat=[323.0] * 30), built())
     assert dict(one.looks_like) == {"heat": "K"}
     assert one.out_of_range == 30
