@@ -137,14 +137,27 @@ def test_a_layout_reaches_the_range_and_rounds_as_finely_as_is_due(parties: int)
     assert layout.step <= precision * limit
 
 
+SMALL = replace(
+    PLAN,
+    statistics_share=0.5,
+    watch_share=0.25,
+    test_share=2.0**-9,
+    statistics_clip=1 / 64,
+    evaluation_clip=1 / 128,
+)
+
+
+@pytest.mark.parametrize("plan", [PLAN, SMALL])
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("parties", [1, 2, 7, 8, 1000])
-def test_a_sum_of_statistics_has_room_for_four_million_units(step: str, parties: int) -> None:
-    layout = sum_layout(PLAN, step, parties)
+def test_a_sum_of_statistics_has_room_for_four_million_units(
+    plan: PrivacyPlan, step: str, parties: int
+) -> None:
+    layout = sum_layout(plan, step, parties)
     assert layout.parties == parties
     assert layout.fields == 1
-    assert layout.clip == 2.0**22 * sensitivity(PLAN, step)
-    finest = layout.step / min(deviation(PLAN, step), sensitivity(PLAN, step))
+    assert layout.clip == 2.0**22 * sensitivity(plan, step)
+    finest = layout.step / min(deviation(plan, step), sensitivity(plan, step))
     assert 1 / 8192 < finest <= 1 / 1000  # and no finer than need be
 
 
@@ -157,4 +170,15 @@ def test_a_share_so_small_that_no_format_holds_it_is_refused_in_a_sentence() -> 
         sum_layout(tiny, STATISTICS, 2**40)
     with pytest.raises(InputError, match="smaller epsilon"):
         gradient_layout(tiny, 2**40, MASKED)
-    assert gradient_layout(tiny, 2, MASKED).fields == 1
+    layout = gradient_layout(tiny, 2, MASKED)
+    assert layout.fields == 1
+    # As fine as is due, and no bit more.
+    assert layout.step == update_precision(tiny) * update_range(tiny)
+
+
+def test_updates_are_packed_as_their_scheme_can_carry_them() -> None:
+    sealed = SCHEMES["sealed"]
+    assert gradient_layout(PLAN, 3, MASKED).fields == 2
+    layout = gradient_layout(PLAN, 3, sealed)
+    assert (layout.fields, layout.field_bits) in sealed.packings(3)
+    assert layout.fields == 1
