@@ -1,17 +1,25 @@
 """Where agreement alone does not hold, a pair's secret needs the group's and the pair's own."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from support.suites import voice_in
 
+from privacy.canonical import framed
 from privacy.errors import ProtocolError
 from privacy.identity import Identity
 from privacy.randomness import system_bytes
 from privacy.secure_sum.cohort import Cohort
 from privacy.secure_sum.keys import ExchangeKey, Roster, admit, offer_key
-from privacy.secure_sum.pair_keys import open_pairs, seal_pairs
+from privacy.secure_sum.pair_keys import (
+    _info,
+    _message,
+    neighbours_of,
+    open_pairs,
+    seal_pairs,
+)
 from privacy.secure_sum.schemes import SCHEMES
 from privacy.secure_sum.sealer import Sealer, pair_secret
 from privacy.suites import SUITES
@@ -116,3 +124,17 @@ def test_masks_of_pairs_cancel_in_the_sum_and_only_there(trio: Trio) -> None:
     own = trio.sealer("ash")._wrap.shift(np.zeros(5, np.uint64), added=[bytes(32)], subtracted=[])
     total = sum(masked.values(), np.zeros(5, np.uint64)) - np.uint64(3) * own
     np.testing.assert_array_equal(total, sum(words.values(), np.zeros(5, np.uint64)))
+
+
+def test_what_seals_and_signs_a_pairs_secret_is_of_run_roster_and_both_names(trio: Trio) -> None:
+    info = framed(b"tacit/pair-key/v1", b"one", trio.roster.digest, b"ash", b"birch")
+    assert _info(trio.roster, "ash", "birch") == info
+    signed = framed(info, hashlib.sha256(b"sealed").digest())
+    assert _message(trio.roster, "ash", "birch", b"sealed") == signed
+
+
+def test_neighbours_are_those_of_a_members_own_cohorts(trio: Trio) -> None:
+    two = [Cohort(trio.roster, pair, minimum=2) for pair in (("ash", "birch"), ("birch", "coal"))]
+    assert neighbours_of("ash", two) == {"birch"}
+    assert neighbours_of("birch", two) == {"ash", "coal"}
+    assert neighbours_of("coal", two[:1]) == frozenset()
