@@ -37,7 +37,7 @@ TIMED_OUT = {-26, -24, -9, 24, 36, 152, 255}
 CODECS = {"utf-8", "ascii"}
 UNIT = "tests/unit/privacy/"
 SUMS = (
-    "-k", "masked or clear or sum_messages or exchange_keys or group_key or cohort",
+    "-k", "masked or clear or sum_messages or exchange_keys or group_key or cohort or hybrid",
     "tests/contract/test_secure_sum.py", UNIT + "test_sum_messages.py",
     UNIT + "test_exchange_keys.py", UNIT + "test_group_key.py", UNIT + "test_cohort.py",
 )  # fmt: skip
@@ -64,7 +64,9 @@ STATES = (
 )  # fmt: skip
 REVIEWS = ("tests/unit/clients/test_review_store.py", "tests/property/test_review.py")
 TREE = ("tests/property/test_merkle.py", UNIT + "test_merkle.py", UNIT + "test_tlog_proof.py")
-NOISE = ("tests/property/test_noise.py", UNIT + "test_noise.py")
+NOISE = (
+    "tests/property/test_noise.py", UNIT + "test_noise.py", "tests/statistical/test_noise.py",
+)  # fmt: skip
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "tree": {
         "privacy/ledger/merkle.py": TREE,
@@ -113,13 +115,16 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "privacy/secure_sum/tag.py": (UNIT + "test_tag.py",),
     },
     "sums": {
-        "privacy/secure_sum/pair_keys.py": ("tests/attacks/test_pair_keys.py",),
+        "privacy/secure_sum/pair_keys.py": (
+            UNIT + "test_hybrid_sealer.py",
+            "tests/attacks/test_pair_keys.py::test_a_secret_is_of_one_pair_direction_and_run",
+        ),
         "privacy/secure_sum/schemes.py": SUMS,
         "privacy/secure_sum/group_key.py": SUMS,
         "privacy/secure_sum/__init__.py": SUMS,
         "privacy/secure_sum/keys.py": SUMS,
         "privacy/secure_sum/gathering.py": SUMS,
-        "privacy/secure_sum/sealer.py": SUMS,
+        "privacy/secure_sum/sealer.py": (*SUMS, UNIT + "test_hybrid_sealer.py"),
     },
     "masks": {
         "privacy/keystream.py": (UNIT + "test_keystream.py",),
@@ -129,7 +134,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "privacy/secure_sum/graph.py": (UNIT + "test_graph.py",),
     },
     "noise": {
-        "privacy/mechanism.py": NOISE,
+        "privacy/mechanism.py": (UNIT + "test_mechanism.py",),
         "privacy/sampling.py": (UNIT + "test_sampling.py",),
         "privacy/noise.py": NOISE,
     },
@@ -146,12 +151,36 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
+def decorated_after(code: str) -> str:
+    """The same code, with what mutmut passes over (properties, caches) as plain functions.
+
+    `@cache def f` becomes `def _of_f` and, behind it, `f = cache(_of_f)`.
+    """
+    lines = code.splitlines()
+    found = [
+        (one, ast.get_source_segment(code, one.decorator_list[0]) or "")
+        for one in ast.walk(ast.parse(code))
+        if isinstance(one, ast.FunctionDef) and len(one.decorator_list) == 1
+    ]
+    for one, decorator in sorted(found, key=lambda pair: -pair[0].lineno):
+        if decorator.partition("(")[0] not in {"property", "lru_cache", "contextmanager"}:
+            continue
+        at = one.lineno - 1
+        end = one.end_lineno or one.lineno
+        lines.insert(end, f"{' ' * one.col_offset}{one.name} = {decorator}(_of_{one.name})")
+        lines[at] = lines[at].replace(f"def {one.name}(", f"def _of_{one.name}(", 1)
+        del lines[one.decorator_list[0].lineno - 1 : at]
+    return "\n".join(lines) + "\n"
+
+
 def copied(root: Path, source: str, tests: tuple[str, ...]) -> None:
     """A copy of the project in which mutmut changes this file alone."""
     for part in PARTS:
         shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
         shutil.copy2(ROOT / name, root / name)
+    changed = root / source
+    changed.write_text(decorated_after(changed.read_text(encoding="utf-8")), encoding="utf-8")
     quick = ["-p", "_hypothesis_pytestplugin", "-p", "mutants_quick"]
     quick += ["--hypothesis-profile", "mutants", "--tb=no", "--assert=plain"]
     quick += [f"--deselect={one}" for one in SLOW]
@@ -212,7 +241,8 @@ def change(known: dict[str, ast.FunctionDef], mutant: str) -> str:
     ]
     if plain[0] == plain[1]:
         return ""
-    parts = difflib.ndiff(*(body.splitlines() for body in bodies))
+    before, after = (body.splitlines() for body in bodies)
+    parts = difflib.ndiff(before, after)
     return " | ".join(one for one in parts if one[:1] in "+-")[:900]
 
 

@@ -1325,6 +1325,7 @@ def test_what_was_kept_binds_a_restarted_member(name: str) -> None:
     fewer = group.members[:3]
     vote = group.sealers["member 0"].vote(digest, fewer)
     sealer, kept = restarted(group, "member 0")
+    assert (kept.survivors, kept.shares, kept.answer) == (fewer, None, b"")
     sealer.resume(kept, group.cohort)
     assert sealer.vote(digest, fewer) == vote
     with pytest.raises(ProtocolError, match="only become fewer"):

@@ -65,6 +65,17 @@ def test_whatever_the_split_and_whoever_tells_the_member(tmp_path: Path) -> None
     same(built(tmp_path / "told", frame=told, split=None, columns=columns))
 
 
+def test_of_one_file_of_all_members_only_those_who_are_asked_for(tmp_path: Path) -> None:
+    where = built(tmp_path)
+    known = load_contract(where.contract)
+    some = gate_rows(known, where.root, only=frozenset({"west", "north"}))
+    assert [(name, rows.member) for name, rows in some.items()] == [
+        ("north", "north"),
+        ("west", "west"),
+    ]
+    assert gate_rows(known, where.root, only=frozenset()) == {}
+
+
 def test_where_members_have_folders(tmp_path: Path) -> None:
     where = built(tmp_path, members={"folder": "rows"}, sources=[{"path": "a.csv"}])
     whole = frame()

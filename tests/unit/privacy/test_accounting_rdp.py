@@ -22,14 +22,16 @@ MULTIPLIERS = (0.1, 0.7, 1.0, 4.0, 200.0, 1e5)
 SOME_ORDERS = (2, 3, 17, 128, 512)
 
 
-def _exact(multiplier: float, rate: float, order: int) -> Decimal:
+def _exact(multiplier: float, rate: float, order: int, excess: float = 0.0) -> Decimal:
     """The sampled Gaussian's divergence with 80 digits; the formula as it is in the paper."""
     with localcontext(DIGITS):
         hit, variance = Decimal(rate), Decimal(multiplier) ** 2
         total = Decimal(0)
         for k in range(order + 1):
             weight = math.comb(order, k) * (1 - hit) ** (order - k) * hit**k
-            total += weight * (Decimal(k * (k - 1)) / (2 * variance)).exp()
+            # At orders 0 and 1 there is no divergence, and nothing that exceeds it.
+            step = max(k - 1, 0) * (Decimal(k) / (2 * variance) + Decimal(excess))
+            total += weight * step.exp()
         return total.ln() / (order - 1)
 
 
@@ -42,6 +44,17 @@ def test_sampled_noise_costs_the_exact_divergence_rounded_upward(
         exact = _exact(multiplier, rate, order)
         found = Decimal(renyi(Event(multiplier, rate), order))
         assert exact <= found <= exact * (1 + Decimal("1e-10"))
+
+
+@pytest.mark.parametrize("excess", [1e-6, 0.01, 1.0])
+@pytest.mark.parametrize("rate", [0.01, 0.3, 0.9])
+def test_sampling_makes_an_excess_cheaper_and_never_a_discount(rate: float, excess: float) -> None:
+    for order in SOME_ORDERS:
+        exact = _exact(4.0, rate, order, excess)
+        found = renyi(Event(4.0, rate, discrete=True, excess=excess), order)
+        assert exact <= Decimal(found) <= exact * (1 + Decimal("1e-10"))
+        assert renyi(Event(4.0, rate), order) < found
+        assert found < renyi(Event(4.0, discrete=True, excess=excess), order)
 
 
 @pytest.mark.parametrize("multiplier", [0.6, 0.608, 0.60816, 0.60817, 0.60818, 0.6082])

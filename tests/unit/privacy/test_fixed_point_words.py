@@ -156,3 +156,45 @@ def test_any_length_comes_back_from_any_packing(packing: tuple[int, int], length
     decoded = layout.decode_sum(words, length, 3)
     assert np.abs(decoded - sum(values)).max() <= layout.worst_error(3)
     assert layout.words(length) == math.ceil(length / packing[0])
+
+
+@pytest.mark.parametrize("clip", [2.0**-500, 2.0**500])
+def test_the_smallest_and_the_largest_clip_are_served_and_none_beyond(clip: float) -> None:
+    layout = wide(3, clip)
+    values = np.array([-clip, 0.0, clip])
+    words = layout.encode(values, system_bytes)
+    assert np.abs(layout.decode_sum(words, 3, 1) - values).max() <= layout.worst_error(1)
+    beyond = clip / 2 if clip < 1 else 2 * clip
+    with pytest.raises(ValueError, match="finite clip"):
+        wide(3, beyond)
+
+
+@pytest.mark.parametrize(("fields", "bits"), [(3, 21), (1, 63), (4, 16), (32, 2)])
+def test_a_field_has_room_for_as_many_parties_as_it_has_pairs_of_levels(
+    fields: int, bits: int
+) -> None:
+    most = ((1 << bits) - 1) // 2
+    assert FixedPoint(parties=most, fields=fields, field_bits=bits, clip=1.0).levels == 1
+    with pytest.raises(ValueError, match="too few"):
+        FixedPoint(parties=most + 1, fields=fields, field_bits=bits, clip=1.0)
+
+
+@pytest.mark.parametrize("parties", [-1, 0, 5])
+def test_a_sum_is_of_one_vector_at_least_and_of_no_more_than_all(parties: int) -> None:
+    layout = narrow(4, clip=1.0)
+    words = layout.encode(np.zeros(3), system_bytes)
+    with pytest.raises(ValueError, match="parties_summed"):
+        layout.decode_sum(words, 3, parties)
+
+
+def test_the_stated_error_grows_where_a_float_no_longer_holds_the_sum() -> None:
+    small, large = narrow(4, clip=1.0), wide(4, clip=1.0)
+    assert small.worst_error(3) == 3 * small.step
+    assert large.worst_error(3) == 3 * large.step * (1 + large.levels / 2**53) > 3 * large.step
+
+
+def test_the_digest_and_the_schema_of_a_layout_never_change() -> None:
+    # Two versions of this program that differ here would refuse each other.
+    layout = FixedPoint(parties=12, fields=3, field_bits=21, clip=0.25)
+    assert layout.digest().hex()[:16] == "dd110199230bb496"
+    assert layout.schema(7).hex()[:16] == "9545109606084d6c"

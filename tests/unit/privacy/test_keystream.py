@@ -103,3 +103,12 @@ def test_one_file_asks_the_operating_system_and_none_falls_back() -> None:
         if any(word in path.read_text(encoding="utf-8") for word in asking)
     }
     assert found == {"randomness.py"}
+
+
+def test_uniform_numbers_are_the_upper_53_bits_of_words() -> None:
+    words = keystream_words(b"k" * 32, 1000)
+    found = uniforms(1000, lambda count: b"k" * count)
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found * 2.0**53, (words // 2048).astype(np.float64))
+    assert 0.4 < found.mean() < 0.6
+    assert keystream_words(b"k" * 32, 0).size == uniforms(0, system_bytes).size == 0

@@ -184,6 +184,7 @@ GOOD = b64encode(bytes(5)).decode()
         "\n",
         "\n\n",
         TEXT + PETER_LINE,
+        PETER_LINE,  # signatures of nothing
         TEXT + "\n\n",
         TEXT + "\n" + PETER_LINE + "\n",
         TEXT + "\n" + PETER_LINE + "\n\n" + "— n\n",

@@ -1,0 +1,140 @@
+"""Where agreement alone does not hold, a pair's secret needs the group's and the pair's own."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from support.suites import voice_in
+
+from privacy.canonical import framed
+from privacy.errors import ProtocolError
+from privacy.identity import Identity
+from privacy.randomness import system_bytes
+from privacy.secure_sum.cohort import Cohort
+from privacy.secure_sum.keys import ExchangeKey, Roster, admit, offer_key
+from privacy.secure_sum.pair_keys import (
+    _info,
+    _message,
+    neighbours_of,
+    open_pairs,
+    seal_pairs,
+)
+from privacy.secure_sum.schemes import SCHEMES
+from privacy.secure_sum.sealer import Sealer, pair_secret
+from privacy.suites import SUITES
+from privacy.suites.voice import Voice
+
+NAMES = ("ash", "birch", "coal")
+SHARED = bytes(range(32))
+
+
+@dataclass
+class Trio:
+    roster: Roster
+    voices: dict[str, Voice]
+    keys: dict[str, ExchangeKey]
+    sent: dict[str, dict[str, bytes]]
+
+    def sealer(
+        self, member: str, *, shared: bytes = SHARED, sent: dict[str, bytes] | None = None
+    ) -> Sealer:
+        return Sealer(
+            member,
+            self.voices[member],
+            self.keys[member],
+            self.roster,
+            scheme="masked",
+            wrap=SCHEMES["masked"].create(3).wrap,
+            masked=True,
+            entropy=system_bytes,
+            shared=shared,
+            pair_keys=self.sent[member] if sent is None else sent,
+        )
+
+
+@pytest.fixture(scope="module")
+def trio() -> Trio:
+    suite = SUITES["hybrid"]
+    voices = {name: voice_in("hybrid", Identity.create(system_bytes)) for name in NAMES}
+    directory = {name: one.public for name, one in voices.items()}
+    made = {
+        name: offer_key(
+            voice, name, run=b"one", directory=directory, entropy=system_bytes, suite=suite
+        )
+        for name, voice in voices.items()
+    }
+    offers = [offer for _, offer in made.values()]
+    roster = admit(offers, run=b"one", directory=directory, minimum=3, suite=suite)
+    keys = {name: key for name, (key, _) in made.items()}
+    others = {name: frozenset(NAMES) - {name} for name in NAMES}
+    made_by = {
+        name: seal_pairs(name, voices[name], roster, others[name], system_bytes) for name in NAMES
+    }
+    sent = {}
+    for name in NAMES:
+        given = {peer: made_by[peer][1][name] for peer in NAMES if name in made_by[peer][1]}
+        opened = open_pairs(name, keys[name], roster, others[name], given)
+        sent[name] = {**made_by[name][0], **opened}
+    return Trio(roster, voices, keys, sent)
+
+
+@pytest.mark.parametrize("member", NAMES)
+def test_both_ends_of_a_pair_derive_one_secret_of_all_three_parts(trio: Trio, member: str) -> None:
+    for peer in sorted(set(NAMES) - {member}):
+        known = (trio.keys[member], member, peer, trio.roster)
+        both = trio.sent[member][peer]
+        held = trio.sealer(member)._pair(peer)
+        assert held == pair_secret(*known, shared=SHARED, sent=both)
+        assert held == trio.sealer(peer)._pair(member)
+        others = {
+            pair_secret(*known),
+            pair_secret(*known, shared=SHARED),
+            pair_secret(*known, shared=SHARED, sent=bytes(32)),
+            pair_secret(*known, shared=bytes(32), sent=both),
+        }
+        assert len(others | {held}) == 5
+
+
+@pytest.mark.parametrize("secret", [None, b"", bytes(31), bytes(33)])
+def test_without_what_a_pair_sent_each_other_nothing_is_masked(
+    trio: Trio, secret: bytes | None
+) -> None:
+    kept = {} if secret is None else {"birch": secret}
+    with pytest.raises(ProtocolError, match="ash and birch sent each other no secret"):
+        trio.sealer("ash", sent={**kept, "coal": bytes(32)})._pair("birch")
+
+
+@pytest.mark.parametrize("shared", [b"", bytes(31), bytes(33)])
+def test_without_the_groups_key_there_is_no_sealer(trio: Trio, shared: bytes) -> None:
+    with pytest.raises(ProtocolError, match="needs the run's group key"):
+        trio.sealer("ash", shared=shared)
+
+
+def test_masks_of_pairs_cancel_in_the_sum_and_only_there(trio: Trio) -> None:
+    cohort = Cohort(trio.roster, NAMES, minimum=3)
+    context = bytes(range(32))
+    words = {name: np.arange(5, dtype=np.uint64) + np.uint64(at) for at, name in enumerate(NAMES)}
+    masked = {}
+    for name in NAMES:
+        sealer, peers = trio.sealer(name), cohort.peers(name)
+        masked[name] = sealer._masked_numbers(words[name].copy(), context, peers, bytes(32))
+        assert (masked[name] != words[name]).all()
+    # Each member's own mask has the same key here: three times it is left.
+    own = trio.sealer("ash")._wrap.shift(np.zeros(5, np.uint64), added=[bytes(32)], subtracted=[])
+    total = sum(masked.values(), np.zeros(5, np.uint64)) - np.uint64(3) * own
+    np.testing.assert_array_equal(total, sum(words.values(), np.zeros(5, np.uint64)))
+
+
+def test_what_seals_and_signs_a_pairs_secret_is_of_run_roster_and_both_names(trio: Trio) -> None:
+    info = framed(b"tacit/pair-key/v1", b"one", trio.roster.digest, b"ash", b"birch")
+    assert _info(trio.roster, "ash", "birch") == info
+    signed = framed(info, hashlib.sha256(b"sealed").digest())
+    assert _message(trio.roster, "ash", "birch", b"sealed") == signed
+
+
+def test_neighbours_are_those_of_a_members_own_cohorts(trio: Trio) -> None:
+    two = [Cohort(trio.roster, pair, minimum=2) for pair in (("ash", "birch"), ("birch", "coal"))]
+    assert neighbours_of("ash", two) == {"birch"}
+    assert neighbours_of("birch", two) == {"ash", "coal"}
+    assert neighbours_of("coal", two[:1]) == frozenset()
