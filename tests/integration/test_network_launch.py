@@ -69,10 +69,21 @@ def standing(federation: Deployed, member: str, run: str) -> dict[str, Any]:
     return dict(found)
 
 
-def test_a_bank_launches_watches_and_keeps_what_it_may(federation: Deployed) -> None:
-    ash = federation["ash"]
+@pytest.fixture(scope="module")
+def plain(federation: Deployed) -> Process:
+    """The launch of a run that came to its end."""
     asked = config(federation, "ash", "plain")
-    launch = ash.start("launch", "run", "launch", asked, "--name", "plain-1", "--json")
+    launch = federation["ash"].start(
+        "launch", "run", "launch", asked, "--name", "plain-1", "--json"
+    )
+    launch.result(RUN_S)
+    return launch
+
+
+def test_a_bank_launches_watches_and_keeps_what_it_may(
+    federation: Deployed, plain: Process
+) -> None:
+    ash, launch = federation["ash"], plain
     result = launch.result(RUN_S)
     assert result["run"] == "plain-1"
     assert result["members"] == sorted(ROLES)
@@ -176,6 +187,7 @@ class Wrong:
         Wrong("ash", {}, ("--baselines",), 2, "--baselines is for launches on this machine alone"),
     ],
 )
+@pytest.mark.usefixtures("plain")
 def test_what_cannot_be_launched_is_said_in_one_sentence(
     federation: Deployed, wrong: Wrong
 ) -> None:
