@@ -5,6 +5,7 @@ behind; so grpcio-tools is held at 1.81 (constraints.txt). tests/architecture/te
 code that is not what this makes.
 """
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,11 +22,11 @@ def generate(folder: Path) -> None:
     Raises:
         RuntimeError: the compiler refuses a source.
     """
-    from grpc_tools import protoc
-
     options = [f"--{kind}_out={folder}" for kind in ("python", "pyi", "grpc_python")]
     sources = [f"federation/proto/{source}.proto" for source in SOURCES]
-    if protoc.main(["protoc", f"--proto_path={ROOT}", *options, *sources]):
+    # in a process of its own: where the compiler was loaded, loading TenSEAL may end the process
+    compiler = [sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={ROOT}"]
+    if subprocess.run([*compiler, *options, *sources], check=False).returncode:  # noqa: S603
         raise RuntimeError(f"{', '.join(sources)} cannot be compiled")
 
 
