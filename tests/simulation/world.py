@@ -605,9 +605,8 @@ class World:
             if machine.node is None:
                 machine.node = Node(machine.settings, entropy=self.entropy)
                 machine.node.restore()
-            pointers = (
-                (run, read_pointer(machine.ledger, run)) for run in kept_runs(machine.ledger)
-            )
+            books: Any = machine.ledger
+            pointers = ((run, read_pointer(books, run)) for run in kept_runs(books))
             under_way = [run.hex() for run, pointer in pointers if pointer and pointer.state]
             self.watch.gone(machine.name, machine.settings.home, under_way)
 
