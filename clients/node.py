@@ -734,7 +734,12 @@ class Node:
             file=self._file(manifest, run),
         )
         # what stops here has joined nothing, and is forgotten
-        self._keep(session)
+        try:
+            self._keep(session)
+        except TacitError:
+            if session.file is not None:
+                session.file.sweep()  # its keys; not those of another process over this folder
+            raise
         try:
             self._remember(manifest, run)
             self._note_rows(manifest, digest)

@@ -394,7 +394,7 @@ class PostgresLedger:
 
     def keep_checkpoint(self, size: int, note: bytes) -> None:
         """See the Protocol; a writer of an earlier epoch is refused as in a turn."""
-        with self._transaction(durable=False) as (connection, head):
+        with self._transaction(durable=True) as (connection, head):
             self._fenced(head)
             connection.execute(
                 "INSERT INTO tacit.checkpoint VALUES (%s, %s, %s)"

@@ -187,7 +187,7 @@ class SqliteLedger:
         """See the Protocol."""
         with self._mutex, self._sentences():
             connection = self._writable()
-            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA synchronous = FULL")
             connection.execute(
                 "INSERT INTO checkpoint VALUES (?, ?)"
                 " ON CONFLICT (size) DO UPDATE SET note = excluded.note",

@@ -105,9 +105,10 @@ class LedgerStore(Protocol):
         ...
 
     def keep_checkpoint(self, size: int, note: bytes) -> None:
-        """Keep a signed checkpoint, in place of one of the same size.
+        """Keep a signed checkpoint, in place of one of the same size; it is on disk on return.
 
-        A checkpoint can always be signed again, so a crash may lose it.
+        It can be signed again, but who cosigned it is asked once: what a crash took of that would
+        be missing for ever, and auditors would find a sum that nobody witnessed.
         """
         ...
 

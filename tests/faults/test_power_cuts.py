@@ -33,18 +33,21 @@ class Written:
     Attributes:
         leaves: All, in order.
         notes: The values of the one note, in order.
-        durable: (things told to the disk, leaves, notes) at each moment at which a call returned
-            that promises so many on disk.
+        checkpoints: Size and note, in order.
+        durable: (things told to the disk, leaves, notes, checkpoints) at each moment at which a
+            call returned that promises so many on disk.
     """
 
     leaves: list[bytes] = field(default_factory=list)
     notes: list[bytes] = field(default_factory=list)
-    durable: list[tuple[int, int, int]] = field(default_factory=list)
+    checkpoints: list[tuple[int, bytes]] = field(default_factory=list)
+    durable: list[tuple[int, int, int, int]] = field(default_factory=list)
 
-    def promised(self, told: int) -> tuple[int, int]:
-        """Leaves and notes that must be there if the power goes after so many things told."""
-        known = [(leaves, notes) for at, leaves, notes in self.durable if at <= told]
-        return known[-1] if known else (0, 0)
+    def promised(self, told: int) -> tuple[int, int, int]:
+        """Leaves, notes and checkpoints that are there if power goes after so many things told."""
+        known = [counts for at, *counts in self.durable if at <= told]
+        leaves, notes, checkpoints = known[-1] if known else (0, 0, 0)
+        return leaves, notes, checkpoints
 
 
 ACTS: Final = ("reserve", "reserve", "commit", "note", "checkpoint", "sync", "close")
@@ -60,8 +63,15 @@ def work(path: Path, disk: Disk, chance: random.Random, acts: int) -> Written:
         if ledger._connection is not None:
             ledger._connection.execute(f"PRAGMA wal_autocheckpoint = {PAGES}")
         written.leaves = list(ledger.leaves())
-        if kind in {"reserve", "note"}:
-            written.durable.append((len(disk.told), len(written.leaves), len(written.notes)))
+        if kind in {"reserve", "note"} or (kind == "checkpoint" and written.leaves):
+            written.durable.append(
+                (
+                    len(disk.told),
+                    len(written.leaves),
+                    len(written.notes),
+                    len(written.checkpoints),
+                )
+            )
     ledger.close()
     return written
 
@@ -82,12 +92,14 @@ def carry_out(
         if kind == "commit":
             commit(ledger, run)
         else:
-            ledger.keep_checkpoint(ledger.size(), b"note" * chance.randrange(1, 200))
+            kept = ledger.size(), b"note" * chance.randrange(1, 200)
+            written.checkpoints.append(kept)
+            ledger.keep_checkpoint(*kept)
 
 
 def require_held(folder: Path, written: Written, told: int) -> None:
     """Raise AssertionError unless a ledger after a power cut holds what it promised."""
-    leaves, notes = written.promised(told)
+    leaves, notes, checkpoints = written.promised(told)
     ledger = SqliteLedger(folder / "ledger.db")
     try:
         found = list(ledger.leaves())
@@ -95,6 +107,9 @@ def require_held(folder: Path, written: Written, told: int) -> None:
         assert len(found) >= leaves
         if found:
             checked_frontier(ledger, since=Frontier(), size=len(found))
+        signed = ledger.checkpoints()
+        assert {size for size, _ in written.checkpoints[:checkpoints]} <= dict(signed).keys()
+        assert set(signed) <= set(written.checkpoints)
         note = ledger.note("state")
         if notes or note is not None:
             assert note in written.notes[max(notes - 1, 0) :]

@@ -45,6 +45,7 @@ class SimLedger(MemoryLedger):
         if self._refuses("signed state"):
             raise InputError(f"cannot use the ledger {self.place}: the disk is full")
         super().keep_checkpoint(size, note)
+        self.sync()
         self._moment("after a signed state")
 
     def keep_note(self, name: str, value: bytes | None) -> None:

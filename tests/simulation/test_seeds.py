@@ -29,6 +29,7 @@ from clients.session_file import SessionFile
 from federation.ledger_recorder import LedgerRecorder, now_ms
 from privacy.budget import Budget
 from privacy.errors import RefusedError
+from privacy.ledger.memory import MemoryLedger
 from privacy.ledger.store import head_of
 from privacy.manifest import PROTECTIONS
 from privacy.release import ReleaseToken
@@ -265,6 +266,13 @@ def sweeps_nothing(stack: ExitStack) -> None:
     stack.enter_context(mock.patch("simulation.world.REMOVALS", 900))
 
 
+def keeps_cosignatures_without_a_sync(stack: ExitStack) -> None:
+    """A ledger whose signed states a power cut may take: nobody is asked twice to cosign one."""
+    stack.enter_context(
+        mock.patch.object(SimLedger, "keep_checkpoint", MemoryLedger.keep_checkpoint)
+    )
+
+
 TWINS: list[tuple[Callable[[ExitStack], None], Options, str]] = [
     (releases_nothing_on_record, QUIET, "has not reserved"),
     (reserves_what_power_takes, replace(QUIET, kept=False), "has not reserved"),
@@ -283,6 +291,11 @@ TWINS: list[tuple[Callable[[ExitStack], None], Options, str]] = [
     ),
     (forgets_that_it_sealed, replace(QUIET, twice=0.7), "taken back"),
     (spends_what_it_has_not, replace(QUIET, noise=True, runs=2), "the audit says"),
+    (
+        keeps_cosignatures_without_a_sync,
+        replace(QUIET, coordinator_stops=0.1, coordinator_power=1.0),
+        "cosigned a state that has this sum on record",
+    ),
     (keeps_what_is_over, QUIET, "runs that are over"),
     (
         sweeps_nothing,
@@ -305,3 +318,17 @@ def test_a_planted_fault_is_found(
             assert found in str(broken)  # noqa: PT017 - which of the seeds finds it is not told
             return
     pytest.fail("the planted fault was not found")
+
+
+# -- seeds that showed a fault -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [2004, 2626, 3523, 3847])
+def test_a_power_cut_takes_no_cosignature_of_a_sum_that_is_over(seed: int) -> None:
+    """Signed states were kept without a sync; nobody is asked twice to cosign one."""
+    World(seed).live()
+
+
+def test_a_node_that_could_not_join_keeps_no_key_of_the_run() -> None:
+    """Its disk took the run's state and refused the note that points there."""
+    World(2738).live()
