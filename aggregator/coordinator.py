@@ -125,6 +125,8 @@ class RunResult:
         undone: Rounds that members undid.
         absences: Member -> steps that closed without its vector.
         untold: Members that have not heard of the end, and hold the run's keys until they do.
+        behind: Members that are there and refuse a sum that they missed: they cannot come to the
+            end, and hold the run's keys until they are told that it goes on without them.
     """
 
     model: bytes
@@ -136,6 +138,7 @@ class RunResult:
     undone: int
     absences: Mapping[str, int]
     untold: tuple[str, ...] = ()
+    behind: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -359,11 +362,15 @@ def run(
         bytes_total=work.bytes_total,
         undone=work.undone,
         absences={name: member.absences for name, member in work.members.items()},
-        # who refused has heard of it, and has left
         untold=tuple(
             name
             for name, member in work.members.items()
             if name not in told and (member.node is None or not member.present)
+        ),
+        behind=tuple(
+            name
+            for name, member in work.members.items()
+            if member.node is not None and member.present and member.shown < work.steps
         ),
     )
 

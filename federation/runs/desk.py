@@ -354,7 +354,7 @@ class RunDesk:
         _LOG.info("finished %s", manifest.run)
         # who did not take part may hold a key all the same: it agreed, and others were enough
         beside = set(manifest.members) - set(result.absences)
-        self._keep_untold(desked, {*result.untold, *beside})
+        self._keep_untold(desked, {*result.untold, *result.behind, *beside})
         self._witness_beside(desked)
 
     def _end(self, desked: _Desked, failure: TacitError) -> None:
@@ -430,7 +430,7 @@ class RunDesk:
                     again = self._engine.carry_out(
                         order, folder, stop=threading.Event(), observer=_Quiet(folder)
                     )
-                    beside = missing - set(again.absences)
+                    beside = missing - set(again.absences) | missing & set(again.behind)
                     told = self._engine.dismiss(order.manifest, beside) if beside else ()
                     left = missing & {*again.untold, *told}
                 else:

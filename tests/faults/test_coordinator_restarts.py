@@ -35,6 +35,7 @@ from privacy.messages import (
     Refused,
     Request,
     RevealRequest,
+    SumNotice,
     SurvivorsNotice,
     TrainRequest,
 )
@@ -394,6 +395,28 @@ def test_who_was_away_at_the_end_hears_of_it_when_it_is_back(tmp_path: Path) -> 
     assert again is not None
     assert "elm" not in again.untold
     require_whole(direct, again)
+
+
+def test_who_refuses_a_sum_that_it_missed_is_told_that_the_run_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direct = federation(tmp_path)
+    elm = next(node for node in direct.nodes.values() if node.member == "elm")
+    plainly = elm.handle
+
+    def handle(request: Any, payload: bytes) -> Any:  # noqa: ANN401 - any message
+        if isinstance(request, SumNotice) and request.step == "evaluate test":
+            raise RefusedError("This one would show another alone.")
+        return plainly(request, payload)
+
+    monkeypatch.setattr(elm, "handle", handle)
+    result = process(direct, tmp_path / "progress")
+    assert result is not None
+    assert (result.untold, result.behind) == ((), ("elm",))
+    assert set(direct.models()) == set(FOUR) - {"elm"}
+    assert elm._sessions
+    assert "elm" not in coordinator.dismiss(direct.manifest, transport=direct.transport)
+    assert not elm._sessions
 
 
 def test_other_runs_meanwhile_set_nobody_back(tmp_path: Path) -> None:

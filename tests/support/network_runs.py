@@ -156,6 +156,7 @@ class Script:
         witnessed: What members cosigned after.
         dismissed: What members were told the end of.
         there: Members that can be reached.
+        behind: Members that cannot come to the end.
     """
 
     book: LedgerRecorder
@@ -165,6 +166,7 @@ class Script:
     witnessed: list[str] = field(default_factory=list)
     dismissed: list[str] = field(default_factory=list)
     there: set[str] = field(default_factory=set)
+    behind: tuple[str, ...] = ()
 
     def carry_out(
         self, order: Order, folder: Path, *, stop: threading.Event, observer: Observer
@@ -180,7 +182,7 @@ class Script:
         self.book.record(
             "run.finished", {"run": order.run, "rounds": 3, "model": RESULT.model.hex()}
         )
-        return RESULT
+        return replace(RESULT, behind=self.behind)
 
     def witness(self, manifest: Manifest, *, stop: threading.Event, observer: Observer) -> int:
         del stop, observer

@@ -377,6 +377,22 @@ def test_who_missed_the_end_of_a_stopped_run_is_told_when_it_is_back(
     told_later(desk(tmp_path, engine), lambda: not (folder / "untold.json").exists())
 
 
+def test_who_cannot_come_to_the_end_of_a_run_is_told_that_it_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It refuses a sum that it missed, and would hold the run's keys for days."""
+    monkeypatch.setattr(desk_module, "LATER_S", 0.01)
+    engine = Script(recorder(), behind=("Mill",))
+    at = desk(tmp_path, engine)
+    at.launch(order())
+    settled(at)
+    folder = tmp_path / "runs" / "a-run"
+    wait(lambda: read_untold(folder) == {"Mill"})
+    engine.there = {"Mill"}
+    told_later(at, lambda: not read_untold(folder))
+    assert engine.dismissed == ["a-run"]
+
+
 def test_who_missed_the_end_of_a_finished_run_is_brought_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
