@@ -30,6 +30,7 @@ DEFINED: Final = re.compile(
 ELSEWHERE: Final = {
     "clients/frozen.py": "under contract, config, rules, terms, policy",
     "clients/hours.py": "asks the clock",
+    "clients/importance.py": "numbers of an opened sum",
     "clients/indicators/lineage.py": "canonical JSON, and pydantic's form of it",
     "clients/learner.py": "numbers of an opened sum",
     "clients/members.py": "csv and parquet",
