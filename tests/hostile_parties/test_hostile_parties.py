@@ -230,7 +230,7 @@ TWINS: dict[Callable[[Change], None], tuple[Plan, str]] = {
 
 
 # the vector has to be sent again whole, in the name of a member that seals after it
-FIRST = {takes_a_vector_in_anothers_name: 150}
+SHOWS_FROM = {takes_a_vector_in_anothers_name: 150}
 
 
 @pytest.mark.parametrize("plant", TWINS, ids=lambda plant: plant.__name__)
@@ -240,7 +240,7 @@ def test_a_planted_fault_is_found(plant: Callable[[Change], None]) -> None:
     def planted(stack: ExitStack) -> None:
         plant(lambda of, name, to: stack.enter_context(mock.patch.object(of, name, to)))
 
-    first = FIRST.get(plant, 0)
+    first = SHOWS_FROM.get(plant, 0)
     for seed in range(first, first + 60):
         try:
             Attack(seed, MAKER, plan, planted).run()
