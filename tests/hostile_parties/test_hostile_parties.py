@@ -230,7 +230,7 @@ TWINS: dict[Callable[[Change], None], tuple[Plan, str]] = {
 
 
 # the vector has to be sent again whole, in the name of a member that seals after it
-SHOWS_FROM = {takes_a_vector_in_anothers_name: 150}
+SHOWS_FROM: dict[Callable[[Change], None], int] = {takes_a_vector_in_anothers_name: 150}
 
 
 @pytest.mark.parametrize("plant", TWINS, ids=lambda plant: plant.__name__)
