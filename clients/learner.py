@@ -27,7 +27,7 @@ from clients.scoring.network import Design, read_network
 from clients.spec import ModelSpec, NodeSpec
 from clients.statistics import Overview
 from clients.table_features import TableFeatures
-from clients.targets import tally_kind, target_unit
+from clients.targets import label_cap, tally_kind, target_unit
 from clients.train import Target, choose_device, score, target_of
 from clients.window_features import WindowFeatures
 from clients.window_model import Against, WindowModel
@@ -252,7 +252,7 @@ class Learner:
         overview = self.overview(released)
         if self._plan is None:  # noisy totals could refuse by chance
             self._require_something_to_learn(overview)
-        cap = getattr(self._contract.label, "cap", None) or 1.0
+        cap = label_cap(self._contract)
         self._target = target_of(self.kind, cap, overview, self._spec.training)
         network = build(self._spec.model, self._features.shape(released), seed=self._spec.seed)
         start_at_the_base_rate(network, self.kind, overview)

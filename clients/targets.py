@@ -20,6 +20,11 @@ def tally_kind(contract: DataContract) -> TallyKind:
     return KINDS[contract.label.kind]
 
 
+def label_cap(contract: DataContract) -> float:
+    """The most that the contract's label counts; 1 where it has no such bound."""
+    return getattr(contract.label, "cap", None) or 1.0
+
+
 def target_unit(contract: DataContract) -> float:
     """What labels of a plain regression are divided by: the largest of their range; else 1.
 

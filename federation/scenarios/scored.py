@@ -13,7 +13,7 @@ from clients.model import build, from_vector, tensors
 from clients.model_file import parse_model
 from clients.spec import NodeSpec, parse_node_spec
 from clients.table_features import TableFeatures
-from clients.targets import tally_kind
+from clients.targets import label_cap, tally_kind
 from clients.train import target_of
 
 Floats = NDArray[np.float64]
@@ -43,7 +43,7 @@ class TableModel:
         examples = features.examples(ready, self.statistics)
         with torch.no_grad():
             out = network(*tensors(network, examples, torch.device("cpu"))).numpy()
-        cap = getattr(self.contract.label, "cap", None) or 1.0
+        cap = label_cap(self.contract)
         overview = features.overview(self.statistics)
         target = target_of(tally_kind(self.contract), cap, overview, self.spec.training)
         factor, shift = target.own_scale

@@ -5,12 +5,13 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from support.wanted import Sum, sum_of
+
 from clients.ledger_files import LEDGER
 from federation.home import Home
 from privacy.ledger.sqlite import SqliteLedger
 from privacy.ledger.store import entries_of
 from privacy.messages import (
-    EvaluateRequest,
     Released,
     ReleaseRequest,
     Reply,
@@ -18,27 +19,12 @@ from privacy.messages import (
     Revealed,
     RevealRequest,
     Sealed,
-    StatisticsRequest,
     SumNotice,
     SurvivorsNotice,
-    TrainRequest,
     Voted,
 )
 
 FIVE = ("ash", "birch", "cedar", "elm", "fir")
-Act = tuple[str, str, int]
-"""Run, step, round."""
-
-
-def act_of(run: str, request: Request) -> Act | None:
-    """For which sum a request wants a vector; None: for none."""
-    if isinstance(request, StatisticsRequest):
-        return run, "statistics", request.stage
-    if isinstance(request, TrainRequest):
-        return run, "update", request.round
-    if isinstance(request, EvaluateRequest):
-        return run, f"evaluate {request.part}", request.round
-    return None
 
 
 @dataclass
@@ -58,23 +44,23 @@ class Wire:
     """
 
     run: str
-    left: dict[str, set[Act]] = field(default_factory=lambda: {name: set() for name in FIVE})
-    asked: dict[str, set[Act]] = field(default_factory=lambda: {name: set() for name in FIVE})
-    shown: set[Act] = field(default_factory=set)
+    left: dict[str, set[Sum]] = field(default_factory=lambda: {name: set() for name in FIVE})
+    asked: dict[str, set[Sum]] = field(default_factory=lambda: {name: set() for name in FIVE})
+    shown: set[Sum] = field(default_factory=set)
     kills: int = 0
     at_work: int = 0
     failed: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     over: bool = False
-    _vectors: dict[tuple[str, Act], bytes] = field(default_factory=dict)
-    _sums: dict[Act, bytes] = field(default_factory=dict)
+    _vectors: dict[tuple[str, Sum], bytes] = field(default_factory=dict)
+    _sums: dict[Sum, bytes] = field(default_factory=dict)
     _votes: dict[tuple[str, bytes], frozenset[str]] = field(default_factory=dict)
     _masks: dict[bytes, set[str]] = field(default_factory=lambda: defaultdict(set))
     _shares: dict[bytes, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def gave(self, member: str, request: Request, payload: bytes) -> None:
         """A request left the coordinator."""
-        act = act_of(self.run, request)
+        act = sum_of(self.run, request)
         if isinstance(request, SumNotice):
             which = self.run, request.step, request.round
             self.shown.add(which)
@@ -85,7 +71,7 @@ class Wire:
 
     def took(self, member: str, request: Request, reply: Reply, payload: bytes) -> None:
         """An answer left a node."""
-        act = act_of(self.run, request)
+        act = sum_of(self.run, request)
         if isinstance(reply, Sealed) and act is not None:
             self.left[member].add(act)
             vector = _hash(reply.header + payload)
@@ -144,9 +130,9 @@ class Tally:
     faults: list[str] = field(default_factory=list)
     read: dict[Path, int] = field(default_factory=dict)
 
-    def news(self, path: Path, run: str) -> dict[str, set[Act]]:
+    def news(self, path: Path, run: str) -> dict[str, set[Sum]]:
         """Acts of a run by kind, among the entries that came since the last look."""
-        found: dict[str, set[Act]] = {
+        found: dict[str, set[Sum]] = {
             kind: set() for kind in ("budget.reserved", "sum.reserved", "sum.opened")
         }
         before = self.read.get(path, 0)

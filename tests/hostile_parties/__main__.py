@@ -13,8 +13,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from hostile_parties.harness import Attack
-from hostile_parties.observer import Broken
 from hostile_parties.sweep import everywhere, swept
+from simulation.broken import Broken
 
 
 def main() -> int:

@@ -16,8 +16,9 @@ from attacks.test_hostile_node import Hostile
 from hostile_parties.answered import reason, unnamed
 from hostile_parties.federation import NAMES, Options, assembled, options_of, stood_in
 from hostile_parties.mutants import Words, mutants
-from hostile_parties.observer import Broken, Observer
+from hostile_parties.observer import Observer
 from hostile_parties.tables import other_answers, out_of_turn, replies, requests
+from simulation.broken import Broken
 from support.direct import Direct
 from support.sums import Exchange, watched
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from simulation.broken import Broken
+from support.wanted import Sum, sum_of
 
 from privacy.ledger.checkpoint import parse_checkpoint_text
 from privacy.ledger.entry import parse_leaf
@@ -20,7 +22,6 @@ from privacy.ledger.store import LedgerStore
 from privacy.messages import (
     Accepted,
     Asked,
-    EvaluateRequest,
     Released,
     ReleaseRequest,
     Reply,
@@ -28,22 +29,14 @@ from privacy.messages import (
     Revealed,
     RevealRequest,
     Sealed,
-    StatisticsRequest,
     SumNotice,
     SurvivorsNotice,
-    TrainRequest,
     Voted,
     pack,
 )
 from privacy.secure_sum import SealedVector
 
-Sum = tuple[str, str, int]
-"""Run, step, round."""
 _read = lru_cache(maxsize=4096)(parse_leaf)
-
-
-class Broken(AssertionError):  # noqa: N818 - a promise is broken
-    """A promise that did not hold."""
 
 
 @dataclass
@@ -167,14 +160,9 @@ class Observer:
         told.asked |= {member, *vector.boxes}
 
     def _which(self, request: Request) -> Sum:
-        if isinstance(request, StatisticsRequest):
-            step, at = "statistics", request.stage
-        elif isinstance(request, TrainRequest):
-            step, at = "update", request.round
-        else:
-            assert isinstance(request, EvaluateRequest)
-            step, at = f"evaluate {request.part}", request.round
-        return self.runs[request.run], step, at
+        which = sum_of(self.runs[request.run], request)  # type: ignore[union-attr]
+        assert which is not None
+        return which
 
     def _require_reserved(self, member: str, which: Sum) -> None:
         count = sum(

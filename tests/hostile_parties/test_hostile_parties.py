@@ -14,7 +14,6 @@ from unittest import mock
 
 import pytest
 from hostile_parties.harness import COORDINATOR, NODE, Attack, Plan
-from hostile_parties.observer import Broken
 from hostile_parties.sweep import (
     MAKER,
     MAKES,
@@ -27,6 +26,7 @@ from hostile_parties.sweep import (
     swept,
 )
 from hostile_parties.tables import replies, requests
+from simulation.broken import Broken
 
 import aggregator.coordinator
 import clients.node

@@ -9,11 +9,11 @@ from typing import cast
 
 from simulation.broken import Broken
 from simulation.disk import SimLedger
+from support.wanted import Sum, sum_of
 
 from privacy.errors import TacitError
 from privacy.ledger.entry import Entry, parse_leaf
 from privacy.messages import (
-    EvaluateRequest,
     Released,
     ReleaseRequest,
     Reply,
@@ -21,15 +21,9 @@ from privacy.messages import (
     Revealed,
     RevealRequest,
     Sealed,
-    StatisticsRequest,
     SurvivorsNotice,
-    TrainRequest,
     Voted,
 )
-
-Sum = tuple[str, str, int]
-"""Run, step, round."""
-
 
 read_leaf = lru_cache(maxsize=4096)(parse_leaf)
 """Leaves are read again after every event, and say the same."""
@@ -77,14 +71,8 @@ class Watch:
             self._require_apart(request.context)
 
     def _sealed(self, member: str, request: Request, reply: Sealed, payload: bytes) -> None:
-        if isinstance(request, StatisticsRequest):
-            step, at = "statistics", request.stage
-        elif isinstance(request, TrainRequest):
-            step, at = "update", request.round
-        else:
-            assert isinstance(request, EvaluateRequest)
-            step, at = f"evaluate {request.part}", request.round
-        which = (self.names[request.run], step, at)
+        which = sum_of(self.names[request.run], request)  # type: ignore[union-attr]
+        assert which is not None
         vector = reply.header + payload
         if self._steps.setdefault((member, which), vector) != vector:
             raise Broken(f"{member} sent two vectors for {which}")
