@@ -85,6 +85,9 @@ LOST = 0.1
 RUNS = 40
 """Runs of one home; its ledgers are read in each."""
 MANY = 500
+PATIENCE_S = 0.5
+MOST = 100
+"""A run in which so many were killed is left where it is, as one is whose launcher gives it up."""
 LIMIT_S = 1800.0
 ABORTED = 3
 Work = Callable[[Connection], None]
@@ -144,6 +147,9 @@ def prepare(folder: Path, *, careless: bool) -> Federation:
             "training": {"rounds": 4},
             "server": {"kind": "fedavgm", "learning_rate": 1.0},
             "validation_share": 0.0,
+            # so long a coordinator that goes on waits for a member that does not come back, as one
+            # does not whose ledger lacks what it released
+            "deadline_s": PATIENCE_S,
         },
     )
     project = load_project(where.config)
@@ -363,6 +369,8 @@ class Courier:
         deadline = time.monotonic() + LIMIT_S
         try:
             while time.monotonic() < deadline:
+                if self.wire.kills >= MOST:
+                    break
                 batch, alive = self._from_coordinator()
                 if batch is None and alive:
                     break
