@@ -136,9 +136,14 @@ class Gate:
 
 
 class Listener(socket.socket):
-    """Accepts through a gate."""
+    """Accepts through a gate, and one in a turn of the loop.
+
+    asyncio alone would take all that came, and begin a handshake with each, before anything else:
+    a hundred strangers at once would hold members up for the time of a hundred.
+    """
 
     gate: Gate
+    _accepted: bool = False
 
     @classmethod
     def through(cls, gate: Gate, plain: socket.socket) -> Self:
@@ -149,9 +154,11 @@ class Listener(socket.socket):
 
     def accept(self) -> tuple[socket.socket, object]:
         """Accept one; see the socket."""
-        if self.gate.is_busy:
+        if self.gate.is_busy or self._accepted:
+            self._accepted = False
             raise BlockingIOError
         plain, address = super().accept()
+        self._accepted = True
         connection = Connection(plain.family, plain.type, plain.proto, fileno=plain.detach())
         self.gate.came(connection, str(address[0]))
         return connection, address

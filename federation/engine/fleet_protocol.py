@@ -18,7 +18,8 @@ from federation.engine.fleet import Fleet
 from federation.engine.fleet_filter import ANSWER_BYTES_MAX, PEER, Caller
 from federation.engine.fleet_gate import Gate
 
-HANDSHAKE_S: Final = 3.0
+HANDSHAKE_S: Final = 10.0
+"""As long as a node tries to connect; those that do not come to an end, the gate ends sooner."""
 GOODBYE_S: Final = 2.0
 HEAD_S: Final = 10.0
 STRANGER_S: Final = 3.0

@@ -25,9 +25,10 @@ from federation.registry.rate import network_of
 
 MEMBER_CONNECTIONS: Final = 16
 LOOK_S: Final = 0.1
-HURRY_S: Final = 0.02
+HURRY_S: Final = 0.01
 LOOK_PART: Final = 0.03
-"""Of the time that looks may take, where there are very many files."""
+HURRY_PART: Final = 0.1
+"""Of the time that looks may take, where there are very many files; the second while many wait."""
 DEFER_S: Final = 15
 """How long the system keeps a connection to itself that says nothing."""
 _FILES: Final = tuple(map(Path, ("/proc/self/fd", "/dev/fd")))
@@ -50,8 +51,8 @@ class PortRoom:
 
     @classmethod
     def within(cls, most: int) -> "PortRoom":
-        """Half of what the port keeps, so that there is room until the next look."""
-        waiting = max(2, most // 2)
+        """The fourth part of what the port keeps, so that there is room until the next look."""
+        waiting = max(2, most // 4)
         return cls(waiting, max(1, waiting // 2))
 
 
@@ -200,7 +201,7 @@ class PortGate:
                 waiting = 0
             cost_s = time.thread_time() - begun_s
             hurry = waiting >= self.room.network // 2
-            wait_s = max(HURRY_S if hurry else LOOK_S, cost_s / LOOK_PART)
+            wait_s = max(HURRY_S, cost_s / HURRY_PART) if hurry else max(LOOK_S, cost_s / LOOK_PART)
 
     def _end(self, one: Held) -> None:
         # a copy of the file stays this connection, whatever gRPC does with its own meanwhile

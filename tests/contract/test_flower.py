@@ -3,8 +3,11 @@
 Whoever moves the pin reads this first: each test names what is used, and fails where it changed.
 """
 
+import asyncio
 import inspect
+import ssl
 import time
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import timedelta
@@ -62,7 +65,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from uvicorn import Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from federation.engine.superlink import DATABASE_BUSY_MS, flower_app
+from federation.engine.superlink import DATABASE_BUSY_MS, TLS_BUFFER_BYTES, flower_app
 
 MIB = 1 << 20
 KEY = b"a node key"
@@ -359,6 +362,20 @@ def test_names_of_what_is_switched_off_and_times_that_are_counted_on() -> None:
     assert telemetry.FLWR_TELEMETRY_ENABLED in {"0", "1"}
     assert HEARTBEAT_DEFAULT_INTERVAL == 30
     assert OBJECT_PUSH_SESSION_TTL_SECONDS == 180
+
+
+def test_how_much_is_held_for_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def held_bytes() -> int:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        ready = asyncio.get_running_loop().create_future()
+        made = SSLProtocol(
+            asyncio.get_running_loop(), asyncio.Protocol(), context, ready, server_side=True
+        )
+        vars(made)["_app_transport"].close()
+        return len(vars(made)["_ssl_buffer"])
+
+    monkeypatch.setattr(SSLProtocol, "max_size", TLS_BUFFER_BYTES)
+    assert asyncio.run(held_bytes()) == TLS_BUFFER_BYTES
 
 
 def test_the_server_in_front_of_it() -> None:
