@@ -53,6 +53,7 @@ def start(
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
     from dataclasses import replace
 
+    from federation.collector import spare_what_is_loaded
     from federation.coordinator_service import Listen, coordinating, facts_of
     from federation.home import open_home
     from federation.operations.logs import log_to
@@ -70,6 +71,7 @@ def start(
     stopped = _until_stopped()
     with coordinating(home, where, witnesses=tuple(witness or ())) as found:
         facts = facts_of(found)
+        spare_what_is_loaded()
         if as_json:
             print_json(facts)
             sys.stdout.flush()

@@ -2,6 +2,7 @@
 # ruff: noqa: S608 - tests change the tables behind the store's back, with words of their own
 
 import functools
+import gc
 import hashlib
 import os
 import shutil
@@ -288,6 +289,24 @@ def test_a_closed_store_opens_again(place: Place) -> None:
 
 
 # -- the tree --
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux alone shows open files")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_store_that_nobody_holds_any_more_holds_no_file(place: Place) -> None:
+    """Else a process that looks into a ledger again and again runs out of them."""
+    with closing(place.open()) as store:
+        append(store, KIND, act("a"), time_ms=1)
+    gc.disable()
+    try:
+        before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names alone
+        for _ in range(3):
+            store = place.open()
+            assert store.size() == 1
+            del store
+        assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - names alone
+    finally:
+        gc.enable()
 
 
 def test_kept_hashes_are_those_of_a_naive_tree(place: Place) -> None:

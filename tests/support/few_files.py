@@ -11,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from federation.collector import spare_what_is_loaded
 from federation.coordinator_service import Listen, coordinating
 from federation.home import Home
 
@@ -23,6 +24,7 @@ def main() -> None:
     where = Listen(door=LOCAL, registry=LOCAL, fleet=LOCAL, operations="")
     with coordinating(Home(Path(sys.argv[1])), where) as one:
         at = one.listens
+        spare_what_is_loaded()
         sys.stdout.write(f"{at.door} {at.registry} {at.fleet}\n")
         sys.stdout.flush()
         sys.stdin.read()
