@@ -84,7 +84,10 @@ def show_state(
                 elif found.witnessed or not rotations:
                     raise ProtocolError(f"{member} remembers another ledger; compare both copies")
             except RefusedError as fault:
-                observer.note(f"{member} does not cosign the ledger: {fault}")
+                # an address that nobody vouches for may be another's, whatever it calls itself
+                named = node in transport.names
+                whose = member if named else f"a node that calls itself {member}"
+                observer.note(f"{whose} does not cosign the ledger: {fault}")
         due = again
     return cosigned
 

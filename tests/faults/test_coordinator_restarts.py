@@ -15,7 +15,7 @@ from support import tables
 from support.direct import Direct, DirectTransport, assemble
 from support.suites import skip_without
 
-from aggregator import coordinator
+from aggregator import coordinator, returning
 from aggregator.coordinator import RunResult
 from aggregator.ports import Answer
 from aggregator.progress import parse_progress
@@ -361,7 +361,7 @@ def process(
 def test_a_sum_that_somebody_told_of_already_waits_for_all_of_its_members(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coordinator, "RETURN_S", 0.05)
+    monkeypatch.setattr(returning, "RETURN_S", 0.05)
     direct = federation(tmp_path)
     folder = tmp_path / "progress"
     # one member has revealed for all four when the coordinator is gone, and then one is away

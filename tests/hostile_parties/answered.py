@@ -121,6 +121,11 @@ UNNAMED: Final[tuple[tuple[str, str, str], ...]] = (
         "one of two is at fault, and both are named",
     ),
     (
+        r"^a node that calls itself \w+ does not cosign",
+        r"^Cosigned\.member: of another member",
+        "over a transport that vouches for no address, what a node calls itself is all there is",
+    ),
+    (
         r"Two nodes say that they are",
         r"of another member$",
         "before members are known, an address is nobody's; which of two is right is for people",

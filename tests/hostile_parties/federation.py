@@ -23,8 +23,9 @@ from support import tables
 from support.direct import Direct, Notes, recorder
 from support.sums import WatchedTransport
 
-import aggregator.coordinator
 import aggregator.inviting
+import aggregator.opening
+import aggregator.returning
 import clients.node
 import privacy.signature
 from clients.node import Node
@@ -230,7 +231,7 @@ def stood_in(  # noqa: C901 - one stand-in after the other
         def change(of: object, name: str, to: object) -> None:
             stack.enter_context(mock.patch.object(of, name, to))
 
-        for module in (aggregator.coordinator, aggregator.inviting):
+        for module in (aggregator.inviting, aggregator.opening, aggregator.returning):
             change(module, "time", clock)
         # all members verify the same signatures; each is computed once
         change(privacy.signature, "_verifies", _verifies)

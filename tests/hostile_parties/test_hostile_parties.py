@@ -28,7 +28,8 @@ from hostile_parties.sweep import (
 from hostile_parties.tables import replies, requests
 from simulation.broken import Broken
 
-import aggregator.coordinator
+import aggregator.asking
+import aggregator.opening
 import clients.node
 import privacy.secure_sum.gathering
 import privacy.secure_sum.sealer
@@ -118,6 +119,14 @@ def test_nobody_hostile_and_every_run_is_finished() -> None:
 # -- bugs that this found ----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("seed", [73, 259])
+def test_a_cosignature_in_anothers_name_is_told_as_of_whoever_sent_it(seed: int) -> None:
+    """It was told as if the other had made it, where no address is vouched for."""
+    said = [one for one in Attack(seed).run().sentences if "does not cosign" in one]
+    assert said
+    assert all(one.startswith("a node that calls itself ") for one in said)
+
+
 @pytest.mark.parametrize("said", [pack(Refused(member="bank", reason="no")), Parcel(b"\xc1")])
 def test_a_refusal_in_anothers_name_names_the_node_that_sent_it(said: Parcel) -> None:
     """It was told as the other's; and what cannot be read, as nobody's."""
@@ -171,7 +180,7 @@ def takes_a_vector_in_anothers_name(change: Change) -> None:
     change(Gathering, "take", planted)
     change(privacy.secure_sum.gathering, "check_sealed", nothing)
     change(
-        aggregator.coordinator,
+        aggregator.opening,
         "_sealed",
         lambda reply, payload: SealedVector.from_wire(reply.header, payload),
     )
@@ -199,17 +208,17 @@ def sums_over_any_few(change: Change) -> None:
 
 def believes_who_says_so(change: Change) -> None:
     """A coordinator that calls a node what it calls itself."""
-    expect = aggregator.coordinator._expect
+    expect = aggregator.asking._expect
 
     def planted(reply: Any, expected: Any, name: str) -> Any:  # noqa: ANN401
         return expect(reply, expected, getattr(reply, "member", name))
 
-    change(aggregator.coordinator, "_expect", planted)
+    change(aggregator.asking, "_expect", planted)
 
 
 def repeats_what_it_is_told(change: Change) -> None:
     """A coordinator that prints a member's escape sequences."""
-    change(aggregator.coordinator, "clean", lambda reason: reason)
+    change(aggregator.asking, "clean", lambda reason: reason)
 
 
 BY_COORDINATOR = Plan(coordinator=True)

@@ -33,6 +33,8 @@ from support.direct import Notes
 
 import aggregator.coordinator
 import aggregator.inviting
+import aggregator.opening
+import aggregator.returning
 import clients.node
 import clients.session_file
 import federation.ledger_recorder
@@ -467,8 +469,9 @@ class World:
                 stack.enter_context(mock.patch.object(of, name, to))
 
             for module in (
-                aggregator.coordinator,
                 aggregator.inviting,
+                aggregator.opening,
+                aggregator.returning,
                 clients.node,
                 clients.session_file,
                 federation.ledger_recorder,
