@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support import cli, warm, warm_process
-from support.cli import ROOT, begin, environment, run, tacit
+from support.cli import begin, environment, run, tacit
 
 TELLER = "tests.support.teller"
 
@@ -60,7 +60,7 @@ def test_nothing_goes_from_one_to_the_next(tmp_path: Path) -> None:
     assert first.pop("pid") != second.pop("pid")
     assert first == second
     assert not second["spoilt"]
-    assert second["cwd"] == str(ROOT)
+    assert second["cwd"] == str(warm.ROOT)
     assert "TACIT_SPOILT" not in second["env"]
 
 

@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from support.warm import FIXED, ROOT, Forked, may_fork
+from support import warm
 
+ROOT = warm.ROOT
 TACIT, EDGE = "federation.cli.main", "federation.edge.main"
 
 
 def environment(home: Path) -> dict[str, str]:
     """This environment with another home, and warnings as errors stay in our own tests."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("TACIT_")}
-    return {**kept, **FIXED, "TACIT_HOME": str(home)}
+    return {**kept, **warm.FIXED, "TACIT_HOME": str(home)}
 
 
 def command(*words: str, module: str = TACIT) -> list[str]:
@@ -43,7 +44,7 @@ def begin(
         on: What stands before the command line, where it is for a machine of its own.
         streams: As `subprocess.Popen` takes them; and `start_new_session`.
     """
-    if fresh or on or not may_fork(env):
+    if fresh or on or not warm.may_fork(env):
         return subprocess.Popen(
             [*on, *command(*words, module=module)],
             cwd=ROOT,
@@ -52,7 +53,7 @@ def begin(
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
             **streams,
         )
-    return Forked(module, words, cwd=ROOT, env=env, **streams)
+    return warm.Forked(module, words, cwd=ROOT, env=env, **streams)
 
 
 def run(

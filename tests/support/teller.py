@@ -35,7 +35,7 @@ def main(*words: str) -> None:
     how = words[0] if words else ""
     if how == "late":
         atexit.register(sys.stderr.write, "at the end\n")
-        threading.Thread(target=lambda: (time.sleep(0.2), sys.stderr.write("after\n"))).start()
+        threading.Timer(0.2, sys.stderr.write, ["after\n"]).start()
     elif how == "failure":
         raise ValueError("it fails")
     elif how == "killed":

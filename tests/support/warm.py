@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, AnyStr
@@ -96,6 +97,7 @@ class Forked(subprocess.Popen[AnyStr]):
     """
 
     _channel: socket.socket
+    _waitpid_lock: threading.Lock  # the library's
 
     def __init__(self, module: str, words: Sequence[str], **given: Any) -> None:  # noqa: ANN401 - as there
         self._module, self._words = module, words

@@ -127,7 +127,7 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
     sys.path[0] = request["cwd"]
     sys.argv[:] = [request["module"], *request["words"]]
     if _LAUNCHES & set(request["words"]):
-        multiprocessing.util.spawnv_passfds = Spare().start  # type: ignore[attr-defined]
+        multiprocessing.util.spawnv_passfds = Spare().start  # type: ignore[assignment]
 
 
 class Spare:
