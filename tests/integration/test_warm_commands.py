@@ -110,3 +110,11 @@ def test_what_is_loaded_with_another_environment_is_started_fresh(
     monkeypatch.setenv("TACIT_LONG", "1")
     assert not warm.may_fork(env)
     assert cli.command("run")[1:] == ["-m", "federation.cli.main", "run"]
+
+
+def test_what_a_verb_sets_in_this_process_reaches_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
+    assert "GRPC_VERBOSITY" not in told(home=tmp_path)[0]["env"]
+    assert warm.may_fork(environment(tmp_path)) == ("TACIT_LONG" not in os.environ)

@@ -22,7 +22,7 @@ _END_S = 30.0
 
 _FREE = ("TACIT_", "PYTEST_")
 """How names begin that tacit reads when it runs, and not when it is loaded, or not at all."""
-FIXED = {
+_FIXED = {
     "OMP_NUM_THREADS": "1",
     "FLWR_TELEMETRY_ENABLED": "0",
     "PYTHONPATH": str(ROOT),
@@ -35,7 +35,8 @@ def _loading(environment: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in environment.items() if not key.startswith(_FREE)}
 
 
-_LOADED = _loading({**os.environ, **FIXED})
+USUAL = _loading({**os.environ, **_FIXED})
+"""As the tests began: what one of them, or a verb that runs in this process, sets is not in it."""
 
 
 class Warm:
@@ -48,7 +49,7 @@ class Warm:
                 [sys.executable, str(_SCRIPT), str(theirs.fileno())],
                 cwd=ROOT,
                 # a thread that frees memory would be one too many
-                env={**_LOADED, "JE_ARROW_MALLOC_CONF": "background_thread:false"},
+                env={**USUAL, "JE_ARROW_MALLOC_CONF": "background_thread:false"},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
@@ -63,6 +64,7 @@ class Warm:
 
     def end(self) -> None:
         """Let it end."""
+        self._control.shutdown(socket.SHUT_RDWR)  # whoever else may hold it
         self._control.close()
         self._process.wait(_END_S)
 
@@ -86,7 +88,7 @@ def end() -> None:
 def may_fork(environment: Mapping[str, str]) -> bool:
     """Whether a fork of the warm process is as a process that was started in this environment."""
     able = hasattr(os, "pidfd_open") and "TACIT_LONG" not in os.environ
-    return able and _loading(environment) == _LOADED
+    return able and _loading(environment) == USUAL
 
 
 class Forked(subprocess.Popen[AnyStr]):

@@ -27,18 +27,23 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 PARTS = ("privacy", "aggregator", "clients", "federation")
 BESIDES = (
-    "multiprocessing.forkserver",
-    "opacus.accountants",
+    "dp_accounting.pld.privacy_loss_distribution",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
     "opacus.grad_sample",
+    "opacus.layers.dp_rnn",
     "safetensors.numpy",
+    "scipy.optimize",
     "scipy.stats",
+    "sklearn.model_selection",
 )
-"""What verbs load inside of functions."""
+"""What verbs load inside of functions, where it is installed."""
 STARTED = ("federation.cli.main", "federation.edge.main")
 """Loaded by each command anew, as what is run as a script is."""
 _FORK_SERVER = "from multiprocessing.forkserver import main;"
@@ -61,7 +66,8 @@ def load() -> None:
         for name in _names(part):
             importlib.import_module(name)
     for name in BESIDES:
-        importlib.import_module(name)
+        with suppress(ModuleNotFoundError):
+            importlib.import_module(name)
     for name in STARTED:
         sys.modules.pop(name, None)
     gc.collect()
