@@ -13,11 +13,9 @@ from clients.attributed import AttributedModel
 from clients.reasons import Counterfactual, Explained, Language, Score, sentence
 from clients.window_model import WindowModel
 from clients.window_reasons import WindowScore, window_sentence
-from federation.home import Home, read_json
 from federation.importance_shown import ImportanceFacts, importance_table
-from federation.kept_model import WEIGHTS, KeptModel, read_kept_model
+from federation.kept_model import KeptModel
 from federation.scorecard import Scorecard
-from privacy.errors import TacitError
 
 MOST_SCORES: Final = 2000  # that tell how much each input matters
 NOT_EXACT: Final = (
@@ -27,50 +25,6 @@ NOT_EXACT: Final = (
 NOT_EXACT_ZH: Final = (
     "以上为归因结果 (积分梯度法): 模型输出与参照输出之差沿直线路径分摊所得, 并非精确分解。"
 )
-
-
-def model_list(home: Home) -> list[dict[str, Any]]:
-    """Every finished run of a home that left a model, oldest first."""
-    from clients.additive import is_additive
-
-    found: list[dict[str, Any]] = []
-    for run in home.run_ids():
-        folder = home.runs / run
-        if not (folder / WEIGHTS).is_file() or not (folder / "result.json").is_file():
-            continue
-        try:
-            kept = read_kept_model(folder)
-            result = read_json(folder / "result.json")
-        except TacitError as failure:
-            found.append({"run": run, "refused": str(failure)})
-            continue
-        headline = str(result["headline"])
-        found.append(
-            {
-                "run": run,
-                "task": kept.manifest.task,
-                "kind": "additive" if is_additive(kept.spec) else kept.spec.model.kind,
-                "headline": headline,
-                "metric": result["metrics"].get(headline),
-                "digest": kept.digest,
-            }
-        )
-    return found
-
-
-def model_table(models: list[dict[str, Any]]) -> RenderableType:
-    """For people."""
-    table = Table(title="models")
-    for name in ("run", "task", "kind", "result", "weights"):
-        table.add_column(name, overflow="fold")
-    for one in models:
-        if "refused" in one:
-            table.add_row(one["run"], "", "", one["refused"], "")
-            continue
-        metric = one["metric"]
-        result = one["headline"] if metric is None else f"{one['headline']} {metric:.4g}"
-        table.add_row(one["run"], one["task"], one["kind"], result, one["digest"][:16])
-    return table
 
 
 def shape_facts(

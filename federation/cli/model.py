@@ -36,7 +36,7 @@ Lang = Annotated[str, typer.Option("--lang", help="en or zh.")]
 def list_models(as_json: AsJson = False) -> None:
     """List the models of this home."""
     from federation.home import open_home
-    from federation.model_pages import model_list, model_table
+    from federation.model_list import model_list, model_table
 
     models = model_list(open_home())
     if as_json:

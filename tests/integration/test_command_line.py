@@ -213,9 +213,11 @@ def test_folds_and_fine_tuning_report_means(tmp_path: Path) -> None:
     )
     found = tacit(
         "run", "launch", str(where.config), "--local", "--data", str(where.root), "--json",
-        home=tmp_path / "home",
+        "--baselines", home=tmp_path / "home",
     )  # fmt: skip
     result = json.loads(found.stdout)
+    for baseline in ("local_only", "pooled"):
+        assert result["baselines"][baseline]["metrics"]["auc"] > 0.6
     folds = [one["auc"] for one in result["folds"]]
     assert len(folds) == 2
     assert result["metrics"]["auc"] == pytest.approx(sum(folds) / 2)

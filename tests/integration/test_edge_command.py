@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 from support import bundles, tables, telemetry
-from support.cli import ROOT, assert_one_sentence, environment, tacit
+from support.cli import EDGE, ROOT, assert_one_sentence, begin, environment, run, tacit
 from typer.testing import CliRunner
 
 from clients.scoring.readings_plan import UnitColumn
@@ -46,11 +46,13 @@ def edge(
     *words: str, home: Path, given: str | None = None, script: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """`tacit-edge WORDS`, run by this interpreter."""
-    how = ["-c", script] if script else ["-m", "federation.edge.main"]
+    env = {**environment(home), "TACIT_EDGE_HOME": str(home)}
+    if script is None:
+        return run(words, env=env, timeout_s=60, given=given, module=EDGE)
     return subprocess.run(
-        [sys.executable, *how, *words],
+        [sys.executable, "-c", script, *words],
         cwd=ROOT,
-        env={**environment(home), "TACIT_EDGE_HOME": str(home)},
+        env=env,
         input=given,
         capture_output=True,
         text=True,
@@ -231,13 +233,13 @@ def test_inspect_says_what_is_in_it_by_whom_and_until_when(
 
 def test_a_stream_of_readings_is_scored_as_it_comes(launched: Launched, tmp_path: Path) -> None:
     """JSON lines on standard input; each line is answered before the next one is there."""
-    with subprocess.Popen(
+    with begin(
         [
-            sys.executable, "-m", "federation.edge.main", "score", str(launched.bundle),
+            "score", str(launched.bundle),
             "--trust", launched.trust, "--stated", str(launched.root / "loans" / "table.csv"),
             "--each-reading", "--json",
         ],
-        cwd=ROOT,
+        module=EDGE,
         env={**environment(tmp_path), "TACIT_EDGE_HOME": str(tmp_path / "device")},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

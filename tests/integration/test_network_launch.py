@@ -2,16 +2,15 @@
 
 import json
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import tables
-from support.cli import ROOT, command, environment
+from support.cli import tacit
 from support.deployed import Deployed, Process, allow, deployed, give_rows, wait_for
 
 from clients.model_file import load_model
@@ -19,6 +18,9 @@ from clients.vault import is_sealed_file
 from federation.home import Home
 from federation.ledger_place import open_store
 from privacy.ledger.store import entries_of
+
+if TYPE_CHECKING:
+    import subprocess
 
 ROLES = {"ash": "bank", "birch": "manufacturer", "cedar": "insurer"}
 RUN_S = 90.0
@@ -282,15 +284,7 @@ def test_a_home_has_one_coordinator(federation: Deployed) -> None:
 
 
 def _tacit(home: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        command(*words),
-        cwd=ROOT,
-        env=environment(home),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return tacit(*words, home=home, timeout_s=60)
 
 
 def _committed(federation: Deployed) -> dict[str, int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support import tables
-from support.cli import assert_one_sentence, command, environment, tacit
+from support.cli import assert_one_sentence, begin, environment, tacit
 from support.deployed import wait_for
 from support.federations import Federated
 
@@ -46,8 +46,8 @@ class Scene:
 
     def start(self, *words: str) -> None:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                command("node", "start", "--device", "cpu", *words),
+            self.process = begin(
+                ["node", "start", "--device", "cpu", *words],
                 env=environment(self.home.root),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.cli import command, environment
+from support.cli import begin, environment
 from typer.testing import CliRunner
 
 from clients.terms.log import holding
@@ -60,11 +60,11 @@ def folded(tmp_path: Path, rules: Path = RULES) -> Path:
 def test_two_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     writers = [
-        subprocess.Popen(
-            command(
+        begin(
+            [
                 "terms", "run", str(RULES), "--log", str(log), "--json",
                 "--values", str(days(tmp_path / f"{name}.csv", name, count=28)),
-            ),
+            ],
             env=environment(tmp_path / "home"), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
         for name in ("one", "other")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from support import tables
-from support.cli import ROOT, command, environment
+from support.cli import begin, environment, run
 from support.network import Host, Network
 
 from clients.model_file import opened_model, parse_model
@@ -126,24 +126,16 @@ class Machine:
     def address(self) -> str:
         return LOOPBACK if self.host is None else self.host.address
 
-    def words(self, *words: str) -> list[str]:
-        """The command line of `tacit WORDS` on this machine."""
-        line = command(*words)
-        return line if self.host is None else self.host.command(*line)
+    @property
+    def before(self) -> list[str]:
+        """What stands before a command line that is for this machine."""
+        return [] if self.host is None else self.host.command()
 
     def tacit(
         self, *words: str, code: int = 0, timeout_s: float = COMMAND_S
     ) -> "subprocess.CompletedProcess[str]":
         """Run it to its end; it must end with `code`."""
-        done = subprocess.run(
-            self.words(*words),
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        done = run(words, env=self.environment, timeout_s=timeout_s, on=self.before)
         assert done.returncode == code, (
             f"{self.name}: tacit {' '.join(words)} ended with {done.returncode}:\n"
             f"{done.stderr[-4000:]}"
@@ -163,16 +155,14 @@ class Machine:
         log = self.folder / f"{self.count:02d}-{what}.log"
         out = log.with_suffix(".out")
         with log.open("wb") as errors, out.open("wb") as output:
-            popen = subprocess.Popen(
-                self.words(*words),
-                cwd=ROOT,
+            popen = begin(
+                words,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
                 start_new_session=True,
-                # tests that a script started in the background have Ctrl-C ignored
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+                on=self.before,
             )
         process = Process(f"{self.name}'s {what}", popen, log, out)
         self.running[what] = process
