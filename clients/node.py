@@ -653,7 +653,9 @@ class Node:
                 "first two; choose another."
             )
         self._require_free_name(manifest.run, manifest.digest(), self._ledger.leaves())
-        # (3) it names this node with its own key, and nobody whom this node does not know
+        # (3) it names this node with its own key, and nobody whom this node does not know; whoever
+        # joined a moment ago is known once the acts are looked at that the launcher saw
+        self._require_same_membership(manifest)
         directory, known = manifest.directory_keys(), settings.members()
         if directory.get(settings.member) != settings.identity.public:
             raise RefusedError("The run's member list does not hold this node with its own key.")
@@ -664,7 +666,6 @@ class Node:
                     "enrolment; enrol that member first."
                 )
         self._require_recognised(directory)
-        self._require_same_membership(manifest)
         # (4) it asks for nothing below this node's terms
         check_manifest(manifest, policy, settings.contract)
         self._require_suite(manifest)
