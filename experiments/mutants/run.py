@@ -80,7 +80,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "ledger": {
         "privacy/ledger/memory.py": STORE,
         "privacy/ledger/store.py": STORE,
-        "privacy/ledger/beginning.py": (UNIT + "test_rotation.py", UNIT + "test_cap.py"),
+        "privacy/ledger/beginning.py": (UNIT + "test_rotation.py",),
         "privacy/ledger/witness.py": (
             UNIT + "test_witness.py", "tests/unit/clients/test_ledger_watch.py",
         ),
