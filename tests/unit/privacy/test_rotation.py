@@ -1,5 +1,7 @@
 """How a ledger's keys follow on each other, and what is shown of that."""
 
+from pathlib import Path
+
 import pytest
 from support.rotations import rotate
 
@@ -19,7 +21,8 @@ from privacy.ledger.rotation import (
     keys_after,
     rotations_among,
 )
-from privacy.ledger.store import append, head_of, prove_inclusion
+from privacy.ledger.sqlite import SqliteLedger
+from privacy.ledger.store import LedgerStore, append, head_of, prove_inclusion
 from privacy.randomness import system_bytes
 
 
@@ -29,7 +32,7 @@ def made() -> tuple[MemoryLedger, Identity, str]:
     return store, identity, origin
 
 
-def other(store: MemoryLedger) -> None:
+def other(store: LedgerStore) -> None:
     append(store, "writer.began", {"writer": f"w{store.size()}"}, time_ms=0)
 
 
@@ -45,8 +48,10 @@ def shown(store: MemoryLedger) -> list[Rotation]:
     ]
 
 
-def test_a_ledger_is_begun_once_and_says_whose_it_is() -> None:
-    identity, store = Identity.create(system_bytes), MemoryLedger()
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_ledger_is_begun_once_and_says_whose_it_is(tmp_path: Path, *, kept: bool) -> None:
+    identity = Identity.create(system_bytes)
+    store: LedgerStore = SqliteLedger(tmp_path / "l.sqlite") if kept else MemoryLedger()
     origin = begin_ledger(store, identity, owner="mill", role="node", time_ms=7)
     assert origin == log_origin("mill", identity.public)
     (leaf,) = store.leaves()
@@ -58,8 +63,11 @@ def test_a_ledger_is_begun_once_and_says_whose_it_is() -> None:
     assert list(store.leaves()) == [leaf]
 
 
-def test_a_ledger_is_gone_on_with_by_its_owner_alone() -> None:
-    store, identity, origin = made()
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_ledger_is_gone_on_with_by_its_owner_alone(tmp_path: Path, *, kept: bool) -> None:
+    identity = Identity.create(system_bytes)
+    store: LedgerStore = SqliteLedger(tmp_path / "l.sqlite") if kept else MemoryLedger()
+    origin = begin_ledger(store, identity, owner="coordinator", role="coordinator", time_ms=0)
     again = {"owner": "coordinator", "role": "coordinator", "time_ms": 1}
     for wrong in ({"owner": "mill"}, {"role": "node"}):
         with pytest.raises(RefusedError, match="the ledger of another; use a folder of its own"):
@@ -67,6 +75,7 @@ def test_a_ledger_is_gone_on_with_by_its_owner_alone() -> None:
     with pytest.raises(RefusedError, match="was begun with another key than this identity"):
         begin_ledger(store, Identity.create(system_bytes), **again)  # type: ignore[arg-type]
     second = rotate(store, identity)
+    assert begin_ledger(store, second, **again) == origin  # type: ignore[arg-type]
     third = rotate(store, second)
     other(store)
     assert begin_ledger(store, third, **again) == origin  # type: ignore[arg-type]
