@@ -14,6 +14,7 @@ from privacy.canonical import framed
 from privacy.errors import ProtocolError
 from privacy.identity import Identity
 from privacy.randomness import system_bytes
+from privacy.secure_sum.carrier import Wrap
 from privacy.secure_sum.cohort import Cohort
 from privacy.secure_sum.keys import ExchangeKey, Roster, admit, offer_key
 from privacy.secure_sum.pair_keys import (
@@ -41,7 +42,12 @@ class Group:
     sent: dict[str, dict[str, bytes]]
 
     def sealer(
-        self, member: str, *, shared: bytes = SHARED, sent: dict[str, bytes] | None = None
+        self,
+        member: str,
+        *,
+        shared: bytes = SHARED,
+        sent: dict[str, bytes] | None = None,
+        wrap: Wrap | None = None,
     ) -> Sealer:
         return Sealer(
             member,
@@ -49,7 +55,7 @@ class Group:
             self.keys[member],
             self.roster,
             scheme="masked",
-            wrap=SCHEMES["masked"].create(3).wrap,
+            wrap=wrap or SCHEMES["masked"].create(3).wrap,
             masked=True,
             entropy=system_bytes,
             shared=shared,
@@ -134,6 +140,18 @@ def test_masks_of_pairs_cancel_in_the_sum_and_only_there(trio: Group) -> None:
     np.testing.assert_array_equal(total, sum(words.values(), np.zeros(5, np.uint64)))
 
 
+@pytest.mark.parametrize("bits", [20, 64])
+def test_a_sum_of_encrypted_words_is_opened_as_wide_as_it_was_sealed(
+    trio: Group, bits: int
+) -> None:
+    key = SCHEMES["sealed"].create(3)
+    words = np.array([1, (1 << bits) - 1, 7], np.uint64)
+    adder = SCHEMES["sealed"].adder(key.public, 3)
+    adder.add(key.wrap.close(key.wrap.prepare(words, bits=bits)))
+    opened = trio.sealer("ash", wrap=key.wrap).open(adder.payload(), count=3, bits=bits)
+    assert opened.tolist() == words.tolist()
+
+
 def test_what_seals_and_signs_a_pairs_secret_is_of_run_roster_and_both_names(trio: Group) -> None:
     info = framed(b"tacit/pair-key/v1", b"one", trio.roster.digest, b"ash", b"birch")
     assert _info(trio.roster, "ash", "birch") == info
@@ -165,6 +183,9 @@ def test_masks_and_votes_of_a_gm_run_are_by_its_own_algorithms() -> None:
         peer: SUITES["gm"].mac(birch._pair(peer), framed(b"mask", digest))
         for peer in ("ash", "coal", "dune")
     }
+    for peer in keys:  # agreement holds alone there, so the group's key is no part of it
+        known = (group.keys["birch"], "birch", peer, group.roster)
+        assert birch._pair(peer) == pair_secret(*known)
     # The one whose name comes first adds.
     masks = {"added": [seed, keys["coal"], keys["dune"]], "subtracted": [keys["ash"]]}
     masked = birch._masked_numbers(words.copy(), digest, cohort.peers("birch"), seed)
