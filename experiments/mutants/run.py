@@ -106,7 +106,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "privacy/accounting/pld.py": (UNIT + "test_accounting_pld.py",),
         "privacy/accounting/calibrate.py": (UNIT + "test_accounting_calibrate.py",),
-        "privacy/spent.py": (UNIT + "test_budget.py",),
+        "privacy/spent.py": (UNIT + "test_spent.py",),
         "privacy/release.py": (UNIT + "test_budget.py", "tests/property/test_budget.py"),
         "privacy/budget.py": (
             UNIT + "test_budget.py", "tests/property/test_budget.py", UNIT + "test_cap.py",
