@@ -19,6 +19,7 @@ from privacy.secure_sum.group_key import (
     make_group_key,
     maker_of,
     open_group_key,
+    resume_group_key,
 )
 from privacy.secure_sum.keys import ExchangeKey, Roster, admit, offer_key, wrap_for
 from privacy.secure_sum.schemes import SCHEMES, Scheme, scheme_of
@@ -212,6 +213,25 @@ def test_the_fingerprint_tells_runs_schemes_and_secrets_apart() -> None:
         for run in (b"run-1", b"run-1", b"run-2")
     }
     assert len(fingerprints) == 3 * len(SCHEMES)
+
+
+def test_a_key_that_was_kept_is_gone_on_with_only_as_it_was(run: Run) -> None:
+    key = run.key
+    kept = {"tag_secret": key.tag_secret, "carrier": key.carrier.secret}
+    resumed = resume_group_key(run.roster, run.scheme, **kept, fingerprint=key.fingerprint)
+    assert (resumed.scheme, resumed.tag_secret) == (key.scheme, key.tag_secret)
+    assert resumed.carrier.secret == key.carrier.secret
+    assert resumed.carrier.public == key.carrier.public
+    assert resumed.fingerprint == key.fingerprint
+    later = run_of(run.scheme.name, b"run-2")
+    for roster, wrong in (
+        (run.roster, {"fingerprint": bytes(32)}),
+        (run.roster, {"tag_secret": bytes(32)}),
+        (later.roster, {}),
+    ):
+        known = {**kept, "fingerprint": key.fingerprint, **wrong}
+        with pytest.raises(ProtocolError, match="not the one of its run"):
+            resume_group_key(roster, run.scheme, **known)
 
 
 def test_the_envelopes_and_the_key_show_no_secret(run: Run) -> None:
