@@ -127,6 +127,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "privacy/secure_sum/schemes.py": SUMS,
         "privacy/secure_sum/group_key.py": (
             "-k", "not ckks", UNIT + "test_group_key.py",
+            UNIT + "test_hybrid_sealer.py",
         ),
         "privacy/secure_sum/__init__.py": MASKED,
         "privacy/secure_sum/keys.py": (

@@ -1,3 +1,4 @@
+import hashlib
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from privacy.canonical import framed
 from privacy.errors import ProtocolError
 from privacy.identity import Identity
 from privacy.randomness import system_bytes
@@ -232,6 +234,21 @@ def test_a_key_that_was_kept_is_gone_on_with_only_as_it_was(run: Run) -> None:
         known = {**kept, "fingerprint": key.fingerprint, **wrong}
         with pytest.raises(ProtocolError, match="not the one of its run"):
             resume_group_key(roster, run.scheme, **known)
+
+
+def test_fingerprint_purpose_and_signed_words_are_these_and_never_change(run: Run) -> None:
+    """Two versions of this program that differ here would refuse each other."""
+    key, envelope = run.key, run.envelopes[run.peer]
+    name, digest, peer = run.scheme.name.encode(), run.roster.digest, run.peer.encode()
+    secrets = (b"tag" + key.tag_secret, b"carrier" + key.carrier.secret)
+    hashes = [hashlib.sha256(secret).digest() for secret in secrets]
+    said = framed(b"tacit/group-key/v1", name, digest, *hashes, key.carrier.public)
+    assert key.fingerprint == hashlib.sha256(said).digest()
+    info = framed(b"tacit/group-key/v1", run.roster.run, digest, name, peer)
+    assert _info(run.roster, run.scheme, run.peer) == info
+    hashes = [hashlib.sha256(part).digest() for part in (envelope.carrier, envelope.secret)]
+    signed = framed(digest, peer, envelope.fingerprint, envelope.public, *hashes)
+    assert _message(run.roster, run.peer, envelope) == signed
 
 
 def test_the_envelopes_and_the_key_show_no_secret(run: Run) -> None:

@@ -16,6 +16,7 @@ from privacy.identity import Identity
 from privacy.randomness import system_bytes
 from privacy.secure_sum.carrier import Wrap
 from privacy.secure_sum.cohort import Cohort
+from privacy.secure_sum.group_key import make_group_key, maker_of, open_group_key
 from privacy.secure_sum.keys import ExchangeKey, Roster, admit, offer_key
 from privacy.secure_sum.pair_keys import (
     _info,
@@ -164,6 +165,21 @@ def test_neighbours_are_those_of_a_members_own_cohorts(trio: Group) -> None:
     assert neighbours_of("ash", two) == {"birch"}
     assert neighbours_of("birch", two) == {"ash", "coal"}
     assert neighbours_of("coal", two[:1]) == frozenset()
+
+
+@pytest.mark.parametrize("suite", ["gm", "hybrid"])
+def test_a_runs_key_is_sealed_by_the_runs_own_suite(suite: str) -> None:
+    skip_without(suite)
+    group = group_of(suite, NAMES)
+    maker = maker_of(group.roster)
+    key, envelopes = make_group_key(
+        maker, group.voices[maker], group.roster, SCHEMES["masked"], system_bytes
+    )
+    assert set(envelopes) == set(NAMES) - {maker}
+    for name, envelope in envelopes.items():
+        own = group.keys[name]
+        opened = open_group_key(name, own, group.roster, SCHEMES["masked"], envelope)
+        assert (opened.tag_secret, opened.fingerprint) == (key.tag_secret, key.fingerprint)
 
 
 def test_masks_and_votes_of_a_gm_run_are_by_its_own_algorithms() -> None:
