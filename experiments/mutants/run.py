@@ -70,7 +70,7 @@ STATES = (
 REVIEWS = ("tests/unit/clients/test_review_store.py", "tests/property/test_review.py")
 TREE = ("tests/property/test_merkle.py", UNIT + "test_merkle.py", UNIT + "test_tlog_proof.py")
 NOISE = (
-    "tests/property/test_noise.py", UNIT + "test_noise.py", "tests/statistical/test_noise.py",
+    "tests/property/test_noise.py", UNIT + "test_noise.py",
 )  # fmt: skip
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "tree": {
