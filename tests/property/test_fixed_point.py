@@ -228,6 +228,15 @@ def test_more_members_or_finer_steps_take_more_bytes(
     assert layout.step <= precision * 0.25
 
 
+@pytest.mark.parametrize(("place", "bits"), [(0, 12), (1, 16), (2, 21)])
+def test_a_packing_serves_as_many_parties_as_its_fields_have_room_for(
+    place: int, bits: int
+) -> None:
+    choices = PACKINGS[place : place + 2]
+    assert packed(limit(bits), 1.0, 1.0, choices).field_bits == bits
+    assert packed(limit(bits) + 1, 1.0, 1.0, choices).field_bits == choices[1][1]
+
+
 def test_a_packing_that_no_party_fits_is_passed_over() -> None:
     assert packed(5000, 1.0, 2.0).field_bits == 16  # 12 bits have no room for so many
     with pytest.raises(InputError, match="5000 members"):

@@ -158,6 +158,15 @@ def test_a_reading_out_of_bounds_has_its_time_and_its_cells_for_a_name() -> None
     assert unknown.words == (framed(struct.pack(">d", 0.0), cells),)
 
 
+def test_one_reading_has_one_name_however_its_zero_and_its_gap_are_spelled() -> None:
+    cells = np.array([[NAN, 6.0]])
+    (word,) = watched(np.zeros(1), cells, BOUNDS).words
+    assert watched(np.array([-0.0]), cells, BOUNDS).words == (word,)
+    other = np.array([[np.copysign(NAN, -1.0), 6.0]])
+    assert other.tobytes() != cells.tobytes()
+    assert watched(np.zeros(1), other, BOUNDS).words == (word,)
+
+
 def test_numbers_in_another_unit_are_named() -> None:
     celsius = 45 + 10 * np.sin(np.arange(60.0))
     bounds = (0.0, 90.0)

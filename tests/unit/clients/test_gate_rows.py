@@ -76,6 +76,14 @@ def test_of_one_file_of_all_members_only_those_who_are_asked_for(tmp_path: Path)
     assert gate_rows(known, where.root, only=frozenset()) == {}
 
 
+def test_where_all_rows_are_one_members_it_has_the_name_that_is_given(tmp_path: Path) -> None:
+    where = built(tmp_path, members=None)
+    known = load_contract(where.contract)
+    assert list(gate_rows(known, where.root)) == ["machines"]
+    named = gate_rows(known, where.root, sole_member="acme")
+    assert [(name, rows.member) for name, rows in named.items()] == [("acme", "acme")]
+
+
 def test_where_members_have_folders(tmp_path: Path) -> None:
     where = built(tmp_path, members={"folder": "rows"}, sources=[{"path": "a.csv"}])
     whole = frame()

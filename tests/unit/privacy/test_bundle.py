@@ -149,6 +149,10 @@ def test_the_end_is_the_hash_of_all_lines_before(data: bytes, sentence: str) -> 
     refused(data, sentence)
 
 
+def test_an_end_that_is_none_is_named_by_its_line() -> None:
+    refused(b"".join(LINES[:-1]) + line({"end": 1, "more": 2}), f"^line {len(LINES)} of the bundle")
+
+
 def test_the_ends_hash_has_one_spelling() -> None:
     end = json.loads(LINES[-1])["end"]
     refused(b"".join(LINES[:-1]) + line({"end": end.upper()}), "changed or cut off")
@@ -303,7 +307,7 @@ def test_what_could_expand_is_refused() -> None:
 
 
 def test_a_header_that_is_too_long_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
-    longest = max(len(LINES[0]), len(LINES[1]))
+    longest = max(len(LINES[0]), len(LINES[1])) - 1  # without its newline
     monkeypatch.setattr(bundle, "_HEADER_BYTES_MAX", longest)
     assert read_bundle(DATA) == BUNDLE
     long = replace(BUNDLE.logs[0], origin="x" * longest)

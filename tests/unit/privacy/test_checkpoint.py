@@ -350,6 +350,8 @@ def test_of_several_cosignatures_the_latest_counts() -> None:
     for order in ((7, 9), (9, 7)):
         signatures = (*parsed.signatures, *(_by_one(time_s) for time_s in order))
         assert cosigners(Note(parsed.text, signatures).to_bytes(), [ONE]) == {"one": 9}
+    at_zero = Note(parsed.text, (*parsed.signatures, _by_one(0))).to_bytes()
+    assert cosigners(at_zero, [ONE]) == {"one": 0}
     # two keys of one name, as after a change of keys
     new = replace(ONE, public=TWO.public)
     by_new = cosign(HEAD, key=new, sign=TWO_PRIVATE.sign, time_s=3)

@@ -193,6 +193,25 @@ def test_the_stated_error_grows_where_a_float_no_longer_holds_the_sum() -> None:
     assert large.worst_error(3) == 3 * large.step * (1 + large.levels / 2**53) > 3 * large.step
 
 
+def test_a_float_holds_a_sum_of_two_to_the_53_steps_and_no_more() -> None:
+    whole = FixedPoint(parties=1, fields=1, field_bits=55, clip=1.0)
+    assert whole.levels == 2**53
+    assert whole.worst_error(1) == whole.step
+    more = FixedPoint(parties=3, fields=1, field_bits=55, clip=1.0)
+    assert 2**53 < 3 * more.levels < 2**54
+    assert more.worst_error(3) == 3 * more.step * 1.5
+
+
+def test_what_lies_on_a_level_stays_there_even_where_the_least_is_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("privacy.fixed_point.uniforms", lambda count, _: np.zeros(count))
+    layout = narrow(4, clip=1.0)
+    values = np.array([-1.0, 0.0, layout.step, 0.5, layout.step / 2])
+    decoded = layout.decode_sum(layout.encode(values, system_bytes), 5, 1)
+    assert decoded.tolist() == [-1.0, 0.0, layout.step, 0.5, layout.step]
+
+
 def test_the_digest_and_the_schema_of_a_layout_never_change() -> None:
     # Two versions of this program that differ here would refuse each other.
     layout = FixedPoint(parties=12, fields=3, field_bits=21, clip=0.25)

@@ -1,3 +1,4 @@
+import hashlib
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from privacy.canonical import framed
 from privacy.errors import ProtocolError
 from privacy.identity import Identity
 from privacy.randomness import system_bytes
@@ -19,6 +21,7 @@ from privacy.secure_sum.group_key import (
     make_group_key,
     maker_of,
     open_group_key,
+    resume_group_key,
 )
 from privacy.secure_sum.keys import ExchangeKey, Roster, admit, offer_key, wrap_for
 from privacy.secure_sum.schemes import SCHEMES, Scheme, scheme_of
@@ -212,6 +215,40 @@ def test_the_fingerprint_tells_runs_schemes_and_secrets_apart() -> None:
         for run in (b"run-1", b"run-1", b"run-2")
     }
     assert len(fingerprints) == 3 * len(SCHEMES)
+
+
+def test_a_key_that_was_kept_is_gone_on_with_only_as_it_was(run: Run) -> None:
+    key = run.key
+    kept = {"tag_secret": key.tag_secret, "carrier": key.carrier.secret}
+    resumed = resume_group_key(run.roster, run.scheme, **kept, fingerprint=key.fingerprint)
+    assert (resumed.scheme, resumed.tag_secret) == (key.scheme, key.tag_secret)
+    assert resumed.carrier.secret == key.carrier.secret
+    assert resumed.carrier.public == key.carrier.public
+    assert resumed.fingerprint == key.fingerprint
+    later = run_of(run.scheme.name, b"run-2")
+    for roster, wrong in (
+        (run.roster, {"fingerprint": bytes(32)}),
+        (run.roster, {"tag_secret": bytes(32)}),
+        (later.roster, {}),
+    ):
+        known = {**kept, "fingerprint": key.fingerprint, **wrong}
+        with pytest.raises(ProtocolError, match="not the one of its run"):
+            resume_group_key(roster, run.scheme, **known)
+
+
+def test_fingerprint_purpose_and_signed_words_are_these_and_never_change(run: Run) -> None:
+    """Two versions of this program that differ here would refuse each other."""
+    key, envelope = run.key, run.envelopes[run.peer]
+    name, digest, peer = run.scheme.name.encode(), run.roster.digest, run.peer.encode()
+    secrets = (b"tag" + key.tag_secret, b"carrier" + key.carrier.secret)
+    hashes = [hashlib.sha256(secret).digest() for secret in secrets]
+    said = framed(b"tacit/group-key/v1", name, digest, *hashes, key.carrier.public)
+    assert key.fingerprint == hashlib.sha256(said).digest()
+    info = framed(b"tacit/group-key/v1", run.roster.run, digest, name, peer)
+    assert _info(run.roster, run.scheme, run.peer) == info
+    hashes = [hashlib.sha256(part).digest() for part in (envelope.carrier, envelope.secret)]
+    signed = framed(digest, peer, envelope.fingerprint, envelope.public, *hashes)
+    assert _message(run.roster, run.peer, envelope) == signed
 
 
 def test_the_envelopes_and_the_key_show_no_secret(run: Run) -> None:

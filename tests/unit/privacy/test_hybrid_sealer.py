@@ -1,17 +1,22 @@
-"""Where agreement alone does not hold, a pair's secret needs the group's and the pair's own."""
+"""Where agreement alone does not hold, a pair's secret needs the group's and the pair's own.
+
+And what a sealer says in a run of another suite than `intl` is by that suite.
+"""
 
 import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from support.suites import voice_in
+from support.suites import skip_without, voice_in
 
 from privacy.canonical import framed
 from privacy.errors import ProtocolError
 from privacy.identity import Identity
 from privacy.randomness import system_bytes
+from privacy.secure_sum.carrier import Wrap
 from privacy.secure_sum.cohort import Cohort
+from privacy.secure_sum.group_key import make_group_key, maker_of, open_group_key
 from privacy.secure_sum.keys import ExchangeKey, Roster, admit, offer_key
 from privacy.secure_sum.pair_keys import (
     _info,
@@ -24,20 +29,26 @@ from privacy.secure_sum.schemes import SCHEMES
 from privacy.secure_sum.sealer import Sealer, pair_secret
 from privacy.suites import SUITES
 from privacy.suites.voice import Voice
+from privacy.sum_context import SumContext
 
 NAMES = ("ash", "birch", "coal")
 SHARED = bytes(range(32))
 
 
 @dataclass
-class Trio:
+class Group:
     roster: Roster
     voices: dict[str, Voice]
     keys: dict[str, ExchangeKey]
     sent: dict[str, dict[str, bytes]]
 
     def sealer(
-        self, member: str, *, shared: bytes = SHARED, sent: dict[str, bytes] | None = None
+        self,
+        member: str,
+        *,
+        shared: bytes = SHARED,
+        sent: dict[str, bytes] | None = None,
+        wrap: Wrap | None = None,
     ) -> Sealer:
         return Sealer(
             member,
@@ -45,7 +56,7 @@ class Trio:
             self.keys[member],
             self.roster,
             scheme="masked",
-            wrap=SCHEMES["masked"].create(3).wrap,
+            wrap=wrap or SCHEMES["masked"].create(3).wrap,
             masked=True,
             entropy=system_bytes,
             shared=shared,
@@ -54,9 +65,13 @@ class Trio:
 
 
 @pytest.fixture(scope="module")
-def trio() -> Trio:
-    suite = SUITES["hybrid"]
-    voices = {name: voice_in("hybrid", Identity.create(system_bytes)) for name in NAMES}
+def trio() -> Group:
+    return group_of("hybrid", NAMES)
+
+
+def group_of(of: str, names: tuple[str, ...]) -> Group:
+    suite = SUITES[of]
+    voices = {name: voice_in(of, Identity.create(system_bytes)) for name in names}
     directory = {name: one.public for name, one in voices.items()}
     made = {
         name: offer_key(
@@ -67,20 +82,20 @@ def trio() -> Trio:
     offers = [offer for _, offer in made.values()]
     roster = admit(offers, run=b"one", directory=directory, minimum=3, suite=suite)
     keys = {name: key for name, (key, _) in made.items()}
-    others = {name: frozenset(NAMES) - {name} for name in NAMES}
+    others = {name: frozenset(names) - {name} for name in names}
     made_by = {
-        name: seal_pairs(name, voices[name], roster, others[name], system_bytes) for name in NAMES
+        name: seal_pairs(name, voices[name], roster, others[name], system_bytes) for name in names
     }
     sent = {}
-    for name in NAMES:
-        given = {peer: made_by[peer][1][name] for peer in NAMES if name in made_by[peer][1]}
+    for name in names:
+        given = {peer: made_by[peer][1][name] for peer in names if name in made_by[peer][1]}
         opened = open_pairs(name, keys[name], roster, others[name], given)
         sent[name] = {**made_by[name][0], **opened}
-    return Trio(roster, voices, keys, sent)
+    return Group(roster, voices, keys, sent)
 
 
 @pytest.mark.parametrize("member", NAMES)
-def test_both_ends_of_a_pair_derive_one_secret_of_all_three_parts(trio: Trio, member: str) -> None:
+def test_both_ends_of_a_pair_derive_one_secret_of_all_three_parts(trio: Group, member: str) -> None:
     for peer in sorted(set(NAMES) - {member}):
         known = (trio.keys[member], member, peer, trio.roster)
         both = trio.sent[member][peer]
@@ -98,7 +113,7 @@ def test_both_ends_of_a_pair_derive_one_secret_of_all_three_parts(trio: Trio, me
 
 @pytest.mark.parametrize("secret", [None, b"", bytes(31), bytes(33)])
 def test_without_what_a_pair_sent_each_other_nothing_is_masked(
-    trio: Trio, secret: bytes | None
+    trio: Group, secret: bytes | None
 ) -> None:
     kept = {} if secret is None else {"birch": secret}
     with pytest.raises(ProtocolError, match="ash and birch sent each other no secret"):
@@ -106,12 +121,12 @@ def test_without_what_a_pair_sent_each_other_nothing_is_masked(
 
 
 @pytest.mark.parametrize("shared", [b"", bytes(31), bytes(33)])
-def test_without_the_groups_key_there_is_no_sealer(trio: Trio, shared: bytes) -> None:
+def test_without_the_groups_key_there_is_no_sealer(trio: Group, shared: bytes) -> None:
     with pytest.raises(ProtocolError, match="needs the run's group key"):
         trio.sealer("ash", shared=shared)
 
 
-def test_masks_of_pairs_cancel_in_the_sum_and_only_there(trio: Trio) -> None:
+def test_masks_of_pairs_cancel_in_the_sum_and_only_there(trio: Group) -> None:
     cohort = Cohort(trio.roster, NAMES, minimum=3)
     context = bytes(range(32))
     words = {name: np.arange(5, dtype=np.uint64) + np.uint64(at) for at, name in enumerate(NAMES)}
@@ -126,15 +141,71 @@ def test_masks_of_pairs_cancel_in_the_sum_and_only_there(trio: Trio) -> None:
     np.testing.assert_array_equal(total, sum(words.values(), np.zeros(5, np.uint64)))
 
 
-def test_what_seals_and_signs_a_pairs_secret_is_of_run_roster_and_both_names(trio: Trio) -> None:
+@pytest.mark.parametrize("bits", [20, 64])
+def test_a_sum_of_encrypted_words_is_opened_as_wide_as_it_was_sealed(
+    trio: Group, bits: int
+) -> None:
+    key = SCHEMES["sealed"].create(3)
+    words = np.array([1, (1 << bits) - 1, 7], np.uint64)
+    adder = SCHEMES["sealed"].adder(key.public, 3)
+    adder.add(key.wrap.close(key.wrap.prepare(words, bits=bits)))
+    opened = trio.sealer("ash", wrap=key.wrap).open(adder.payload(), count=3, bits=bits)
+    assert opened.tolist() == words.tolist()
+
+
+def test_what_seals_and_signs_a_pairs_secret_is_of_run_roster_and_both_names(trio: Group) -> None:
     info = framed(b"tacit/pair-key/v1", b"one", trio.roster.digest, b"ash", b"birch")
     assert _info(trio.roster, "ash", "birch") == info
     signed = framed(info, hashlib.sha256(b"sealed").digest())
     assert _message(trio.roster, "ash", "birch", b"sealed") == signed
 
 
-def test_neighbours_are_those_of_a_members_own_cohorts(trio: Trio) -> None:
+def test_neighbours_are_those_of_a_members_own_cohorts(trio: Group) -> None:
     two = [Cohort(trio.roster, pair, minimum=2) for pair in (("ash", "birch"), ("birch", "coal"))]
     assert neighbours_of("ash", two) == {"birch"}
     assert neighbours_of("birch", two) == {"ash", "coal"}
     assert neighbours_of("coal", two[:1]) == frozenset()
+
+
+@pytest.mark.parametrize("suite", ["gm", "hybrid"])
+def test_a_runs_key_is_sealed_by_the_runs_own_suite(suite: str) -> None:
+    skip_without(suite)
+    group = group_of(suite, NAMES)
+    maker = maker_of(group.roster)
+    key, envelopes = make_group_key(
+        maker, group.voices[maker], group.roster, SCHEMES["masked"], system_bytes
+    )
+    assert set(envelopes) == set(NAMES) - {maker}
+    for name, envelope in envelopes.items():
+        own = group.keys[name]
+        opened = open_group_key(name, own, group.roster, SCHEMES["masked"], envelope)
+        assert (opened.tag_secret, opened.fingerprint) == (key.tag_secret, key.fingerprint)
+
+
+def test_masks_and_votes_of_a_gm_run_are_by_its_own_algorithms() -> None:
+    skip_without("gm")
+    group = group_of("gm", (*NAMES, "dune"))
+    cohort = Cohort(group.roster, group.roster.members, minimum=3)
+    context = SumContext(
+        run=b"one", step="update", round=1, schema=bytes(32), model=bytes(32), history=bytes(32),
+        roster=group.roster.digest, cohort=cohort.digest, keys=bytes(32),
+    )  # fmt: skip
+    digest, words = context.digest(), np.arange(5, dtype=np.uint64)
+    sealers = {name: group.sealer(name) for name in group.roster.members}
+    for one in sealers.values():
+        one.seal(words, bits=60, context=context, cohort=cohort)
+    birch, seed = sealers["birch"], bytes(range(32))
+    keys = {
+        peer: SUITES["gm"].mac(birch._pair(peer), framed(b"mask", digest))
+        for peer in ("ash", "coal", "dune")
+    }
+    for peer in keys:  # agreement holds alone there, so the group's key is no part of it
+        known = (group.keys["birch"], "birch", peer, group.roster)
+        assert birch._pair(peer) == pair_secret(*known)
+    # The one whose name comes first adds.
+    masks = {"added": [seed, keys["coal"], keys["dune"]], "subtracted": [keys["ash"]]}
+    masked = birch._masked_numbers(words.copy(), digest, cohort.peers("birch"), seed)
+    np.testing.assert_array_equal(masked, birch._wrap.shift(words.copy(), **masks))
+    votes = [sealers[name].vote(digest, NAMES) for name in NAMES]
+    assert birch.vote(digest, NAMES) == votes[1]  # SM2 would sign it otherwise a second time
+    assert birch.release(digest, NAMES, votes).seeds == {"dune": keys["dune"]}

@@ -186,3 +186,25 @@ def test_a_coin_of_chance_one_is_always_won_and_of_zero_never() -> None:
     assert noise._exp_minus([5], 5, scripted([2**64 - 1, 2**64 - 1])).tolist() == [False]
     # n = 0: lost at once, at an odd turn; the word 0 ties with the chance 0.
     assert noise._exp_minus([0], 5, scripted([0])).tolist() == [True]
+
+
+@pytest.mark.parametrize("deviation", [1.0, 2.0, 2.5, 4.0])
+def test_discrete_noise_has_its_law(deviation: float) -> None:
+    """By the chi square test at 10^-6. The key is always this one, and so is the outcome."""
+    count = 30_000
+    drawn = discrete_gaussian(count, deviation, lambda size: bytes(range(size)))
+    reach = math.ceil(8 * deviation)
+    weights = [math.exp(-(x**2) / (2 * deviation**2)) for x in range(-reach, reach + 1)]
+    due = {x: count * w / sum(weights) for x, w in enumerate(weights, -reach)}
+    often = [x for x, expected in due.items() if expected >= 20]
+    seen = [int((drawn == x).sum()) for x in often]
+    terms = [(one - due[x]) ** 2 / due[x] for one, x in zip(seen, often, strict=True)]
+    rare = count - sum(due[x] for x in often)  # all others together
+    terms.append((count - sum(seen) - rare) ** 2 / rare)
+    freedom = len(terms) - 1
+    # Wilson and Hilferty 1931: the cube root of chi square over its freedom is nearly normal.
+    normal = ((sum(terms) / freedom) ** (1 / 3) - 1 + 2 / (9 * freedom)) * math.sqrt(
+        9 * freedom / 2
+    )
+    assert normal < 4.75
+    assert abs(drawn.mean()) < 5 * deviation / math.sqrt(count)

@@ -183,6 +183,7 @@ GOOD = b64encode(bytes(5)).decode()
         "",
         "\n",
         "\n\n",
+        TEXT + "\n" + PETER_LINE[:-1] + "x",  # a last line that does not end
         TEXT + PETER_LINE,
         PETER_LINE,  # signatures of nothing
         TEXT + "\n\n",

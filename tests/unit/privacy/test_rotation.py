@@ -1,15 +1,17 @@
 """How a ledger's keys follow on each other, and what is shown of that."""
 
+from pathlib import Path
+
 import pytest
 from support.rotations import rotate
 
-from privacy.errors import NotVerifiedError
+from privacy.errors import NotVerifiedError, RefusedError
 from privacy.identity import Identity
 from privacy.ledger.beginning import begin_ledger
 from privacy.ledger.checkpoint import Checkpoint
-from privacy.ledger.entry import make_entry
+from privacy.ledger.entry import make_entry, parse_leaf
 from privacy.ledger.grammar import ROTATION_DOMAIN
-from privacy.ledger.keys import log_key
+from privacy.ledger.keys import log_key, log_origin
 from privacy.ledger.memory import MemoryLedger
 from privacy.ledger.merkle import inclusion_proof, leaf_hash, new_nodes, root_of
 from privacy.ledger.rotation import (
@@ -19,7 +21,8 @@ from privacy.ledger.rotation import (
     keys_after,
     rotations_among,
 )
-from privacy.ledger.store import append, head_of, prove_inclusion
+from privacy.ledger.sqlite import SqliteLedger
+from privacy.ledger.store import LedgerStore, append, head_of, prove_inclusion
 from privacy.randomness import system_bytes
 
 
@@ -29,7 +32,7 @@ def made() -> tuple[MemoryLedger, Identity, str]:
     return store, identity, origin
 
 
-def other(store: MemoryLedger) -> None:
+def other(store: LedgerStore) -> None:
     append(store, "writer.began", {"writer": f"w{store.size()}"}, time_ms=0)
 
 
@@ -43,6 +46,46 @@ def shown(store: MemoryLedger) -> list[Rotation]:
         Rotation(leaf, index, prove_inclusion(store, index, store.size()))
         for index, leaf in rotations_among(store.leaves())
     ]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_ledger_is_begun_once_and_says_whose_it_is(tmp_path: Path, *, kept: bool) -> None:
+    identity = Identity.create(system_bytes)
+    store: LedgerStore = SqliteLedger(tmp_path / "l.sqlite") if kept else MemoryLedger()
+    origin = begin_ledger(store, identity, owner="mill", role="node", time_ms=7)
+    assert origin == log_origin("mill", identity.public)
+    (leaf,) = store.leaves()
+    entry = parse_leaf(leaf)
+    assert (entry.kind, entry.index, entry.time_ms) == ("ledger.begun", 0, 7)
+    body = {"origin": origin, "key": identity.public.hex(), "owner": "mill", "role": "node"}
+    assert entry.body == body
+    assert begin_ledger(store, identity, owner="mill", role="node", time_ms=8) == origin
+    assert list(store.leaves()) == [leaf]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_ledger_is_gone_on_with_by_its_owner_alone(tmp_path: Path, *, kept: bool) -> None:
+    identity = Identity.create(system_bytes)
+    store: LedgerStore = SqliteLedger(tmp_path / "l.sqlite") if kept else MemoryLedger()
+    origin = begin_ledger(store, identity, owner="coordinator", role="coordinator", time_ms=0)
+    again = {"owner": "coordinator", "role": "coordinator", "time_ms": 1}
+    for wrong in ({"owner": "mill"}, {"role": "node"}):
+        with pytest.raises(RefusedError, match="the ledger of another; use a folder of its own"):
+            begin_ledger(store, identity, **{**again, **wrong})  # type: ignore[arg-type]
+    with pytest.raises(RefusedError, match="was begun with another key than this identity"):
+        begin_ledger(store, Identity.create(system_bytes), **again)  # type: ignore[arg-type]
+    second = rotate(store, identity)
+    assert begin_ledger(store, second, **again) == origin  # type: ignore[arg-type]
+    third = rotate(store, second)
+    other(store)
+    assert begin_ledger(store, third, **again) == origin  # type: ignore[arg-type]
+    for out_of_use in (identity, second):
+        with pytest.raises(RefusedError, match="has by now another key than this identity"):
+            begin_ledger(store, out_of_use, **again)  # type: ignore[arg-type]
+    strange = MemoryLedger()
+    other(strange)
+    with pytest.raises(RefusedError, match="the ledger of another"):
+        begin_ledger(strange, identity, **again)  # type: ignore[arg-type]
 
 
 def test_a_ledgers_keys_are_told_with_the_sizes_from_which_on_they_sign() -> None:

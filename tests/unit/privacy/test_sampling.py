@@ -106,6 +106,23 @@ def test_another_key_draws_other_rows() -> None:
     np.testing.assert_array_equal(third, fourth)
 
 
+def test_rows_are_drawn_by_floyds_algorithm_from_each_units_own_words() -> None:
+    """Written down once more, unit by unit, in plain integers."""
+    most, sizes = 4, [5, 6, 9, 1000, 2**32 - 1]
+    words = [int(word) for word in keystream_words(KEY, most * len(sizes))]
+    places, _ = bounded_rows(np.zeros(5, np.int64), np.array(sizes), most, fixed)
+    repeated = 0
+    for unit, size in enumerate(sizes):
+        chosen: list[int] = []
+        for slot in range(most):
+            last = size - most + slot
+            drawn = words[slot * len(sizes) + unit] % (last + 1)
+            repeated += drawn in chosen
+            chosen.append(last if drawn in chosen else drawn)
+        assert places[unit].tolist() == chosen
+    assert repeated  # the branch was taken, and not by all
+
+
 def test_a_unit_with_very_many_rows_is_served() -> None:
     starts, sizes = np.array([7]), np.array([2**32 - 1])
     places, _ = bounded_rows(starts, sizes, 1000, fixed)

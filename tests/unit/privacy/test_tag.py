@@ -4,6 +4,7 @@ import random
 import numpy as np
 import pytest
 
+from privacy.canonical import framed
 from privacy.errors import ProtocolError
 from privacy.fixed_point import PACKINGS, FixedPoint, wide
 from privacy.keystream import Words, keystream_words
@@ -250,6 +251,11 @@ def test_a_tag_is_of_parts_of_sixteen_bits() -> None:
             tail = tagged(layout, vector(layout, 9, seed))[9:]
             assert len(tail) == count
             assert int(tail.max()) < 1 << PART_BITS
+
+
+def test_a_sums_key_is_for_tags_and_for_its_context() -> None:
+    secret, context = b"s" * 32, b"c" * 32
+    assert tag_key(secret, context) == hmac.digest(secret, framed(b"tag", context), "sha256")
 
 
 def test_another_key_or_context_gives_another_tag(layout: FixedPoint) -> None:
