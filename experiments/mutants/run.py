@@ -305,8 +305,9 @@ def counted(root: Path, source: str, before: Facts) -> Facts:
     missed += [one for one in untried if one in before.get("survivors", ())]
     return {
         "of": digest(source),
-        "mutants": len(codes),
-        "wording": sum(not text for text in changes.values()),
+        # a file that was tried before its properties were has more of them now, which nobody tried
+        "mutants": before.get("mutants", len(codes)),
+        "wording": before.get("wording", sum(not text for text in changes.values())),
         "timed_out": before.get("timed_out", 0) + sum(codes[one] in TIMED_OUT for one in asked),
         "survivors": {one: changes[one] for one in sorted(missed)},
         "untried": sorted(set(untried) - set(missed)),
