@@ -171,6 +171,19 @@ def test_a_launcher_that_was_revoked_since_is_found_too(direct: Direct) -> None:
             one.handle(shown)
 
 
+def test_a_member_that_joined_a_moment_ago_is_no_stranger(direct: Direct) -> None:
+    """A node that has not heard of it looks at the acts first that the launcher saw."""
+    everybody = {name: bytes.fromhex(key) for name, key in direct.manifest.directory.items()}
+    heard = {"north": everybody["north"]}
+
+    def seen(count: int) -> str:
+        heard.update(everybody)
+        return {7: ACTS}.get(count, "")
+
+    node = node_of(direct, known=lambda: dict(heard), seen=seen)
+    assert isinstance(node.handle(invite(direct))[0], Joined)
+
+
 def test_a_launcher_sees_the_membership_that_a_node_sees(direct: Direct) -> None:
     acts = {7: ACTS}
     node = node_of(direct, seen=lambda count: acts.get(count, ""))
