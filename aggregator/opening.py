@@ -94,7 +94,7 @@ class OpenedStep:
         return sum(len(one.opened.payload) for one in self.there)
 
 
-def open_step(
+def opened_step(
     work: RunState, name: str, round_index: int, replies: Mapping[str, tuple[Sealed, bytes]]
 ) -> OpenedStep:
     """Return a step's sums; each is signed for by its cohort, or None where that was given up.

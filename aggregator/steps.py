@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 
 from aggregator.asking import ask_members, to_everyone
-from aggregator.opening import OpenedStep, open_step, signatures_by_member
+from aggregator.opening import OpenedStep, opened_step, signatures_by_member
 from aggregator.progress import Opened
 from aggregator.returning import bring_up_to_date
 from aggregator.run_state import Leaving, Notice, RunState, reasons, write_down
@@ -37,7 +37,7 @@ def run_step(
             quorum=True,
             fewest=max((len(work.survivors.get(one, ())) for one in work.revealing), default=0),
         )
-        _prepare(work, open_step(work, name, round_index, replies))
+        _prepare(work, opened_step(work, name, round_index, replies))
     _show(work)
     work.done.append((name, round_index))
     work.survivors.clear()

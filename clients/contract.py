@@ -91,7 +91,7 @@ The file form, key by key (a key without a default must be given):
 """
 
 import hashlib
-import math
+import sys
 from datetime import date, timedelta
 from functools import cached_property
 from itertools import pairwise
@@ -149,7 +149,7 @@ def _interval(value: object) -> object:
     for bound in (low, high):
         if isinstance(bound, bool) or not isinstance(bound, (int, float)):
             raise ValueError(message)  # noqa: TRY004 - pydantic collects ValueError only
-        if not math.isfinite(bound):
+        if not abs(bound) <= sys.float_info.max:  # whole numbers may be larger than any float
             raise ValueError(message)
     if not low < high:
         raise ValueError(message)

@@ -92,7 +92,7 @@ def parse_model(data: bytes, where: str) -> tuple[dict[str, NDArray[Any]], dict[
         length = int.from_bytes(data[:_LENGTH_BYTES], "little")
         about = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length])["__metadata__"]
         tensors["model"] = model = np.asarray(tensors["model"], dtype=np.float32)
-    except (SafetensorError, KeyError, ValueError, TypeError):
+    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError):
         raise NotVerifiedError(f"{where}: is no model; fetch it again.") from None
     if about.get("digest") != vector_digest(model).hex():
         raise NotVerifiedError(f"{where}: the weights were changed since the run; fetch it again.")

@@ -368,7 +368,7 @@ class Reviews:
             if self._vault is not None:
                 opened = self._vault.unseal("review", f"{self._dataset}/{name}", data)
             value = json.loads(opened)
-        except (ValueError, NotVerifiedError):
+        except (ValueError, RecursionError, NotVerifiedError):
             raise self._damaged(name) from None
         if not isinstance(value, dict):
             raise self._damaged(name)

@@ -19,7 +19,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Literal, NoReturn, cast
@@ -660,9 +660,11 @@ class _Place:
         record = self.first + index
         if self.file.format == "csv":
             skip = 1 if self.file.order is None else 0
-            for place, (line, _) in enumerate(_records(self.file)):
-                if place == record + skip:
-                    return f"line {line}"
+            # a column that nobody reads may hold what is no text; then lines cannot be told apart
+            with suppress(UnicodeDecodeError):
+                for place, (line, _) in enumerate(_records(self.file)):
+                    if place == record + skip:
+                        return f"line {line}"
         return f"row {record + 1}"
 
     def fault(self, column: Column, bad: NDArray[np.bool_], what: str) -> DataError:

@@ -159,7 +159,7 @@ class CommandKey:
             raise NotVerifiedError("the key service does not unwrap this key")
         try:
             answer = b64decode(json.loads(said if code == 0 else b"")["data"], validate=True)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise InputError("the key service gives no usable answer; look at its log") from None
         if not 0 < len(answer) <= _WRAPPED_BYTES_MAX:
             raise InputError("the key service gives no usable answer; look at its log")

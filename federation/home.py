@@ -197,7 +197,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise InputError(f"{path}: cannot be read; the run may have been stopped early.") from None
     if not isinstance(value, dict):
         raise InputError(f"{path}: is no record of a run.")

@@ -202,7 +202,7 @@ def _keys_of(lines: Iterable[bytes]) -> set[str]:
     """Who wrote lines, as they say it."""
     found: set[str] = set()
     for line in lines:
-        with suppress(ValueError, KeyError, TypeError):
+        with suppress(ValueError, KeyError, TypeError, RecursionError):
             found.add(str(json.loads(line)["key"]))
     return found
 
@@ -234,7 +234,9 @@ def _folded(path: Path, lines: list[bytes], keys: Collection[str]) -> TermsLog:
         raise NotVerifiedError(
             f"{path}: line {number} was changed after it was signed; restore it from a copy."
         ) from None
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, TacitError):
+    except (
+        ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, TacitError,
+    ):  # fmt: skip
         raise NotVerifiedError(f"{path}: is no log of terms; restore it from a copy.") from None
     if log is None:
         raise RefusedError(

@@ -32,7 +32,7 @@ def read_untold(folder: Path) -> frozenset[str]:
     """Return whom to tell; nobody where nothing is kept, or what is kept cannot be read."""
     try:
         names = json.loads((folder / FILE).read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return frozenset()
     if not isinstance(names, list):
         return frozenset()

@@ -1,0 +1,76 @@
+"""What mutants found, each as the fewest bytes that showed it."""
+
+import base64
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from hostile.decoders import DECODERS
+from support import tables
+from support.federations import Federated
+
+from federation.invitation import PREFIX, Token
+from privacy.errors import InputError, TacitError
+
+ROOT: Final = Path(__file__).parents[2]
+TABLE: Final = {one.name: one for one in DECODERS}
+
+
+def refusal(name: str, data: bytes, folder: Path) -> str:
+    """What a decoder says of wrong bytes: one sentence."""
+    with pytest.raises(TacitError) as told:
+        TABLE[name].read(data, folder)
+    said = str(told.value)
+    assert said.isprintable()
+    return said
+
+
+def test_an_invitation_is_one_text(tmp_path: Path) -> None:
+    """Bits of its last character that stand for nothing were whatever they liked."""
+    federated = Federated(tmp_path)
+    tokens = [federated.invite(f"bank-{'x' * more}", "bank") for more in range(3)]
+    loose = 0
+    for line in (one.reveal() for one in tokens):
+        body = line.removeprefix(PREFIX)
+        whole = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
+        for last in "AEIMQUYcgkosw048BCDFGHJKLNOPRSTVWXZabdefhijlmnpqrtuvxyz1235679-_":
+            other = body[:-1] + last
+            same = base64.urlsafe_b64decode(other + "=" * (-len(other) % 4)) == whole
+            if other != body and same:
+                loose += 1
+                with pytest.raises(InputError):
+                    Token.parse(PREFIX + other)
+    assert loose >= 3
+
+
+def test_a_bad_cell_is_told_although_another_column_is_no_text(tmp_path: Path) -> None:
+    """Where its line was looked for, bytes of a column that nobody reads raised."""
+    frame = tables.table("binary", rows=2_000)
+    number = next(name for name in frame if frame[name].dtype.kind == "f")
+    cells: Any = frame.astype(object)
+    cells.loc[1_900, number] = "inf"
+    header, *rows = cells.to_csv(index=False).encode().splitlines()
+    ends = [b",\xff" if place == 1_500 else b"," for place in range(len(rows))]
+    lines = [header + b",note", *(row + end for row, end in zip(rows, ends, strict=True))]
+    said = refusal("csv", b"\n".join(lines) + b"\n", tmp_path)
+    assert f"column {number}, row 1901" in said
+
+
+def test_a_log_of_terms_that_is_nested_without_end_is_none(tmp_path: Path) -> None:
+    assert "is no log of terms" in refusal("terms log", b"[" * 20_000 + b"\n", tmp_path)
+
+
+@pytest.mark.parametrize("digits", [309, 400])
+def test_a_range_beyond_any_float_is_none(tmp_path: Path, digits: int) -> None:
+    text = (ROOT / "configs" / "contracts" / "ai4i.yaml").read_text("utf-8")
+    changed, count = re.subn(r"range: \[290, 310\]", f"range: [290, {'9' * digits}]", text)
+    assert count == 1
+    assert "expected two numbers, low before high" in refusal(
+        "contract", changed.encode(), tmp_path
+    )
+
+
+@pytest.mark.parametrize("line", [b"budgets: [{datase\n\n f, epsilon: 4.0}]\n", b'"a\\e[2J": 1\n"b": 2\n'])
+def test_a_key_is_told_in_one_line(tmp_path: Path, line: bytes) -> None:
+    assert "unknown key" in refusal("policy", line, tmp_path)
