@@ -71,6 +71,8 @@ def test_a_range_beyond_any_float_is_none(tmp_path: Path, digits: int) -> None:
     )
 
 
-@pytest.mark.parametrize("line", [b"budgets: [{datase\n\n f, epsilon: 4.0}]\n", b'"a\\e[2J": 1\n"b": 2\n'])
+@pytest.mark.parametrize(
+    "line", [b"budgets: [{datase\n\n f, epsilon: 4.0}]\n", b'"a\\e[2J": 1\n"b": 2\n']
+)
 def test_a_key_is_told_in_one_line(tmp_path: Path, line: bytes) -> None:
     assert "unknown key" in refusal("policy", line, tmp_path)
