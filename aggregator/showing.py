@@ -16,6 +16,7 @@ from privacy.ledger.keys import cosigner_key
 from privacy.ledger.note import NoteSignature, parse_note
 from privacy.manifest import Manifest
 from privacy.messages import Cosigned, Refused, Reply, ShownRotation, SignedState, StateNotice
+from privacy.one_line import in_one_line
 
 SHOWN_S: Final = 120.0
 """Longest that nodes are waited for."""
@@ -138,7 +139,7 @@ def speaks_for(transport: Transport, node: int, member: str) -> bool:
 
 def clean(reason: str) -> str:
     """A member's words, short and printable: whoever sent them may be hostile to a terminal."""
-    return "".join(c if c.isprintable() else " " for c in reason[:_REASON_CHARACTERS_MAX])
+    return in_one_line(reason[:_REASON_CHARACTERS_MAX])
 
 
 def _cosigned(reply: Reply) -> Cosigned:

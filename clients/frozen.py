@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clients import spelling
 from privacy.errors import InputError
+from privacy.one_line import in_one_line
 
 MAX_FILE_BYTES: Final = 2**20
 MAX_DEPTH: Final = 32
@@ -111,7 +112,7 @@ def parse_settings(model: type[Settings], value: object, where: str) -> Settings
     try:
         return model.model_validate(plain)
     except ValidationError as failure:
-        raise InputError(_in_one_line(_sentence(model, failure, plain, where))) from None
+        raise InputError(in_one_line(_sentence(model, failure, plain, where))) from None
 
 
 nearest = spelling.nearest
@@ -137,7 +138,7 @@ def _refuse_repeated_keys(node: yaml.Node, where: str) -> None:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
                     raise InputError(
-                        f"{where}: {_line(key.start_mark)}key {_in_one_line(key.value)} is given "
+                        f"{where}: {_line(key.start_mark)}key {in_one_line(key.value)} is given "
                         "twice; keep one."
                     )
                 seen.add(key.value)
@@ -170,12 +171,7 @@ def _path(at: Iterable[Key]) -> str:
     text = ""
     for key in at:
         text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
-    return f"{_in_one_line(text)}: " if text else ""
-
-
-def _in_one_line(text: str) -> str:
-    """Without line ends and what a terminal would take for orders: keys of a file may hold them."""
-    return "".join(sign if sign.isprintable() else " " for sign in text)
+    return f"{in_one_line(text)}: " if text else ""
 
 
 def _sentence(model: type[BaseModel], failure: ValidationError, value: object, where: str) -> str:

@@ -1,6 +1,5 @@
 """A model as one safetensors file: weights, the opened statistics, and how to rebuild it."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from clients.vault import Vault, is_sealed
 from privacy.canonical import canonical_json
 from privacy.errors import InputError, NotVerifiedError
+from privacy.json_value import json_value
 from privacy.manifest import Manifest
 from privacy.messages import vector_digest
 
@@ -90,9 +90,9 @@ def parse_model(data: bytes, where: str) -> tuple[dict[str, NDArray[Any]], dict[
     try:
         tensors = load(data)
         length = int.from_bytes(data[:_LENGTH_BYTES], "little")
-        about = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length])["__metadata__"]
+        about = json_value(data[_LENGTH_BYTES : _LENGTH_BYTES + length])["__metadata__"]
         tensors["model"] = model = np.asarray(tensors["model"], dtype=np.float32)
-    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError):
+    except (SafetensorError, KeyError, ValueError, TypeError):
         raise NotVerifiedError(f"{where}: is no model; fetch it again.") from None
     if about.get("digest") != vector_digest(model).hex():
         raise NotVerifiedError(f"{where}: the weights were changed since the run; fetch it again.")

@@ -121,6 +121,7 @@ from privacy.messages import (
     pack,
     vector_digest,
 )
+from privacy.one_line import in_one_line
 from privacy.plan import ORGANISATION, PrivacyPlan, deviation, is_distributed, noise_at_sealing
 from privacy.randomness import Entropy, system_bytes
 from privacy.receipt import Receipt
@@ -836,7 +837,7 @@ class Node:
 
     def _note_refusal(self, manifest: Manifest, refusal: RefusedError) -> None:
         """Keep the first reason why a run was refused; a disk that is full hides no refusal."""
-        words = "".join(c if c.isprintable() else " " for c in str(refusal)).split()
+        words = in_one_line(str(refusal)).split()
         reason = " ".join(words)[:_REASON_CHARACTERS_MAX]
         body = {"manifest": manifest.digest().hex(), "reason": reason}
         with suppress(InputError, RefusedError):

@@ -26,6 +26,7 @@ from clients.rows_digest import rows_key
 from clients.vault import KnownVault, Vault, is_sealed
 from privacy.canonical import framed
 from privacy.errors import InputError, NotVerifiedError, RefusedError
+from privacy.json_value import json_value
 from privacy.ledger.entry import parse_leaf
 from privacy.ledger.store import LedgerStore, Turn
 from privacy.randomness import Entropy
@@ -367,8 +368,8 @@ class Reviews:
             opened = data
             if self._vault is not None:
                 opened = self._vault.unseal("review", f"{self._dataset}/{name}", data)
-            value = json.loads(opened)
-        except (ValueError, RecursionError, NotVerifiedError):
+            value = json_value(opened)
+        except (ValueError, NotVerifiedError):
             raise self._damaged(name) from None
         if not isinstance(value, dict):
             raise self._damaged(name)

@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.ciphers.modes import GCM
 from clients.durable_file import write_first
 from privacy.canonical import framed
 from privacy.errors import InputError, NotVerifiedError
+from privacy.json_value import json_value
 from privacy.randomness import Entropy
 
 Suite = Literal["aes", "sm4"]
@@ -158,8 +159,8 @@ class CommandKey:
         if code != 0 and act == "unwrap":
             raise NotVerifiedError("the key service does not unwrap this key")
         try:
-            answer = b64decode(json.loads(said if code == 0 else b"")["data"], validate=True)
-        except (ValueError, KeyError, TypeError, RecursionError):
+            answer = b64decode(json_value(said if code == 0 else b"")["data"], validate=True)
+        except (ValueError, KeyError, TypeError):
             raise InputError("the key service gives no usable answer; look at its log") from None
         if not 0 < len(answer) <= _WRAPPED_BYTES_MAX:
             raise InputError("the key service gives no usable answer; look at its log")

@@ -35,6 +35,7 @@ from clients.vault import (
 )
 from privacy.canonical import canonical_json
 from privacy.errors import InputError, NotVerifiedError, RefusedError
+from privacy.json_value import json_value
 from privacy.randomness import Entropy
 
 FILE: Final = "vault.json"
@@ -117,12 +118,12 @@ class VaultFile(Frozen):
         """
         damaged = InputError(f"{where}: is damaged; restore it from a copy.")
         try:
-            said = json.loads(data)
+            said = json_value(data)
             digest = said.pop("digest")
             whole = said["format"] == 1 and digest == _digest(said)
             source = _SOURCE.validate_json(json.dumps(said["source"]))
             known = cls(source=source, check=str(said["check"]))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError):
+        except (ValueError, KeyError, TypeError, AttributeError, ValidationError):
             raise damaged from None
         if not whole:
             raise damaged

@@ -30,6 +30,7 @@ from platformdirs import user_data_path
 
 from clients.durable_file import write_whole
 from privacy.errors import InputError, RefusedError
+from privacy.json_value import json_value
 
 HOME_VARIABLE = "TACIT_HOME"
 LEDGER_VARIABLE = "TACIT_LEDGER"
@@ -196,8 +197,8 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: It is missing or is none.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        value = json_value(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         raise InputError(f"{path}: cannot be read; the run may have been stopped early.") from None
     if not isinstance(value, dict):
         raise InputError(f"{path}: is no record of a run.")

@@ -11,6 +11,7 @@ from typing import Any
 from clients.importance import Importance
 from federation.home import read_json, write_bytes, write_json
 from privacy.errors import InputError
+from privacy.json_value import json_value
 from privacy.manifest import Manifest
 
 
@@ -61,7 +62,7 @@ def read_rounds(folder: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    return [json_value(line) for line in lines]
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -127,6 +128,6 @@ def _opened(path: Path) -> list[dict[str, Any]]:
         return []
     try:
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-        return [json.loads(line) for line in lines]
-    except (OSError, ValueError, RecursionError):
+        return [json_value(line) for line in lines]
+    except (OSError, ValueError):
         raise InputError(f"{path}: is damaged; fetch it from a member again.") from None

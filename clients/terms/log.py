@@ -10,7 +10,6 @@ Who goes on with a log holds it (`holding`), so two writers never write over eac
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -26,6 +25,7 @@ from clients.terms.rule import TermRules
 from privacy.canonical import canonical_json
 from privacy.errors import InputError, NotVerifiedError, ProtocolError, RefusedError, TacitError
 from privacy.identity import Identity, verify_signature
+from privacy.json_value import json_value
 
 _DOMAIN: Final = b"tacit/terms-log/v1\0"
 SIGNED: Final = "terms-log-entry"
@@ -202,8 +202,8 @@ def _keys_of(lines: Iterable[bytes]) -> set[str]:
     """Who wrote lines, as they say it."""
     found: set[str] = set()
     for line in lines:
-        with suppress(ValueError, KeyError, TypeError, RecursionError):
-            found.add(str(json.loads(line)["key"]))
+        with suppress(ValueError, KeyError, TypeError):
+            found.add(str(json_value(line)["key"]))
     return found
 
 
@@ -211,12 +211,12 @@ def _folded(path: Path, lines: list[bytes], keys: Collection[str]) -> TermsLog:
     """A log's lines made anew; it ends with the first line that comes out otherwise."""
     number, log = 1, None
     try:
-        first = json.loads(lines[0])
+        first = json_value(lines[0])
         if first["format"] != 1:
             rules = parse_settings(TermRules, first["rules"], str(path))
             log = new_log(rules, _as_signed(first, keys))
             for number, line in enumerate(lines[1:], 2):  # noqa: B007 - said below
-                value = json.loads(line)
+                value = json_value(line)
                 log.sign = _as_signed(value, keys)
                 if value["kind"] == "decided":
                     log.decide(Decision(**{one.name: value[one.name] for one in fields(Decision)}))
@@ -234,9 +234,7 @@ def _folded(path: Path, lines: list[bytes], keys: Collection[str]) -> TermsLog:
         raise NotVerifiedError(
             f"{path}: line {number} was changed after it was signed; restore it from a copy."
         ) from None
-    except (
-        ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, TacitError,
-    ):  # fmt: skip
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, TacitError):
         raise NotVerifiedError(f"{path}: is no log of terms; restore it from a copy.") from None
     if log is None:
         raise RefusedError(

@@ -7,6 +7,7 @@ from typing import Any
 
 from federation.audit_page.ledger_index import LedgerIndex
 from privacy.errors import NotVerifiedError
+from privacy.json_value import json_value
 from privacy.ledger.entry import Entry, parse_leaf
 from privacy.ledger.merkle import leaf_hash, node_hash
 from privacy.ledger.proof import EXTRA_BYTES_MAX, InclusionProof
@@ -166,8 +167,8 @@ def _pretty(value: object) -> str:
 
 def _pretty_document(text: str) -> str:
     try:
-        return _pretty(json.loads(text))
-    except (ValueError, RecursionError):
+        return _pretty(json_value(text))
+    except ValueError:
         return _visible(text)
 
 

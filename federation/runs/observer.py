@@ -8,6 +8,7 @@ from typing import Literal, cast
 from federation.record import RunFolder
 from federation.runs.event import Answer, Note, Round, Step
 from federation.runs.event_log import EventLog
+from privacy.one_line import in_one_line
 
 SENTENCE_CHARACTERS_MAX = 1_000
 
@@ -68,5 +69,5 @@ class RunObserver:
 
 def printable(text: str) -> str:
     """One line of it that a terminal may be shown."""
-    shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    shown = " ".join(in_one_line(text).split())
     return shown[:SENTENCE_CHARACTERS_MAX]

@@ -7,6 +7,7 @@ from typing import Final
 
 from federation.home import write_bytes
 from privacy.errors import InputError
+from privacy.json_value import json_value
 
 FILE: Final = "untold.json"
 
@@ -31,8 +32,8 @@ def keep_untold(folder: Path, members: Iterable[str]) -> None:
 def read_untold(folder: Path) -> frozenset[str]:
     """Return whom to tell; nobody where nothing is kept, or what is kept cannot be read."""
     try:
-        names = json.loads((folder / FILE).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        names = json_value((folder / FILE).read_text("utf-8"))
+    except (OSError, ValueError):
         return frozenset()
     if not isinstance(names, list):
         return frozenset()
