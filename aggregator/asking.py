@@ -8,38 +8,14 @@ from aggregator.run_state import RunState
 from aggregator.showing import clean
 from privacy.errors import CohortError, ProtocolError, RefusedError
 from privacy.messages import (
-    Accepted,
-    Cosigned,
-    InitialModel,
-    Joined,
-    KeyHeld,
-    PairsMade,
-    Ready,
     Refused,
-    Released,
     Reply,
     Request,
-    Revealed,
-    Sealed,
     SumNotice,
-    Voted,
 )
 from privacy.secure_sum.graph import threshold
 
-AnyReply = TypeVar(
-    "AnyReply",
-    Joined,
-    Ready,
-    InitialModel,
-    Sealed,
-    Voted,
-    Released,
-    Revealed,
-    Accepted,
-    KeyHeld,
-    PairsMade,
-    Cosigned,
-)
+AnyReply = TypeVar("AnyReply", bound=Reply)
 
 
 def to_everyone(
@@ -55,7 +31,7 @@ def to_everyone(
 def ask_members(
     work: RunState,
     requests: Mapping[str, tuple[Request, bytes]],
-    expected: type[AnyReply],
+    expected: type[AnyReply] | tuple[type[AnyReply], ...],
     kind: str,
     *,
     all_: bool = False,
@@ -131,7 +107,9 @@ def ask_all(work: RunState, request: Request) -> dict[str, Reply]:
     return replies
 
 
-def _expect(reply: Reply, expected: type[AnyReply], name: str) -> AnyReply:
+def _expect(
+    reply: Reply, expected: type[AnyReply] | tuple[type[AnyReply], ...], name: str
+) -> AnyReply:
     # whose node it is that answers is known here; what it calls itself may be another's name
     if isinstance(reply, Refused):
         raise RefusedError(f"{name} refused: {clean(reply.reason)}")

@@ -6,19 +6,20 @@ where they saw it there and more than two thirds of them cosigned that.
 
 import time
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from aggregator.asking import ask_members
 from aggregator.ports import Recorded, State
 from aggregator.run_state import Leaving, RunState, reasons, write_down
-from aggregator.showing import require_cosigned
+from aggregator.showing import TRIES, require_cosigned
 from privacy.errors import CohortError, ProtocolError
 from privacy.ledger.entry import ROWS, UPDATE
 from privacy.ledger.head import HEAD_DOMAIN, LedgerHead, head_message
 from privacy.messages import (
     SEALED_BEFORE,
+    Cosigned,
     RecordedSum,
     Released,
     ReleaseRequest,
@@ -291,26 +292,7 @@ def _vote(
             # whoever goes on with this run asks for these signatures and no others
             work.survivors[gathering.context] = gathering.survivors
             write_down(work)
-        asked: dict[str, tuple[Request, bytes]] = {
-            member: (
-                SurvivorsNotice(
-                    run=work.run,
-                    context=gathering.context,
-                    survivors=gathering.survivors,
-                    record=RecordedSum(
-                        leaf=reserved.leaf,
-                        index=reserved.index,
-                        path=reserved.path,
-                        state=_shown(work, member, reserved.state),
-                    ),
-                ),
-                b"",
-            )
-            for member in gathering.survivors
-        }
-        for member, (vote, _) in ask_members(
-            work, asked, Voted, "query", within_s=left_s(), quorum=True
-        ).items():
+        for member, vote in _votes(work, gathering, reserved, left_s).items():
             with Leaving(work, member):
                 public = work.roster.directory[member]
                 require_cosigned(member, public, reserved.state, vote.cosignature)
@@ -319,7 +301,7 @@ def _vote(
                 gathering.take_vote(Vote(member, vote.signature))
         if gathering.leave_silent_out():
             continue
-        asked = {
+        asked: dict[str, tuple[Request, bytes]] = {
             member: (
                 ReleaseRequest(
                     run=work.run,
@@ -338,6 +320,54 @@ def _vote(
                 gathering.take_release(Release(member, masks.seeds, masks.signature))
         if not gathering.leave_unreleased_out():
             return
+
+
+def _votes(
+    work: RunState, gathering: Gathering, reserved: Recorded, left_s: Callable[[], float]
+) -> dict[str, Voted]:
+    """What members answer who see the sum on record.
+
+    Who remembers more of the ledger than was known here, as a run ended before its answer came,
+    says so, and is shown it again with the proof from there.
+    """
+    votes: dict[str, Voted] = {}
+    due: Collection[str] = gathering.survivors
+    for _ in range(TRIES):
+        shown = {member: _shown(work, member, reserved.state) for member in due}
+        asked: dict[str, tuple[Request, bytes]] = {
+            member: (
+                SurvivorsNotice(
+                    run=work.run,
+                    context=gathering.context,
+                    survivors=gathering.survivors,
+                    record=RecordedSum(
+                        leaf=reserved.leaf, index=reserved.index, path=reserved.path, state=state
+                    ),
+                ),
+                b"",
+            )
+            for member, state in shown.items()
+        }
+        answers: dict[str, tuple[Voted | Cosigned, bytes]] = ask_members(
+            work, asked, (Voted, Cosigned), "query", within_s=left_s(), quorum=True
+        )
+        again: list[str] = []
+        for member, (reply, _) in answers.items():
+            if isinstance(reply, Voted):
+                votes[member] = reply
+                continue
+            with Leaving(work, member):
+                if not shown[member].old < reply.witnessed <= reserved.state.size:
+                    raise ProtocolError(f"{member} remembers another ledger; compare both copies")
+                work.members[member].witnessed = reply.witnessed
+                again.append(member)
+        due = again
+        if not due:
+            break
+    for member in due:
+        with Leaving(work, member):
+            raise ProtocolError(f"{member} remembers more of the ledger each time it is asked")
+    return votes
 
 
 def _reveal(work: RunState, gathering: Gathering, cosignatures: Mapping[str, bytes]) -> OpenedSum:

@@ -263,6 +263,8 @@ class Node:
         session.require_here()
         if session.run not in self._sessions:
             return reply, answer
+        if isinstance(reply, Cosigned):
+            return reply, answer  # what is remembered changes with other runs, too
         if isinstance(request, SumNotice | StatisticsRequest | TrainRequest | EvaluateRequest):
             session.answered.clear()  # another step, or what follows on it, is under way
         session.answered[asked] = (reply, answer)
@@ -608,9 +610,13 @@ class Node:
 
     def _signed(self, request: Invite | CountersignRequest) -> tuple[str, bytes, Manifest]:
         """Who started a run, by name and key, and the run."""
+        manifest = Manifest.from_bytes(request.manifest)
+        if self._settings.seen is not None:
+            # whoever joined a moment ago is known once the acts are looked at that it saw
+            self._settings.seen(manifest.acts)
         launcher, key = self._settings.initiator(request.launcher)
         verify_signature(key, SIGNING_DOMAIN, request.manifest, request.signature)
-        return launcher, key, Manifest.from_bytes(request.manifest)
+        return launcher, key, manifest
 
     def _require_countersigned(self, request: Invite, manifest: Manifest, launcher: bytes) -> None:
         if not request.countersigner and not request.countersignature:
@@ -654,8 +660,7 @@ class Node:
                 "first two; choose another."
             )
         self._require_free_name(manifest.run, manifest.digest(), self._ledger.leaves())
-        # (3) it names this node with its own key, and nobody whom this node does not know; whoever
-        # joined a moment ago is known once the acts are looked at that the launcher saw
+        # (3) it names this node with its own key, and nobody whom this node does not know
         self._require_same_membership(manifest)
         directory, known = manifest.directory_keys(), settings.members()
         if directory.get(settings.member) != settings.identity.public:
@@ -1244,14 +1249,18 @@ class Node:
                 return step, step.cohorts[mine]
         raise ProtocolError("That sum is not under way here; nothing is told of another.")
 
-    def _vote(self, session: Session, request: SurvivorsNotice) -> Voted:
+    def _vote(self, session: Session, request: SurvivorsNotice) -> Voted | Cosigned:
         step, cohort = self._under_way(session, request.context)
         cohort.require_survivors(request.survivors)
         self._require_recognised(request.survivors)
         session.require_no_difference(step, cohort, request.context, request.survivors)
         self._require_on_record(session, step, request)
         session.agreed.sealer.require_vote(request.context, request.survivors)
-        cosignature = self._cosign(request.record.state)
+        try:
+            cosignature = self._cosign(request.record.state)
+        except StaleError as fault:
+            # it may have cosigned for another run meanwhile; from there it is to be shown
+            return Cosigned(member=self.member, witnessed=fault.size, cosignature=None)
         session.records[request.context] = request.record
         # from here on the sum may be opened, whatever the coordinator says became of it
         session.note_signed(step, cohort, request.context, request.survivors)
@@ -1314,8 +1323,16 @@ class Node:
         return self._watch is not None and self._watch.follows(origin)
 
     def _cosign(self, state: SignedState) -> bytes:
+        """Cosign the ledger of a run.
+
+        Raises:
+            StaleError: The proof begins at another size than this node remembers.
+            ProtocolError: It does not follow on what this node remembers.
+        """
         try:
             return self._books().cosign(state, time_s=int(time.time()), again=True)
+        except StaleError:
+            raise
         except NotVerifiedError as fault:
             self._log.warning("the coordinator's ledger was not cosigned: %s", fault)
             raise ProtocolError(

@@ -1,5 +1,7 @@
 """Settings of all tests."""
 
+import signal
+
 from hypothesis import settings
 from support import warm
 
@@ -8,6 +10,11 @@ from support import warm
 settings.register_profile("tacit", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None)
 settings.load_profile("tacit")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # begun in the background by a script: the commands that tests begin would have Ctrl-C ignored,
+    # too, where it is not this process itself that ignores it
+    signal.signal(signal.SIGINT, lambda *_: None)
 
 
 def pytest_sessionfinish() -> None:

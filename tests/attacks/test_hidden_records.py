@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from support.deviations import (
     MEMBERS,
+    REMEMBERS,
     Attacked,
     Deviation,
     Deviations,
@@ -36,6 +37,7 @@ from support.records import (
 )
 from support.sums import Exchange, federation, watched
 
+from aggregator.showing import TRIES
 from clients.node import Node
 from clients.policy import NodePolicy
 from federation.ledger_recorder import LedgerRecorder
@@ -342,7 +344,7 @@ def _a_ledger_that_was_set_back(at: Exchange, run: Direct) -> Hostile:
     return on_top_of(at, run, seen_by(run, at.node) - 3)
 
 
-@deviation(SurvivorsNotice, "update 2", DOES_NOT_FOLLOW)
+@deviation(SurvivorsNotice, "update 2", REMEMBERS)
 def _a_ledger_that_was_set_back_as_one_that_was_never_seen(at: Exchange, run: Direct) -> Hostile:
     return on_top_of(at, run, seen_by(run, at.node) - 3, old=0)
 
@@ -374,13 +376,13 @@ def _no_proof_of_growth(at: Exchange, _: Direct) -> Hostile:
     return in_state(at, msgspec.structs.replace(at.request.record.state, growth=()))
 
 
-@deviation(SurvivorsNotice, "update 2", f"{DOES_NOT_FOLLOW}: the witness remembers")
+@deviation(SurvivorsNotice, "update 2", REMEMBERS)
 def _a_proof_of_growth_from_nothing(at: Exchange, _: Direct) -> Hostile:
     state = at.request.record.state
     return in_state(at, msgspec.structs.replace(state, old=0, growth=()))
 
 
-@deviation(SurvivorsNotice, "update 2", f"{DOES_NOT_FOLLOW}: the witness remembers")
+@deviation(SurvivorsNotice, "update 2", REMEMBERS)
 def _a_proof_of_growth_from_another_size(at: Exchange, run: Direct) -> Hostile:
     return in_state(at, own_hand(run).state(old=seen_by(run, at.node) - 1))
 
@@ -792,6 +794,42 @@ def test_a_ledger_that_was_set_back_between_runs_opens_nothing(
     assert {node.pending for node in third.verdict().nodes} == {1}
 
 
+@pytest.mark.parametrize("tries", [TRIES, 1])
+def test_who_cosigned_meanwhile_is_shown_what_grew_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tries: int
+) -> None:
+    """As for another run that ended before the coordinator heard of it.
+
+    Asked once alone, as it was before, it does not vote.
+    """
+    monkeypatch.setattr("aggregator.opening.TRIES", tries)
+    run = federation(tmp_path, MEMBERS)
+    shown: set[tuple[str, str]] = set()
+
+    def strike(at: Exchange) -> None:
+        about = at.node.member, at.step
+        if isinstance(at.request, SurvivorsNotice) and about[0] == MEMBERS[0]:
+            if about in shown:
+                return  # it is asked again
+            shown.add(about)
+            hand = own_hand(run)
+            state = hand.state(old=seen_by(run, at.node), size=at.request.record.index)
+            reply, _ = at.node.handle(StateNotice(origin=hand.origin, state=state))
+            assert isinstance(reply, Cosigned)
+            assert reply.cosignature is not None
+
+    watched(run).hostile = strike
+    run.run()
+    opened = [body["signatures"] for kind, body in run.notes.entries if kind == "sum.opened"]
+    assert len(shown) == len(opened)
+    if tries > 1:
+        honest_to_the_end(run)
+        assert all(set(signed) == set(MEMBERS) for signed in opened)
+    else:
+        assert all(set(signed) == set(MEMBERS[1:]) for signed in opened)
+        assert f"{MEMBERS[0]} remembers more of the ledger each time" in run.notes.sentences[0]
+
+
 def test_a_ledger_that_is_shown_smaller_than_it_was_is_not_cosigned(tmp_path: Path) -> None:
     """A true state, which has the sum, and is smaller than one that the node cosigned since."""
     run = federation(tmp_path, MEMBERS)
@@ -809,16 +847,22 @@ def test_a_ledger_that_is_shown_smaller_than_it_was_is_not_cosigned(tmp_path: Pa
         reply, _ = at.node.handle(larger)
         assert isinstance(reply, Cosigned)
         assert reply.witnessed == hand.store.size()
-        for claimed in (old, reply.witnessed):
-            smaller = hand.shown(at.request.record.index, size=hand.store.size() - 1, old=claimed)
-            with pytest.raises(ProtocolError, match=DOES_NOT_FOLLOW):
-                at.node.handle(replaced(at.request, record=smaller))
-            nothing_was_told(at)
-            tried.append(at.node.member)
+        index, size = at.request.record.index, hand.store.size() - 1
+        asked = [
+            replaced(at.request, record=hand.shown(index, size=size, old=claimed))
+            for claimed in (old, reply.witnessed)
+        ]
+        told, _ = at.node.handle(asked[0])
+        assert told == Cosigned(member=at.node.member, witnessed=reply.witnessed, cosignature=None)
+        nothing_was_told(at)
+        with pytest.raises(ProtocolError, match=DOES_NOT_FOLLOW):
+            at.node.handle(asked[1])
+        nothing_was_told(at)
+        tried.append(at.node.member)
 
     watched(run).hostile = strike
     run.run()
-    assert tried == [MEMBERS[0]] * 2
+    assert tried == [MEMBERS[0]]
     # It helped with no vote to that sum, and with all others.
     signed = [
         MEMBERS[0] in body["signatures"] for kind, body in run.notes.entries if kind == "sum.opened"

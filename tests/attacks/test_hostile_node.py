@@ -97,6 +97,7 @@ class Hostile:
     node: Node
     run: bytes
     sent: dict[type, list[Words]] = field(default_factory=dict)
+    asked: int = 0
 
     @property
     def identity(self) -> Identity:
@@ -453,6 +454,34 @@ def _no_vote(_: Loose, __: bytes, ___: Hostile) -> Words:
 @deviation(Voted, "The node of mill answered as bank", summed=True)
 def _a_vote_as_somebody_else(reply: Loose, _: bytes, __: Hostile) -> Words:
     return changed(reply, member="bank"), b""
+
+
+ANOTHER = "mill remembers another ledger; compare both copies"
+
+
+@deviation(Voted, ANOTHER, summed=True)
+def _more_remembered_than_there_is(_: Loose, __: bytes, by: Hostile) -> Words:
+    return Cosigned(member=HOSTILE, witnessed=by.state().size + 1, cosignature=None), b""
+
+
+@deviation(Voted, ANOTHER, summed=True)
+def _nothing_remembered(_: Loose, __: bytes, ___: Hostile) -> Words:
+    return Cosigned(member=HOSTILE, witnessed=0, cosignature=None), b""
+
+
+@deviation(Voted, "mill remembers more of the ledger each time it is asked", summed=True)
+def _more_remembered_each_time(_: Loose, __: bytes, by: Hostile) -> Words:
+    by.asked += 1
+    vector, _ = by.earlier(Sealed)
+    assert isinstance(vector, Sealed)
+    seen = vector.witnessed + by.asked
+    return Cosigned(member=HOSTILE, witnessed=seen, cosignature=None), b""
+
+
+@deviation(Voted, ANOTHER, summed=True)
+def _a_cosignature_of_the_ledger_without_a_vote(_: Loose, __: bytes, by: Hostile) -> Words:
+    cosignature = by.cosigned(by.identity)
+    return Cosigned(member=HOSTILE, witnessed=by.state().size, cosignature=cosignature), b""
 
 
 # -- shares -----------------------------------------------------------------------------------

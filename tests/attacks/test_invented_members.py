@@ -17,7 +17,7 @@ from support.sums import federation
 
 from clients.node import Node
 from clients.policy import NodePolicy, Recognises
-from privacy.errors import CohortError, RefusedError
+from privacy.errors import CohortError, ProtocolError, RefusedError
 from privacy.identity import Identity
 from privacy.manifest import COUNTERSIGN_DOMAIN, SIGNING_DOMAIN
 from privacy.messages import Invite, Joined, Request, RosterNotice, TrainRequest
@@ -182,6 +182,21 @@ def test_a_member_that_joined_a_moment_ago_is_no_stranger(direct: Direct) -> Non
 
     node = node_of(direct, known=lambda: dict(heard), seen=seen)
     assert isinstance(node.handle(invite(direct))[0], Joined)
+
+
+def test_a_launcher_that_joined_a_moment_ago_is_no_stranger(direct: Direct) -> None:
+    allowed: dict[str, bytes] = {}
+
+    def seen(count: int) -> str:
+        allowed["bank"] = direct.launcher.public
+        return {7: ACTS}.get(count, "")
+
+    node = node_of(direct, launcher=b"", launchers=lambda: allowed, seen=seen)
+    asked = msgspec.structs.replace(invite(direct), launcher=direct.launcher.public)
+    forged = Identity.create(system_bytes).sign(SIGNING_DOMAIN, asked.manifest)
+    with pytest.raises(ProtocolError, match="a signature for manifest does not verify"):
+        node.handle(msgspec.structs.replace(asked, signature=forged))
+    assert isinstance(node.handle(asked)[0], Joined)
 
 
 def test_a_launcher_sees_the_membership_that_a_node_sees(direct: Direct) -> None:

@@ -36,9 +36,7 @@ def test_a_run_of_a_suite_outlives_its_coordinator_and_a_node(tmp_path: Path, su
         )
         federation.found(suite=suite)
         federation.start_coordinator()
-        # a node that began before the launcher joined hears of it later, and would refuse it now
-        federation.join_all()
-        federation.start_nodes()
+        federation.join_all(federation.start_node)
         federation.connected()
         launch = federation.launch("coal", configs["coal"])
         at_round(federation, launch, 1)

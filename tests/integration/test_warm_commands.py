@@ -14,6 +14,7 @@ from support import cli, warm, warm_process
 from support.cli import begin, environment, run, tacit
 
 TELLER = "tests.support.teller"
+forks = pytest.mark.skipif("TACIT_LONG" in os.environ, reason="commands are not forked there")
 
 
 def told(*words: str, home: Path, fresh: bool = False) -> tuple[dict[str, Any], str, int]:
@@ -37,6 +38,7 @@ def test_it_says_what_a_fresh_one_says(tmp_path: Path, words: list[str]) -> None
     )
 
 
+@forks
 @pytest.mark.parametrize("how", ["", "0", "3", "a sentence", "late", "killed"])
 def test_it_is_given_what_a_fresh_one_is_and_ends_so(tmp_path: Path, how: str) -> None:
     (found, said, code), (fresh, saying, ends) = (

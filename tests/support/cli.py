@@ -1,6 +1,5 @@
 """The command that a user types, in a process of its own."""
 
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -47,8 +46,6 @@ def begin(
             [*on, *command(*words, module=module)],
             cwd=ROOT,
             env=env,
-            # tests that a script started in the background have Ctrl-C ignored, and so would this
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
             **streams,
         )
     return warm.Forked(module, words, cwd=ROOT, env=env, **streams)
