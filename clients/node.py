@@ -10,41 +10,34 @@ on disk, a restart changes none of that: `clients.session_file` says why.
 import hashlib
 import json
 import logging
-import math
 import threading
-import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clients import common_model
-from clients.class_floor import keeping_refusals, place_refusals, require_class_floor
-from clients.common_model import CommonModel
-from clients.consent import Consent
+from clients import admission, learning, one_sum, run_keys
+from clients.class_floor import keeping_refusals, place_refusals
 from clients.contract import DataContract
 from clients.durable_file import append_whole, make_folder, write_whole
-from clients.examples import Examples
+from clients.installation import Installation
 from clients.kept_session import KeptSession, put_back, read_kept
-from clients.learner import WATCH_ROWS, Learner, split_validation
-from clients.ledger_files import EARLIER, LEDGER
-from clients.ledger_watch import LedgerWatch, StaleError, require_cosigned, require_on_record
+from clients.learner import Learner
+from clients.ledger_files import LEDGER
+from clients.ledger_watch import StaleError
 from clients.members import MemberRows
-from clients.model import architecture_digest, from_vector, to_vector
 from clients.model_file import MODEL_KIND, model_bytes
-from clients.node_settings import NodeSettings, Reasoning
-from clients.policy import budget_terms, check_manifest, highest_class
-from clients.private_training import clipped_gradients, private_rows, train_privately
-from clients.protect import weight_of, weighted_change
+from clients.node_books import REASON_CHARACTERS_MAX, NodeBooks, now_ms
+from clients.node_settings import NodeSettings
+from clients.policy import highest_class
 from clients.rows_digest import rows_digest
 from clients.run_past import run_past
-from clients.session import PERSONAL, TEST, WATCH, Session, Setup, Step, asked_digest
+from clients.session import Session, Step, asked_digest
 from clients.session_file import (
-    RUN_NAME,
     Pointer,
     SessionFile,
     kept_file,
@@ -54,29 +47,22 @@ from clients.session_file import (
     sweep_run,
 )
 from clients.signing_keys import SigningKeys
-from clients.spec import NodeSpec, parse_node_spec, require_trainable
-from clients.train import fine_tune, local_seed, train
+from clients.spec import parse_node_spec
 from clients.usable_rows import read_usable
 from clients.vault import Vault
 from clients.vault_folder import folder_vault
-from privacy.budget import Budget
-from privacy.budget_record import BudgetTerms
 from privacy.errors import (
-    CohortError,
     InputError,
     NotVerifiedError,
     ProtocolError,
     RefusedError,
     TacitError,
 )
-from privacy.identity import verify_signature
-from privacy.ledger.beginning import begin_ledger
-from privacy.ledger.entry import STATISTICS, UPDATE, key_of
+from privacy.ledger.entry import STATISTICS, UPDATE
 from privacy.ledger.grammar import CONSENT_DOMAIN
 from privacy.ledger.head import HEAD_DOMAIN, head_message
 from privacy.ledger.sqlite import SqliteLedger
-from privacy.ledger.store import Turn, append
-from privacy.manifest import COUNTERSIGN_DOMAIN, SIGNING_DOMAIN, Manifest
+from privacy.manifest import COUNTERSIGN_DOMAIN, Manifest
 from privacy.mechanism import noised
 from privacy.messages import (
     SEALED_BEFORE,
@@ -87,84 +73,51 @@ from privacy.messages import (
     CountersignRequest,
     EvaluateRequest,
     FinishNotice,
-    InitialModel,
     InitialModelRequest,
     Invite,
     Joined,
-    KeyHeld,
-    KeyMade,
     KeyNotice,
     PairNotice,
     PairRequest,
-    PairsMade,
     Pending,
     Ready,
-    RecordedSum,
-    Released,
     ReleaseRequest,
     Reply,
     Request,
-    Revealed,
     RevealRequest,
     RosterNotice,
     Sealed,
-    SealedKey,
-    SignedState,
     StateNotice,
     StatisticsRequest,
     StopNotice,
     SumNotice,
-    SumPart,
     SurvivorsNotice,
     TrainRequest,
     Voted,
     pack,
     vector_digest,
 )
-from privacy.one_line import in_one_line
-from privacy.plan import ORGANISATION, PrivacyPlan, deviation, is_distributed, noise_at_sealing
+from privacy.plan import noise_at_sealing
 from privacy.randomness import Entropy, system_bytes
-from privacy.receipt import Receipt
 from privacy.release import ReleaseToken
-from privacy.secure_sum import Vote
-from privacy.secure_sum.cohort import SMALLEST_GROUPED, Cohort, groups_of
-from privacy.secure_sum.graph import require_holding
 from privacy.secure_sum.group_key import (
-    Envelope,
-    GroupKey,
-    make_group_key,
-    maker_of,
-    open_group_key,
     resume_group_key,
 )
-from privacy.secure_sum.keys import ExchangeKey, KeyOffer, Roster, admit, offer_key
-from privacy.secure_sum.pair_keys import (
-    PairEnvelope,
-    neighbours_of,
-    open_pairs,
-    pairs_due,
-    seal_pairs,
-)
+from privacy.secure_sum.keys import ExchangeKey, KeyOffer, admit, offer_key
 from privacy.secure_sum.schemes import scheme_of
-from privacy.secure_sum.sealer import Sealer, require_votes
-from privacy.secure_sum.tag import append_tag, check_tag, tag_key, tag_words
+from privacy.secure_sum.tag import append_tag, tag_key
 from privacy.suites import require_here, suite_of
 from privacy.sum_context import (
     ACCEPTED_DOMAIN,
     extend_history,
-    first_history,
     payload_digest,
 )
-from privacy.tally import metrics
 
 Floats = NDArray[np.float64]
 UNITS = " (units)"
 """After a run's name: what it tells of single units, where it protects whole organisations.
 
 No run's own name ends so (`RUN_NAME`)."""
-_REASON_CHARACTERS_MAX = 400
-# torch has one random state for all threads: what seeds it and draws from it is not disturbed
-_RANDOM = threading.Lock()
 
 
 class Node:
@@ -175,15 +128,23 @@ class Node:
         self._entropy = entropy
         self._sessions: dict[bytes, Session] = {}
         self._finished: set[bytes] = set()
-        self._budgets: dict[str, tuple[BudgetTerms, Budget]] = {}
         self._ledger = SqliteLedger(settings.home / LEDGER)
-        self._watch: LedgerWatch | None = None
         # of what all runs share; taken last, and never while another is waited for
         self._lock = threading.RLock()
         # one run is joined at a time, so that each sees what the others were promised
         self._joining = threading.RLock()
         self._log = logging.getLogger(f"tacit.node.{settings.member}")
         self._signing = SigningKeys(settings.home, settings.identity, self._ledger, entropy)
+        self._books = NodeBooks(
+            settings,
+            self._ledger,
+            lock=self._lock,
+            sessions=self._sessions.values,
+            log=self._log,
+        )
+        self._here = Installation(
+            settings=settings, signing=self._signing, entropy=entropy, lock=self._lock
+        )
 
     @property
     def member(self) -> str:
@@ -232,7 +193,7 @@ class Node:
                 return self._countersign(request), b""
         if isinstance(request, StateNotice):
             _require_bare(payload)
-            return self._witness(request), b""
+            return self._books.witness(request), b""
         if isinstance(request, StopNotice):
             _require_bare(payload)
             return self._stop(request.run), b""
@@ -243,7 +204,7 @@ class Node:
             # a vote and an answer that passed each other would be about two sets of survivors
             with session.lock:
                 if self._sessions.get(request.run) is session:
-                    session.heard_ms = _now_ms()
+                    session.heard_ms = now_ms()
                     return self._once(session, request, payload)
 
     def _once(self, session: Session, request: Request, payload: bytes) -> tuple[Reply, bytes]:
@@ -278,21 +239,21 @@ class Node:
             return self._accept(session, request, payload), b""
         _require_bare(payload)
         if isinstance(request, Asked):
-            self._confirm(session, request.accepted)
+            one_sum.confirm(session, self.member, request.accepted)
         if isinstance(request, StatisticsRequest | TrainRequest | EvaluateRequest):
             return self._contribute(session, request)
         return self._answer_plainly(session, request), b""
 
     def _answer_plainly(self, session: Session, request: Request) -> Reply:
         answers: dict[type, Callable[..., Reply]] = {
-            RosterNotice: self._accept_roster,
-            KeyNotice: self._accept_key,
-            PairRequest: lambda session, _: self._make_pairs(session),
-            PairNotice: self._accept_pairs,
-            InitialModelRequest: lambda session, _: self._initial_model(session),
+            RosterNotice: partial(run_keys.accept_roster, self._here),
+            KeyNotice: partial(run_keys.accept_key, self._here),
+            PairRequest: lambda session, _: run_keys.make_pairs(self._here, session),
+            PairNotice: partial(run_keys.accept_pairs, self._here),
+            InitialModelRequest: lambda session, _: learning.initial_model(session, self.member),
             SurvivorsNotice: self._vote,
-            ReleaseRequest: self._release,
-            RevealRequest: self._reveal,
+            ReleaseRequest: lambda session, asked: one_sum.release(session, self.member, asked),
+            RevealRequest: lambda session, asked: one_sum.reveal(session, self.member, asked),
             FinishNotice: lambda session, _: self._finish(session),
         }
         answer = answers.get(type(request))
@@ -491,7 +452,7 @@ class Node:
         manifest = Manifest.from_bytes(kept.manifest)
         if (kept.member, manifest.digest(), manifest.run) != (self.member, run, file.name):
             raise NotVerifiedError("what this node kept is of another run")
-        self._open_books()
+        self._books.open()
         past = run_past(self._ledger.leaves(), manifest.run)
         if run.hex() not in past.joined:
             file.abandon()  # it stopped before it had joined, and nobody was told
@@ -499,7 +460,7 @@ class Node:
         spec = parse_node_spec(dict(manifest.node_settings))
         work = Learner(settings.contract, spec, settings.device, plan=manifest.privacy)
         for reason in (
-            *keeping_refusals(settings.contract, _today()),
+            *keeping_refusals(settings.contract, admission.today()),
             *place_refusals(settings.terms(), settings.contract),
         ):
             raise NotVerifiedError(_clause(RefusedError(reason)))
@@ -507,7 +468,7 @@ class Node:
         digest = rows_digest(rows, run=run, home=settings.home, entropy=self._entropy)
         if digest != kept.rows or past.rows not in {"", digest.hex()}:
             raise NotVerifiedError("its rows are not those that the run began with")
-        self._note_rows(manifest, digest)
+        self._books.note_rows(manifest, digest)
         session = Session(
             manifest=manifest,
             run=run,
@@ -520,8 +481,8 @@ class Node:
             rows=MemberRows(rows.member, work.scaled(rows.train), work.scaled(rows.test)),
             rows_read=digest,
             learner=work,
-            budget=self._budget(manifest),
-            units_budget=self._units_budget(manifest),
+            budget=self._books.budget(manifest),
+            units_budget=self._books.units_budget(manifest),
             file=file,
         )
         self._put_back(session, kept, file)
@@ -544,7 +505,7 @@ class Node:
                 minimum=session.minimum,
                 suite=suite_of(manifest.suite),
             )
-            self._require_safe(session, session.roster, session.minimum)
+            admission.require_safe(self._settings, session, session.roster, session.minimum)
         if kept.group is not None and session.roster is not None:
             key = resume_group_key(
                 session.roster,
@@ -553,10 +514,10 @@ class Node:
                 carrier=file.part(kept.group.carrier) if kept.group.carrier else b"",
                 fingerprint=kept.group.fingerprint,
             )
-            self._set_up(session, session.roster, key)
+            run_keys.set_up(self._here, session, session.roster, key)
         session.history = kept.history
         if session.common is not None:
-            self._make_examples(session)
+            learning.make_examples(session)
             if session.architecture != kept.architecture:
                 raise NotVerifiedError("another version of tacit makes another network of it")
         if kept.step is not None:
@@ -575,140 +536,46 @@ class Node:
         if session is not None and session.invited == asked:
             return session.joined  # the same words once more; nothing new is agreed to
         # (1) a launcher that this node trusts signed these very bytes
-        launcher, key, manifest = self._signed(request)
-        self._open_books()
+        launcher, key, manifest = admission.signed(self._settings, request)
+        self._books.open()
         try:
             # (2) so did a member that has nothing to gain from being fooled
-            self._require_countersigned(request, manifest, key)
+            admission.require_countersigned(self._settings, request, manifest, key)
             return self._agree(manifest, launcher, key, asked)
         except RefusedError as refusal:
-            self._note_refusal(manifest, refusal)
+            self._books.note_refusal(manifest, refusal)
             raise
 
     def _countersign(self, request: CountersignRequest) -> Countersigned | Pending:
         """Sign another member's run, if this node would join it."""
         settings = self._settings
-        launcher, key, manifest = self._signed(request)
+        launcher, key, manifest = admission.signed(settings, request)
         # whoever asks everybody asks the launcher's own node too, which refuses nothing by that
-        self._require_second(key)
-        self._open_books()
+        admission.require_second(settings, key)
+        self._books.open()
         try:
-            self._examined(manifest)
-            if not self._consented(manifest, launcher):
-                return self._pending(manifest)
+            admission.examined(settings, self._books, manifest)
+            if not admission.consented(settings, manifest, launcher):
+                return admission.pending(settings, manifest)
         except RefusedError as refusal:
-            self._note_refusal(manifest, refusal)
+            self._books.note_refusal(manifest, refusal)
             raise
         signature = settings.identity.sign(COUNTERSIGN_DOMAIN, manifest.digest())
         return Countersigned(member=self.member, signature=signature)
-
-    def _require_second(self, launcher: bytes) -> None:
-        if launcher == self._settings.identity.public:
-            raise RefusedError("A run is countersigned by another member than its launcher.")
-        if not self._settings.terms().countersigns:
-            raise RefusedError("This node's policy countersigns no runs; ask another member.")
-
-    def _signed(self, request: Invite | CountersignRequest) -> tuple[str, bytes, Manifest]:
-        """Who started a run, by name and key, and the run."""
-        manifest = Manifest.from_bytes(request.manifest)
-        if self._settings.seen is not None:
-            # whoever joined a moment ago is known once the acts are looked at that it saw
-            self._settings.seen(manifest.acts)
-        launcher, key = self._settings.initiator(request.launcher)
-        verify_signature(key, SIGNING_DOMAIN, request.manifest, request.signature)
-        return launcher, key, manifest
-
-    def _require_countersigned(self, request: Invite, manifest: Manifest, launcher: bytes) -> None:
-        if not request.countersigner and not request.countersignature:
-            if self._settings.countersigned:
-                raise RefusedError(
-                    "The run is signed by its launcher alone; let a second member sign it too."
-                )
-            return
-        key = self._settings.members().get(request.countersigner)
-        if key is None:
-            raise RefusedError("The run is countersigned by nobody whom this node knows.")
-        if self._settings.strangers({request.countersigner}):
-            raise RefusedError(
-                f"The run is countersigned by {request.countersigner}, whom this node's policy "
-                "does not recognise; let another member sign it."
-            )
-        if key == launcher:
-            raise RefusedError("A run is countersigned by another member than its launcher.")
-        verify_signature(key, COUNTERSIGN_DOMAIN, manifest.digest(), request.countersignature)
-
-    def _consented(self, manifest: Manifest, launcher: str) -> bool:
-        """Whether who decides here says yes; it may not have decided yet."""
-        consent = self._settings.consent
-        return consent is None or consent(manifest, launcher) is Consent.GIVEN
-
-    def _pending(self, manifest: Manifest) -> Pending:
-        consent: object = self._settings.consent
-        told = consent.reason(manifest) if isinstance(consent, Reasoning) else ""
-        return Pending(member=self.member, reason=told or "This node has not decided yet.")
-
-    def _examined(self, manifest: Manifest) -> tuple[NodeSpec, Learner, Budget, list[Receipt]]:
-        """Hold a run against all that this node checks by itself; nothing of it is remembered.
-
-        Returns:
-            The node's part of it, what learns, what it is charged to, and what it plans to spend.
-        """
-        settings, policy = self._settings, self._settings.terms()
-        if not RUN_NAME.fullmatch(manifest.run):
-            raise RefusedError(
-                "A run's name has up to 128 letters, digits and .-_ and begins with one of the "
-                "first two; choose another."
-            )
-        self._require_free_name(manifest.run, manifest.digest(), self._ledger.leaves())
-        # (3) it names this node with its own key, and nobody whom this node does not know
-        self._require_same_membership(manifest)
-        directory, known = manifest.directory_keys(), settings.members()
-        if directory.get(settings.member) != settings.identity.public:
-            raise RefusedError("The run's member list does not hold this node with its own key.")
-        for member, public in directory.items():
-            if known.get(member) != public:
-                raise RefusedError(
-                    f"The run names {member} with a key that this node was not told of at its "
-                    "enrolment; enrol that member first."
-                )
-        self._require_recognised(directory)
-        # (4) it asks for nothing below this node's terms
-        check_manifest(manifest, policy, settings.contract)
-        self._require_suite(manifest)
-        _require_groups(manifest, len(directory))
-        spec = parse_node_spec(dict(manifest.node_settings))
-        require_class_floor(
-            manifest,
-            spec,
-            policy,
-            settings.contract,
-            today=_today(),
-            own_machine=settings.own_machine,
-        )
-        # (5) its noise covers what this node's rows could show, and the budget holds all of it
-        work = Learner(settings.contract, spec, settings.device, plan=manifest.privacy)
-        if manifest.privacy is not None:
-            _require_covered(work, spec, manifest.privacy)
-        budget = self._budget(manifest)
-        planned = manifest.planned_receipts(stages=work.stages, rounds=spec.training.rounds)
-        budget.check(planned)
-        # (6) its releases will be on record in the ledger that this node follows
-        self._books().check(manifest.log, allowed=policy.ledgers)
-        return spec, work, budget, planned
 
     def _agree(
         self, manifest: Manifest, launcher: str, launcher_key: bytes, asked: bytes
     ) -> Joined | Pending:
         settings, run = self._settings, manifest.digest()
-        spec, work, budget, planned = self._examined(manifest)
+        spec, work, budget, planned = admission.examined(settings, self._books, manifest)
         # (7) who decides here says yes; until then nothing is remembered, and nothing spent
-        if not self._consented(manifest, launcher):
-            return self._pending(manifest)
-        self._books().trust(manifest.log, allowed=settings.terms().ledgers)
+        if not admission.consented(settings, manifest, launcher):
+            return admission.pending(settings, manifest)
+        self._books.watch().trust(manifest.log, allowed=settings.terms().ledgers)
         rows = read_usable(settings, self._ledger, spec.fold, self._entropy)
         digest = rows_digest(rows, run=run, home=settings.home, entropy=self._entropy)
         # (8) it is new here, also after a restart: one run, one set of keys, one answer a sum
-        self._require_new(manifest, run)
+        self._books.require_new(manifest, run)
         key, offer = offer_key(
             self._signing.voice(manifest.suite),
             settings.member,
@@ -718,7 +585,7 @@ class Node:
             suite=suite_of(manifest.suite),
         )
         if manifest.privacy is not None and manifest.privacy.parts == "apart":
-            _require_apart(settings.contract, rows)
+            admission.require_apart(settings.contract, rows)
         joined = Joined(
             member=settings.member,
             offer=offer.to_bytes(),
@@ -737,7 +604,7 @@ class Node:
             rows_read=digest,
             learner=work,
             budget=budget,
-            units_budget=self._units_budget(manifest),
+            units_budget=self._books.units_budget(manifest),
             file=self._file(manifest, run),
         )
         # what stops here has joined nothing, and is forgotten
@@ -748,8 +615,8 @@ class Node:
                 session.file.sweep()  # its keys; not those of another process over this folder
             raise
         try:
-            self._remember(manifest, run)
-            self._note_rows(manifest, digest)
+            self._books.remember(manifest, run)
+            self._books.note_rows(manifest, digest)
         except TacitError:
             if session.file is not None:
                 session.file.leave()
@@ -778,376 +645,7 @@ class Node:
         """What seals what came of a run: it is exact, and of confidential columns; else None."""
         return None if session.manifest.privacy is not None else self._vault()
 
-    def _require_new(self, manifest: Manifest, run: bytes) -> None:
-        try:
-            with self._ledger.turn(durable=False) as turn:
-                self._require_not_joined(turn, self._joining_act(manifest, run))
-        except InputError:
-            raise RefusedError(
-                "This node cannot use its own folder, and so joins no run."
-            ) from None
-
-    def _joining_act(self, manifest: Manifest, run: bytes) -> dict[str, str]:
-        return {
-            "run": manifest.run,
-            "manifest": run.hex(),
-            "origin": manifest.ledger["origin"],
-        }
-
-    def _require_not_joined(self, turn: Turn, body: Mapping[str, object]) -> None:
-        key = key_of("run.joined", body)
-        if key is not None and turn.find(key) is not None:
-            raise ProtocolError("This node has joined that run already; launch a new one.")
-
-    def _require_free_name(self, run: str, digest: bytes, leaves: Iterable[bytes]) -> None:
-        """Return if no other run of that name was joined: its model would be written over."""
-        if run_past(leaves, run).joined - {digest.hex()}:
-            raise RefusedError(
-                f"This node joined another run {run} before; launch this one under another name."
-            )
-
-    def _open_books(self) -> None:
-        """Begin this node's own ledger, and its memory of the coordinator's, where they are new."""
-        settings = self._settings
-        with self._lock:
-            if self._watch is not None:
-                return
-            if (settings.home / EARLIER).exists() and not (settings.home / LEDGER).exists():
-                raise RefusedError(
-                    f"This node has a budget of an earlier version in {EARLIER}, which would not "
-                    "count any more; where it need not, move it away."
-                )
-            try:
-                settings.home.mkdir(parents=True, exist_ok=True)
-                begin_ledger(
-                    self._ledger,
-                    settings.identity,
-                    owner=self.member,
-                    role="node",
-                    time_ms=_now_ms(),
-                )
-            except (OSError, InputError):
-                raise RefusedError("This node cannot write its own folder.") from None
-            self._watch = LedgerWatch(
-                self._ledger, member=self.member, identity=settings.identity, now_ms=_now_ms
-            )
-
-    def _books(self) -> LedgerWatch:
-        settings = self._settings
-        if self._watch is None and settings.sessions and (settings.home / LEDGER).exists():
-            self._open_books()  # a restart forgets nothing then
-        if self._watch is None:
-            raise ProtocolError("This node has joined no run yet.")
-        return self._watch
-
-    def _note_refusal(self, manifest: Manifest, refusal: RefusedError) -> None:
-        """Keep the first reason why a run was refused; a disk that is full hides no refusal."""
-        words = in_one_line(str(refusal)).split()
-        reason = " ".join(words)[:_REASON_CHARACTERS_MAX]
-        body = {"manifest": manifest.digest().hex(), "reason": reason}
-        with suppress(InputError, RefusedError):
-            append(self._ledger, "run.refused", body, time_ms=_now_ms())
-
-    def _note_rows(self, manifest: Manifest, digest: bytes) -> None:
-        """Bind the run to the rows that it is about, by a hash that tells nothing of them."""
-        body = {
-            "run": manifest.run,
-            "contract": manifest.contract,
-            "rows": digest.hex(),
-        }
-        append(self._ledger, "rows.read", body, time_ms=_now_ms())
-
-    def _budget(self, manifest: Manifest) -> Budget:
-        """What was spent of this data, for whom the run protects, under the terms as they are.
-
-        Raises:
-            RefusedError: The run protects whole organisations where this node's policy caps what
-                is told of the contract's unit: how much of that it costs is not known.
-        """
-        settings, policy = self._settings, self._settings.terms()
-        own = settings.contract.unit
-        unit = own if manifest.privacy is None else manifest.privacy.unit
-
-        def terms(name: str) -> BudgetTerms:
-            return budget_terms(
-                policy, member=self.member, dataset=settings.contract.name, unit=name
-            )
-
-        capped = terms(own).epsilon is not None or terms(own).solo_epsilon is not None
-        if unit != own and capped:
-            raise RefusedError(
-                f"This node caps what is told of a {own}, and the run protects an {unit}; "
-                "set privacy.unit: contract."
-            )
-        with self._lock:
-            held = self._budgets.get(unit)
-            if held is None or held[0] != terms(unit):
-                made = Budget(self._ledger, terms(unit), now_ms=_now_ms)
-                self._budgets[unit] = held = terms(unit), made
-                # runs under way go on under the new terms
-                for session in self._sessions.values():
-                    plan = session.manifest.privacy
-                    if (own if plan is None else plan.unit) == unit:
-                        session.budget = made
-                        made.promise(session.manifest.run, session.left_to_spend())
-            return held[1]
-
-    def _units_budget(self, manifest: Manifest) -> Budget | None:
-        """The budget of the contract's unit, where the run protects whole organisations."""
-        plan = manifest.privacy
-        if plan is None or plan.unit == self._settings.contract.unit:
-            return None
-        return self._budget(replace(manifest, privacy=None))
-
-    def _remember(self, manifest: Manifest, run: bytes) -> None:
-        body = self._joining_act(manifest, run)
-        try:
-            with self._ledger.turn() as turn:
-                self._require_not_joined(turn, body)
-                self._require_free_name(manifest.run, run, turn.leaves(0))
-                turn.append("run.joined", body, time_ms=_now_ms())
-        except InputError:
-            raise RefusedError(
-                "This node cannot write its own folder, and so joins no run."
-            ) from None
-
-    def _accept_roster(self, session: Session, request: RosterNotice) -> Ready | KeyMade:
-        if session.roster is not None:
-            raise ProtocolError("The members' keys of a run are agreed on once.")
-        manifest = session.manifest
-        minimum = max(session.minimum, self._settings.terms().minimum_cohort)
-        roster = admit(
-            [KeyOffer.from_bytes(offer) for offer in request.offers],
-            run=session.run,
-            directory=manifest.directory_keys(),
-            minimum=minimum,
-            suite=suite_of(manifest.suite),
-        )
-        self._require_safe(session, roster, minimum)
-        self._require_still_members(session, roster, minimum)
-        with self._lock:
-            self._signing.require_known(roster)
-        session.roster, session.minimum = roster, minimum
-        if maker_of(roster) != self.member:
-            return Ready(member=self.member)
-        key, envelopes = make_group_key(
-            self.member,
-            self._signing.voice(manifest.suite),
-            roster,
-            scheme_of(manifest.protection),
-            self._entropy,
-        )
-        self._set_up(session, roster, key)
-        return KeyMade(
-            member=self.member,
-            fingerprint=key.fingerprint,
-            public=key.carrier.public,
-            carrier=next(iter(envelopes.values())).carrier,
-            keys={
-                member: SealedKey(envelope.secret, envelope.signature)
-                for member, envelope in envelopes.items()
-            },
-        )
-
-    def _require_still_members(self, session: Session, roster: Roster, minimum: int) -> None:
-        """Look once more at whom the run is with, before anything of this node's rows is told.
-
-        Raises:
-            RefusedError: Somebody was revoked or has another key since this node joined, or too few
-                of them are recognised.
-        """
-        settings = self._settings
-        settings.initiator(session.launcher)
-        known = settings.members()
-        for member in roster.members:
-            if known.get(member) != roster.directory[member]:
-                raise RefusedError(
-                    f"{member} takes part in the federation no more, or with another key; launch "
-                    "the run again."
-                )
-        groups = groups_of(roster, session.manifest.group_size)
-        for members in (roster.members, *(one for one in groups if self.member in one)):
-            if not settings.strangers(members):
-                continue
-            self._require_recognised(members)
-            cohort = Cohort(roster, members, minimum)
-            strangers = settings.strangers(cohort.holders(self.member))
-            if len(strangers) >= cohort.threshold(self.member):
-                raise RefusedError(
-                    f"{len(strangers)} members whom this node's policy does not recognise could "
-                    "open a sum among themselves; launch the run with fewer of them."
-                )
-
-    def _require_recognised(self, members: Collection[str]) -> None:
-        settings = self._settings
-        least = settings.terms().minimum_cohort
-        strangers = settings.strangers(members)
-        found = len(members) - len(strangers)
-        if strangers and found < least:
-            raise RefusedError(
-                f"This node's policy recognises {found} of the run's {len(members)} members, and "
-                f"wants at least {least}; launch it with more of those."
-            )
-
-    def _require_same_membership(self, manifest: Manifest) -> None:
-        """Return if the launcher saw the acts of membership that this node sees.
-
-        Raises:
-            RefusedError: It does not say, or saw others: somebody shows two federations.
-        """
-        seen = self._settings.seen
-        if seen is None:
-            return
-        if not manifest.membership:
-            raise RefusedError(
-                "The run does not say which acts of membership its launcher saw; update tacit at "
-                "the launcher, and launch it again."
-            )
-        if seen(manifest.acts) != manifest.membership:
-            raise RefusedError(
-                "The launcher of this run sees another membership of the federation than this "
-                "node; compare tacit federation members on both machines."
-            )
-
-    def _require_suite(self, manifest: Manifest) -> None:
-        """Return if the run uses the federation's algorithms, and this machine has them.
-
-        Raises:
-            RefusedError: It uses others, weaker perhaps, or they are not here.
-        """
-        suite = self._settings.suite
-        if suite is not None and suite() != manifest.suite:
-            raise RefusedError(
-                f"The run uses the suite {manifest.suite} and the federation's founder signed "
-                f"{suite()}; launch it with that."
-            )
-        require_here(manifest.suite)
-
-    def _require_safe(self, session: Session, roster: Roster, minimum: int) -> None:
-        """Return if those who agreed, perhaps not all who were asked, are enough to hide among.
-
-        Raises:
-            CohortError: They are too few for what the run promises.
-            ProtocolError: This node is not among them, or with another key than it offered.
-        """
-        manifest, members = session.manifest, len(roster.members)
-        if self.member not in roster.members or (
-            roster.exchange_of(self.member) != session.key.public
-        ):
-            raise ProtocolError("The run's keys do not hold the one that this node offered.")
-        if members < _fewest_members(manifest):
-            raise CohortError(
-                f"The run's manifest asks for {_fewest_members(manifest)} members at least, and "
-                f"{members} are shown; launch it again."
-            )
-        _require_groups(manifest, members)
-        if manifest.privacy is not None:
-            most = max(manifest.privacy.colluders, self._settings.terms().colluders)
-            require_holding(members, minimum, most)
-
-    def _accept_key(self, session: Session, request: KeyNotice) -> KeyHeld:
-        roster = session.roster
-        if roster is None or session.setup is not None:
-            raise ProtocolError("A run's group key is opened once, after the members' keys.")
-        envelope = Envelope(
-            request.fingerprint,
-            request.public,
-            request.carrier,
-            request.secret,
-            request.signature,
-        )
-        scheme = scheme_of(session.manifest.protection)
-        key = open_group_key(self.member, session.key, roster, scheme, envelope)
-        self._set_up(session, roster, key)
-        return KeyHeld(member=self.member, fingerprint=key.fingerprint)
-
-    def _make_pairs(self, session: Session) -> PairsMade:
-        setup, peers = session.agreed, self._pair_peers(session)
-        if session.pair_keys:
-            raise ProtocolError("The secrets of a run's pairs are made once.")
-        voice = self._signing.voice(session.manifest.suite)
-        secrets, envelopes = seal_pairs(self.member, voice, setup.roster, peers, self._entropy)
-        session.pair_keys.update(secrets)
-        return PairsMade(
-            member=self.member,
-            keys={peer: SealedKey(one.secret, one.signature) for peer, one in envelopes.items()},
-        )
-
-    def _accept_pairs(self, session: Session, request: PairNotice) -> Ready:
-        setup, peers = session.agreed, self._pair_peers(session)
-        made = {peer for peer in peers if self.member < peer}
-        if session.sealed or set(session.pair_keys) != made:
-            raise ProtocolError("The secrets of a run's pairs are opened once, after its own.")
-        envelopes = {
-            peer: PairEnvelope(one.secret, one.signature) for peer, one in request.keys.items()
-        }
-        opened = open_pairs(self.member, session.key, setup.roster, peers, envelopes)
-        session.pair_keys.update(opened)
-        # nothing was sealed yet: without them it would have been refused
-        self._set_up(session, setup.roster, setup.key)
-        return Ready(member=self.member)
-
-    def _pair_peers(self, session: Session) -> frozenset[str]:
-        setup = session.agreed
-        if not pairs_due(setup.roster, masked=setup.scheme.masked):
-            raise ProtocolError("This run's pairs of members send each other no secrets.")
-        return neighbours_of(self.member, (setup.everyone, *setup.groups))
-
-    def _set_up(self, session: Session, roster: Roster, key: GroupKey) -> None:
-        scheme = scheme_of(session.manifest.protection)
-        minimum = session.minimum
-        sealer = Sealer(
-            self.member,
-            self._signing.voice(session.manifest.suite),
-            session.key,
-            roster,
-            scheme=scheme.name,
-            wrap=key.carrier.wrap,
-            masked=scheme.masked,
-            entropy=self._entropy,
-            shared=key.tag_secret,
-            pair_keys=session.pair_keys,
-        )
-        session.setup = Setup(
-            roster=roster,
-            everyone=Cohort(roster, roster.members, minimum),
-            groups=tuple(
-                Cohort(roster, members, minimum)
-                for members in groups_of(roster, session.manifest.group_size)
-            ),
-            scheme=scheme,
-            key=key,
-            sealer=sealer,
-        )
-        session.history = first_history(roster.digest, key.fingerprint)
-
     # -- one sum -----------------------------------------------------------------------------
-
-    def _confirm(self, session: Session, accepted: Mapping[str, bytes]) -> None:
-        """Go on only with those who hold the same sums.
-
-        More than two thirds of those who hold this member's shares must: up to 32 members, of all.
-        """
-        if session.confirmed:
-            return
-        everyone = session.agreed.everyone
-        for member, signature in accepted.items():
-            if member not in everyone.members:
-                raise ProtocolError(f"{member} is no member of this run, and accepts nothing.")
-            try:
-                everyone.roster.require_signed(member, ACCEPTED_DOMAIN, session.history, signature)
-            except ProtocolError:
-                raise ProtocolError(
-                    f"{member} did not accept the sums that this node was shown; the coordinator "
-                    "may have shown two. Compare the members' logs, and launch again."
-                ) from None
-        agreeing = len(set(accepted).intersection(everyone.holders(self.member)))
-        needed = everyone.threshold(self.member)
-        if agreeing < needed:
-            raise CohortError(
-                f"{agreeing} members accepted the same sums and {needed} are needed to go on."
-            )
-        session.confirmed = True
 
     def _contribute(
         self, session: Session, request: StatisticsRequest | TrainRequest | EvaluateRequest
@@ -1155,12 +653,14 @@ class Node:
         if isinstance(request, StatisticsRequest):
             step = session.plan(STATISTICS, request.stage)
         elif isinstance(request, TrainRequest):
-            self._start_model(session)
+            learning.start_model(session)
             step = session.plan(UPDATE, request.round)
         else:
             step = session.plan(f"evaluate {request.part}", request.round)
         if (step.name, step.round) in session.sealed:
             raise ProtocolError(SEALED_BEFORE)
+        # before it is noted as sealed: what could not be sealed for want of them may come again
+        session.agreed.sealer.require_pairs(step.cohorts[step.of(self.member)])
         with self._lock:  # what is left to spend of all runs is read there
             session.sealed.add((step.name, step.round))
         if step.name == STATISTICS:
@@ -1173,6 +673,17 @@ class Node:
         # that it is sealed here is on disk before it costs anything, and so before it can leave
         self._keep(session)
         return self._seal(session, step, values, self._reserve(session, step))
+
+    def _trained(self, session: Session, round_index: int) -> Floats:
+        return learning.trained(session, self.member, round_index, self._entropy)
+
+    def _evaluated(self, session: Session, step: Step) -> Floats:
+        return learning.evaluated(session, self.member, step)
+
+    def _opened(
+        self, session: Session, step: Step, shown: list[one_sum.Shown]
+    ) -> list[tuple[Floats, int]]:
+        return one_sum.opened(session, step, shown, self._log)
 
     def _covered(self, session: Session, step: Step, values: Floats) -> Floats:
         """Add what the plan asks."""
@@ -1188,8 +699,8 @@ class Node:
         receipt = session.manifest.receipt(step.name, step.round, step.length)
         run = session.manifest.run
         # under the terms as they are now, not as they were when the run began
-        session.budget = self._budget(session.manifest)
-        session.units_budget = self._units_budget(session.manifest)
+        session.budget = self._books.budget(session.manifest)
+        session.units_budget = self._books.units_budget(session.manifest)
         if session.units_budget is not None:
             # what it tells of single units is not bounded, and a later cap has to know
             plain = replace(session.manifest, privacy=None)
@@ -1220,7 +731,7 @@ class Node:
                 words, bits=step.layout.word_bits, context=context, cohort=step.cohorts[mine]
             )
         except ProtocolError as fault:
-            reason = f"It was not sealed: {fault}"[:_REASON_CHARACTERS_MAX]
+            reason = f"It was not sealed: {fault}"[:REASON_CHARACTERS_MAX]
             session.budget.abort(token, reason=reason, sign=self._settings.identity.sign)
             session.reserved.discard((step.name, step.round))
             raise
@@ -1237,27 +748,19 @@ class Node:
             signature=self._signing.voice(session.manifest.suite).sign(
                 HEAD_DOMAIN, head_message(context.digest(), session.head)
             ),
-            witnessed=self._books().seen(session.manifest.ledger["origin"]),
+            witnessed=self._books.watch().seen(session.manifest.ledger["origin"]),
         )
         return reply, sealed.payload
 
-    def _under_way(self, session: Session, context: bytes) -> tuple[Step, Cohort]:
-        step = session.step
-        if step is not None:
-            mine = step.of(self.member)
-            if step.contexts[mine].digest() == context:
-                return step, step.cohorts[mine]
-        raise ProtocolError("That sum is not under way here; nothing is told of another.")
-
     def _vote(self, session: Session, request: SurvivorsNotice) -> Voted | Cosigned:
-        step, cohort = self._under_way(session, request.context)
+        step, cohort = one_sum.under_way(session, self.member, request.context)
         cohort.require_survivors(request.survivors)
-        self._require_recognised(request.survivors)
+        admission.require_recognised(self._settings, request.survivors)
         session.require_no_difference(step, cohort, request.context, request.survivors)
-        self._require_on_record(session, step, request)
+        one_sum.require_shown(session, self.member, self._settings.identity, step, request)
         session.agreed.sealer.require_vote(request.context, request.survivors)
         try:
-            cosignature = self._cosign(request.record.state)
+            cosignature = self._books.cosign(request.record.state)
         except StaleError as fault:
             # it may have cosigned for another run meanwhile; from there it is to be shown
             return Cosigned(member=self.member, witnessed=fault.size, cosignature=None)
@@ -1267,129 +770,31 @@ class Node:
         vote = session.agreed.sealer.vote(request.context, request.survivors)
         return Voted(member=self.member, signature=vote.signature, cosignature=cosignature)
 
-    def _require_on_record(self, session: Session, step: Step, request: SurvivorsNotice) -> None:
-        manifest, mine, head = session.manifest, step.of(self.member), session.head
-        if head is None:
-            raise ProtocolError("That sum is not under way here; nothing is told of another.")
-        receipt = manifest.receipt(step.name, step.round, step.length)
-        expected = {
-            "run": manifest.run,
-            "step": step.name,
-            "round": step.round,
-            "asked": list(step.cohorts[mine].members),
-            "schema": step.contexts[mine].schema.hex(),
-            "model": step.contexts[mine].model.hex(),
-            "context": request.context.hex(),
-            "protection": manifest.protection,
-            "receipt": receipt.to_json(),
-            "nodes": {
-                "leaves": head.leaves,
-                "root": head.root,
-                "signature": self._settings.identity.sign(
-                    HEAD_DOMAIN, head_message(request.context, head)
-                ).hex(),
-            },
-        }
-        require_on_record(
-            request.record,
-            manifest.log,
-            expected,
-            member=self.member,
-            survivors=request.survivors,
-        )
-
-    def _witness(self, request: StateNotice) -> Cosigned:
-        """Cosign the ledger outside of runs: it is only ever the one that this node follows."""
-        if request.rotations and not self._follows(request.origin):
-            # whoever follows nothing need not be shown how that changed
-            return Cosigned(member=self.member, witnessed=0, cosignature=None)
-        watch = self._books()
-        try:
-            cosignature: bytes | None = watch.cosign(
-                request.state, time_s=int(time.time()), rotations=request.rotations
-            )
-        except StaleError:
-            cosignature = None
-        except NotVerifiedError as fault:
-            self._log.warning("the coordinator's ledger was not cosigned: %s", fault)
-            raise
-        return Cosigned(
-            member=self.member, witnessed=watch.seen(request.origin), cosignature=cosignature
-        )
-
-    def _follows(self, origin: str) -> bool:
-        if self._watch is None and (self._settings.home / LEDGER).exists():
-            self._open_books()
-        return self._watch is not None and self._watch.follows(origin)
-
-    def _cosign(self, state: SignedState) -> bytes:
-        """Cosign the ledger of a run.
-
-        Raises:
-            StaleError: The proof begins at another size than this node remembers.
-            ProtocolError: It does not follow on what this node remembers.
-        """
-        try:
-            return self._books().cosign(state, time_s=int(time.time()), again=True)
-        except StaleError:
-            raise
-        except NotVerifiedError as fault:
-            self._log.warning("the coordinator's ledger was not cosigned: %s", fault)
-            raise ProtocolError(
-                f"The coordinator's ledger does not follow on what this node cosigned: {fault}."
-            ) from None
-
-    def _record_of(self, session: Session, context: bytes) -> RecordedSum:
-        """A sum's record, as this node cosigned it with its vote."""
-        record = session.records.get(context)
-        if record is None:
-            raise ProtocolError("This node has not seen that sum in the coordinator's ledger.")
-        return record
-
-    def _release(self, session: Session, request: ReleaseRequest) -> Released:
-        self._under_way(session, request.context)
-        self._record_of(session, request.context)
-        release = session.agreed.sealer.release(
-            request.context, request.survivors, _votes(request.votes)
-        )
-        return Released(member=self.member, seeds=dict(release.seeds), signature=release.signature)
-
-    def _reveal(self, session: Session, request: RevealRequest) -> Revealed:
-        self._under_way(session, request.context)
-        require_cosigned(
-            self._record_of(session, request.context),
-            session.manifest.log,
-            request.cosignatures,
-            session.agreed.everyone,
-            member=self.member,
-        )
-        answer = session.agreed.sealer.reveal(
-            request.context,
-            request.survivors,
-            _votes(request.votes),
-            request.boxes,
-        )
-        return Revealed(member=self.member, shares=dict(answer.shares), signature=answer.signature)
-
     def _accept(self, session: Session, notice: SumNotice, payload: bytes) -> Accepted:
         """Check a step's sums, and take what follows from them. Nothing changes before it holds."""
         if notice.step == UPDATE:
-            self._start_model(session)
+            learning.start_model(session)
         step = session.plan(notice.step, notice.round)
         if len(notice.parts) != len(step.cohorts):
             raise ProtocolError("A step's sums are shown all at once, one for each group.")
         if sum(part.length for part in notice.parts) != len(payload):
             raise ProtocolError("The sums' payload has another length than was announced.")
-        shown = _pieces(notice, step, payload)
+        shown = one_sum.pieces(notice, step, payload)
         aggregates = [payload_digest(piece) for *_, piece in shown]
-        for part, cohort, digest, _ in shown:
-            self._require_signed(session, step, part, cohort, digest)
+        for one in shown:
+            one_sum.require_signed(session, self.member, step, one)
         # the notice tells the pieces' lengths, so this binds the whole payload
         session.require_one_try(step, payload_digest(pack(notice).message + b"".join(aggregates)))
         self._keep(session)
         try:
             sums = self._opened(session, step, shown)
-            kept = self._follow(session, step, sums)
+            kept = learning.follow(
+                session,
+                step,
+                sums,
+                exact=self._model_vault(session) is None,
+                write=partial(self._write_down, session),
+            )
         except ProtocolError:
             # no other payload is tried as this step's, so the run is over at this node
             self._leave(session)
@@ -1419,100 +824,7 @@ class Node:
             ),
         )
 
-    def _require_signed(
-        self, session: Session, step: Step, part: SumPart, cohort: Cohort, context: bytes
-    ) -> None:
-        cohort.require_survivors(part.survivors)
-        session.require_signed_here(context, part.survivors)
-        session.require_no_difference(step, cohort, context, part.survivors)
-        require_votes(
-            _votes(part.votes),
-            member=self.member if self.member in cohort.members else cohort.members[0],
-            context=context,
-            survivors=part.survivors,
-            cohort=cohort,
-        )
-
-    def _opened(
-        self, session: Session, step: Step, shown: list[tuple[SumPart, Cohort, bytes, bytes]]
-    ) -> list[tuple[Floats, int]]:
-        """Open a step's signed sums.
-
-        A sum that does not hold ends the run at this node; in groups, where one wrong member would
-        end it, that group is given up, by all alike.
-        """
-        setup, layout = session.agreed, step.layout
-        count = layout.words(step.length) + tag_words(layout)
-        sums: list[tuple[Floats, int]] = []
-        for part, _, context, piece in shown:
-            members = len(part.survivors)
-            try:
-                words = setup.sealer.open(piece, count=count, bits=layout.word_bits)
-                key = tag_key(setup.key.tag_secret, context)
-                body = check_tag(words, layout=layout, key=key, parties=members)
-                found = layout.decode_sum(body, step.length, members)
-                # what was filled up with noise says nothing
-                sums.append((found[: step.values], members))
-            except ProtocolError as fault:
-                if len(step.cohorts) == 1:
-                    raise
-                self._log.info("a group of round %d is given up: %s", step.round, fault)
-        return sums
-
     # -- learning ----------------------------------------------------------------------------
-
-    def _follow(self, session: Session, step: Step, sums: list[tuple[Floats, int]]) -> bool:
-        """Take what a step's sums say; return whether the common model was kept."""
-        record = {"step": step.name, "round": step.round, "members": [n for _, n in sums]}
-        common, kept = session.common, True
-        if step.name == UPDATE:
-            common = self._stepped(session, step, sums)
-        elif step.name != STATISTICS:
-            work, plan = session.learner, session.manifest.privacy
-            total, members = sums[0]
-            noise = 0.0 if plan is None else deviation(plan, step.name) * math.sqrt(members)
-            # what else the final test was asked for lies behind it
-            total, rest = np.split(total, [work.evaluation_length])
-            found = work.read_evaluation(total, noise)
-            if step.name == WATCH:
-                common, kept = common_model.after_watch(
-                    session.model, work.loss_of(found), session.spec
-                )
-            record |= {"metrics": found, "kept": kept}
-            leans = work.read_importance(rest, fewest=session.minimum) if rest.size else None
-            if leans is not None:
-                record |= {"importance": leans.to_json()}
-            if step.name != WATCH and self._model_vault(session) is None:
-                # a model's card computes intervals from it, and anybody the metrics again
-                record |= {"sum": total.tolist(), "noise": noise}
-        self._write_down(session, record)
-        session.common = common
-        if step.name == STATISTICS:
-            session.released.append(sums[0][0])
-            session.tallied = None
-        elif step.name == UPDATE:
-            session.round = step.round
-        else:
-            session.accepted.add((step.name, step.round))
-        return kept
-
-    def _stepped(self, session: Session, step: Step, sums: list[tuple[Floats, int]]) -> CommonModel:
-        spec, plan = session.spec, session.manifest.privacy
-        if plan is not None and is_distributed(plan):
-            mean = sums[0][0] / self._expected_units(session, plan)
-            return common_model.after_round(
-                session.model, mean, spec, scheduled=True, hold=session.learner.hold
-            )
-        mean = common_model.mean_change(sums, spec, step.layout, len(step.cohorts))
-        return common_model.after_round(session.model, mean, spec, hold=session.learner.hold)
-
-    def _expected_units(self, session: Session, plan: PrivacyPlan) -> float:
-        """Units in a step, by the federation's noisy count: of all members, or of one."""
-        members = len(session.agreed.roster.members)
-        units = float(members)
-        if plan.unit != ORGANISATION:
-            units = max(session.learner.overview(session.released).units, float(members))
-        return plan.rate * (units if is_distributed(plan) else units / members)
 
     def _write_down(self, session: Session, record: Mapping[str, object]) -> None:
         """Keep what was opened, for this member's own people; it is in no other's hands."""
@@ -1531,134 +843,6 @@ class Node:
         make_folder(folder)
         return folder
 
-    def _start_model(self, session: Session) -> None:
-        """Make the initial model, once: the statistics and the run's seed fix it for all."""
-        if session.common is not None:
-            return
-        if len(session.released) != session.learner.stages:
-            raise ProtocolError("The model is asked for after the statistics.")
-        self._make_examples(session)
-        session.common = common_model.start(to_vector(session.learner.network))
-
-    def _make_examples(self, session: Session) -> None:
-        """Make the network, and what it is trained and tested on, of the opened statistics."""
-        work = session.learner
-        with _RANDOM:
-            work.start(session.released)
-        training, watching = split_validation(session.rows.train, session.spec)
-        session.training = work.training_examples(training, session.released)
-        if len(session.training) == 0 and session.manifest.privacy is None:
-            # with noise, not even whether there is a unit is told
-            raise RefusedError("This member has no training examples; its rows are too few.")
-        if session.spec.validation_share > 0:
-            # a small member may have no validation unit; then it adds nothing to the tally
-            session.watching = work.watch_examples(watching, session.released)
-        elif session.manifest.privacy is not None:
-            # a window over the rows would hold others once a unit is gone
-            session.watching = session.training
-        else:
-            count = min(WATCH_ROWS, len(session.training))
-            session.watching = session.training.take(np.arange(count))
-        session.test = work.test_examples(session.rows.test, session.released)
-        session.architecture = architecture_digest(work.network)
-
-    def _initial_model(self, session: Session) -> InitialModel:
-        if session.round > 0:
-            raise ProtocolError("The initial model is asked for before the first round.")
-        self._start_model(session)
-        return InitialModel(
-            member=self.member,
-            architecture=session.architecture,
-            digest=session.model_digest,
-            length=session.model.current.size,
-        )
-
-    def _trained(self, session: Session, round_index: int) -> Floats:
-        training, model = _examples(session.training), session.model.current
-        work, spec = session.learner, session.spec
-        from_vector(work.network, model)
-        plan = session.manifest.privacy
-        if plan is not None:
-            return self._trained_privately(session, plan, round_index)
-        with _RANDOM:
-            train(
-                work.network,
-                training,
-                work.target,
-                spec.training,
-                round_index=round_index,
-                seed=local_seed(spec.seed, self.member, round_index),
-            )
-        overview = work.overview(session.released)
-        units = int(np.unique(training.unit).size)
-        weight = weight_of(len(training), units, overview, spec.update)
-        return weighted_change(model, to_vector(work.network), weight, spec.update)
-
-    def _trained_privately(self, session: Session, plan: PrivacyPlan, round_index: int) -> Floats:
-        work, spec = session.learner, session.spec
-        if session.private is None:
-            with _RANDOM:
-                session.private = private_rows(
-                    work.network, _examples(session.training), work.target, plan
-                )
-        if is_distributed(plan):
-            # downhill, as a change of the model is
-            return -clipped_gradients(
-                work.network, session.private, work.target, plan, self._entropy
-            )
-        train_privately(
-            work.network,
-            session.private,
-            work.target,
-            plan,
-            spec.training,
-            round_index=round_index,
-            expected_units=self._expected_units(session, plan),
-            entropy=self._entropy,
-        )
-        # all alike: a weight by rows would be one more thing told
-        return weighted_change(session.model.current, to_vector(work.network), 1.0, spec.update)
-
-    def _evaluated(self, session: Session, step: Step) -> Floats:
-        work = session.learner
-        from_vector(work.network, session.model.average)
-        if step.name == WATCH:
-            return work.evaluation(_examples(session.watching))
-        if step.name == PERSONAL:
-            self._personalise(session)
-        test = _examples(session.test)
-        session.own[step.name.removeprefix("evaluate ")] = metrics(
-            work.kind, work.tally(test), work.groups, target_unit=work.target_unit
-        )
-        values = work.evaluation(test)
-        if step.name == TEST and session.spec.explain:
-            # of the common model; this member's own is kept nowhere, not even here
-            leans = work.importance(session.rows.test, session.released)
-            values = np.concatenate([values, leans])
-        return values
-
-    def _personalise(self, session: Session) -> None:
-        """Fine-tune in place, and undo it where the member's own validation does not gain."""
-        personal = session.spec.personal
-        if personal is None:
-            raise ProtocolError("The run's manifest has no personalisation.")
-        work = session.learner
-        watching = _examples(session.watching)
-        before = to_vector(work.network)
-        general = work.loss(watching)
-        with _RANDOM:
-            fine_tune(
-                work.network,
-                _examples(session.training),
-                work.target,
-                personal,
-                batch_rows=session.spec.training.batch_rows,
-                seed=local_seed(session.spec.seed, self.member, 0),
-            )
-        work.hold_network()
-        if not work.loss(watching) < general:
-            from_vector(work.network, before)
-
     def _finish(self, session: Session) -> Ready:
         if session.round != session.spec.training.rounds:
             raise ProtocolError("The run is finished before its last round.")
@@ -1671,8 +855,8 @@ class Node:
             # of the model as it is: who registers it needs no key of the vault
             "file": hashlib.sha256(written).hexdigest(),
             "rounds_undone": session.model.undone,
-            "training_rows": len(_examples(session.training)),
-            "test_rows": len(_examples(session.test)),
+            "training_rows": len(learning.examples_of(session.training)),
+            "test_rows": len(learning.examples_of(session.test)),
             "own_metrics": session.own,
         }
         try:
@@ -1703,97 +887,10 @@ class Node:
             self._sessions.pop(session.run, None)
 
 
-def _pieces(
-    notice: SumNotice, step: Step, payload: bytes
-) -> list[tuple[SumPart, Cohort, bytes, bytes]]:
-    """A step's sums as they were shown, without those of groups that were given up."""
-    shown: list[tuple[SumPart, Cohort, bytes, bytes]] = []
-    start = 0
-    for part, cohort, context in zip(notice.parts, step.cohorts, step.contexts, strict=True):
-        piece = payload[start : start + part.length]
-        start += part.length
-        if part.survivors or part.votes or piece or len(step.cohorts) == 1:
-            shown.append((part, cohort, context.digest(), piece))
-    return shown
-
-
-def _require_groups(manifest: Manifest, members: int) -> None:
-    """Return if so many members make enough groups, where sums are in groups.
-
-    Raises:
-        RefusedError: They do not.
-    """
-    if manifest.group_size and members < SMALLEST_GROUPED:
-        raise RefusedError(
-            f"Sums in groups need {SMALLEST_GROUPED} members and this run has {members}; "
-            "set protection.robust: none."
-        )
-
-
-def _fewest_members(manifest: Manifest) -> int:
-    """How many have to take part, as the launcher signed it; all of them where nothing is said."""
-    least = manifest.coordinator_settings.get("min_members")
-    return least if type(least) is int else len(manifest.directory)
-
-
-def _require_apart(contract: DataContract, rows: MemberRows) -> None:
-    """Return if no unit has rows of both parts, where one table is split.
-
-    Files that a contract calls test rows are about other units, also where their ids are alike.
-
-    Raises:
-        RefusedError: One has: what training and testing tell of it adds up, and is counted apart.
-    """
-    by_files = all(source.part != "all" for source in contract.sources)
-    if (by_files and not contract.by_role("part")) or "__unit" not in rows.train:
-        return
-    if not set(rows.train["__unit"]).isdisjoint(rows.test["__unit"]):
-        raise RefusedError(
-            f"A {contract.unit} has training and test rows, so its privacy cannot be counted in "
-            "parts; set the contract's split to kind: units."
-        )
-
-
-def _require_covered(work: Learner, spec: NodeSpec, plan: PrivacyPlan) -> None:
-    """Return if the plan's noise is for as much as one unit of this node's rows can change.
-
-    Raises:
-        RefusedError: It is for less, or a setting breaks the bound.
-    """
-    require_trainable(spec)
-    for name, told, own in (
-        ("statistics", plan.statistics_clip, work.statistics_sensitivity),
-        ("evaluation", plan.evaluation_clip, work.evaluation_sensitivity),
-    ):
-        if told < own:
-            raise RefusedError(
-                f"The plan's noise on {name} is for a sensitivity of {told:g}, and here it is "
-                f"{own:g}; plan again with this version of tacit."
-            )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _today() -> date:
-    return datetime.now(UTC).date()
-
-
 def _clause(fault: Exception) -> str:
     return str(fault).rstrip(".")
-
-
-def _votes(signatures: Mapping[str, bytes]) -> list[Vote]:
-    return [Vote(member, signature) for member, signature in signatures.items()]
 
 
 def _require_bare(payload: bytes) -> None:
     if payload:
         raise ProtocolError("A payload came with a request that has none.")
-
-
-def _examples(examples: Examples | None) -> Examples:
-    if examples is None:
-        raise ProtocolError("The model is used before it was agreed on.")
-    return examples

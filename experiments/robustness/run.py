@@ -127,14 +127,10 @@ class Hostile(Kept):
         super().__init__(settings, entropy=entropy)
         self._attack = attack
 
-    def _start_model(self, session: Session) -> None:
-        fresh = session.common is None
-        super()._start_model(session)
-        if fresh and self._attack == "label flip":
+    def _trained(self, session: Session, round_index: int) -> np.ndarray:
+        if round_index == 1 and self._attack == "label flip":
             session.training = _flipped(session, session.training)
             session.watching = _flipped(session, session.watching)
-
-    def _trained(self, session: Session, round_index: int) -> np.ndarray:
         own = super()._trained(session, round_index)
         change, weight = own[:-1], own[-1:]
         clip = session.spec.update.clip

@@ -172,6 +172,15 @@ class Sealer:
     def __repr__(self) -> str:
         return f"Sealer(member={self.member!r}, scheme={self._scheme!r})"
 
+    def require_pairs(self, cohort: Cohort) -> None:
+        """Return if this member has what it shares with each neighbour, where sums are masked.
+
+        Raises:
+            ProtocolError: a secret was not sent yet; `seal` would fail.
+        """
+        for peer in cohort.peers(self.member) if self._masked else ():
+            self._pair(peer)
+
     def seal(self, words: Words, *, bits: int, context: SumContext, cohort: Cohort) -> SealedVector:
         """Hide and sign `words` for the sum `context` over `cohort`.
 

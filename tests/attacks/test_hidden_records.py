@@ -947,7 +947,7 @@ def test_a_new_ledger_is_followed_where_the_nodes_policy_names_it_and_nowhere_el
         # nothing of its rows was read, and the run is on record as refused
         kinds = [entry.kind for entry in entries_of(node._ledger.leaves())]
         assert kinds[-1] == "run.refused"
-        assert node._books().seen(other.origin) == 0
+        assert node._books.watch().seen(other.origin) == 0
     # The twin: their owners wrote it down.
     told = NodePolicy(ledgers=(other.origin,))
     nodes = {

@@ -17,6 +17,7 @@ from privacy.messages import (
     Parcel,
     Request,
     SealedKey,
+    StatisticsRequest,
     TrainRequest,
     pack,
     unpack_request,
@@ -115,6 +116,25 @@ def test_a_sum_under_way_is_not_begun_anew_by_new_secrets(
 ) -> None:
     asked = once_while_training(run_of(tmp_path, "hybrid"), notice)
     assert "made once" in asked or "opened once" in asked
+
+
+def test_a_sum_that_is_asked_for_before_the_secrets_changes_nothing(tmp_path: Path) -> None:
+    """It was refused, and so were the secrets afterwards: the step was noted as sealed."""
+    direct = run_of(tmp_path, "hybrid")
+    refused: list[str] = []
+
+    def slip_in(member: str, request: Request, parcel: Parcel) -> Parcel:
+        if isinstance(request, PairRequest | PairNotice):
+            node = next(one for one in direct.nodes.values() if one.member == member)
+            with pytest.raises(ProtocolError, match="sent each other no secret"):
+                node.handle(StatisticsRequest(run=request.run, accepted={}, stage=0))
+            refused.append(member)
+        return parcel
+
+    direct.transport.tamper_request = slip_in
+    direct.run()
+    assert sorted(refused) == sorted([*direct.models()] * 2)
+    assert direct.notes.sentences == []
 
 
 def once_while_training(direct: Direct, ask: Callable[[bytes], Request]) -> str:

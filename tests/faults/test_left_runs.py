@@ -16,6 +16,7 @@ from clients.desk import Desk
 from clients.kept_session import KeptSession
 from clients.model_file import load_model
 from clients.node import Node
+from clients.node_books import NodeBooks
 from clients.session import Session
 from clients.session_file import SessionFile, read_pointer
 from privacy.errors import NotVerifiedError, ProtocolError, RefusedError
@@ -87,7 +88,9 @@ def invitation(direct: Direct, at: Exchange, **changes: Loose) -> Invite:
 
 
 def promised(node: Node) -> dict[str, object]:
-    return {run: left for _, budget in node._budgets.values() for run, left in promises(budget)}
+    return {
+        run: left for _, budget in node._books._budgets.values() for run, left in promises(budget)
+    }
 
 
 def promises(budget: Loose) -> list[tuple[str, object]]:
@@ -279,16 +282,11 @@ def test_a_second_run_of_one_name_is_refused_before_anything_is_kept(
 def test_two_runs_of_one_name_that_are_joined_at_once_are_not_both_joined(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, real = kept(tmp_path), Node._examined
-
-    def examined(node: Node, manifest: Loose) -> Loose:
-        with monkeypatch.context() as patch:
-            patch.setattr(Node, "_require_free_name", lambda *_: None)
-            return real(node, manifest)
+    run = kept(tmp_path)
 
     def look(at: Exchange) -> None:
         # as if another node of the same member, for another contract, had joined in between
-        monkeypatch.setattr(Node, "_examined", examined)
+        monkeypatch.setattr(NodeBooks, "require_free_name", lambda *_: None)
         with pytest.raises(RefusedError, match="joined another run test-run before"):
             at.node.handle(invitation(run, at, name="another"))
         assert len(keys_in(at.node)) == 1
@@ -368,7 +366,7 @@ def test_a_vote_is_cosigned_then_noted_then_signed(
 
         with monkeypatch.context() as patch:
             patch.setattr(Identity, "sign", sign)
-            patch.setattr(Node, "_cosign", refuse)
+            patch.setattr(NodeBooks, "cosign", refuse)
             with pytest.raises(ProtocolError, match="does not follow"):
                 node.handle(asked)
         # it says nothing of these survivors, and is bound to none

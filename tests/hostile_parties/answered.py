@@ -23,7 +23,7 @@ REASONS: Final[tuple[tuple[str, str], ...]] = (
     (
         (
             r"SurvivorsNotice\.survivors: one left out|a validation that differs"
-            r"|^SurvivorsNotice where"
+            r"|^SurvivorsNotice where|^both secrets of one member"
         ),
         (
             "members sign fewer survivors, down to two thirds, as long as they told no share; "
@@ -63,14 +63,14 @@ REASONS: Final[tuple[tuple[str, str], ...]] = (
     (
         (
             r"^(Statistics|InitialModel|Train|Evaluate|Pair)Request where|^PairNotice where"
-            r"|^the initial model after a round"
+            r"|^the initial model after a round|^statistics before the roster"
         ),
         "it is what was due next here, or may be left out; a sum needs most to hold the same",
     ),
     (r"^FinishNotice where", "a run may end once its last round is over, without its evaluation"),
     (
         (
-            r"^FinishNotice beside it|^FinishNotice\.run: of another run"
+            r"^FinishNotice beside it|^FinishNotice(\.run: |: all of it )of another run"
             r"|^the test rows twice|^a round watched twice"
         ),
         "who has finished says so once more; who was not asked for these rows yet is asked once",
@@ -87,8 +87,8 @@ REASONS: Final[tuple[tuple[str, str], ...]] = (
     (r"of another member$", "what is the same for all, or what reached this one later"),
 )
 OF_SIX: Final = (
-    r"too few|less than two thirds|below two thirds|four of six|below the minimum"
-    r"|^a mask with one who is there"
+    r"too few|fewer cosignatures|less than two thirds|below two thirds|four of six"
+    r"|below the minimum|^a mask with one who is there"
 )
 UNNAMED: Final[tuple[tuple[str, str, str], ...]] = (
     (

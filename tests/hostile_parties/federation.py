@@ -26,6 +26,8 @@ from support.sums import WatchedTransport
 import aggregator.inviting
 import aggregator.opening
 import aggregator.returning
+import clients.admission
+import clients.learning
 import clients.node
 import privacy.signature
 from clients.node import Node
@@ -236,15 +238,16 @@ def stood_in(  # noqa: C901 - one stand-in after the other
         # all members verify the same signatures; each is computed once
         change(privacy.signature, "_verifies", _verifies)
         change(clients.node, "SqliteLedger", ledger)
-        change(clients.node, "Learner", learning.StandIn)
+        for module in (clients.node, clients.admission):
+            change(module, "Learner", learning.StandIn)
         change(clients.node, "read_usable", lambda s, *_: learning.rows_of(s.member))
         change(clients.node, "rows_digest", lambda rows, **_: rows.member.encode().ljust(32))
-        change(clients.node, "to_vector", lambda _: np.zeros(learning.WEIGHTS, np.float32))
+        change(clients.learning, "to_vector", lambda _: np.zeros(learning.WEIGHTS, np.float32))
         change(Node, "_covered", covered)
         change(Node, "_opened", open_and_tell)
         change(Node, "_trained", none_trained)
         change(Node, "_evaluated", lambda *_: np.zeros(learning.WEIGHTS))
-        change(Node, "_make_examples", lambda _, session: learning.no_examples(session))
+        change(clients.learning, "make_examples", learning.no_examples)
         if plant is not None:
             plant(stack)
         change(Node, "handle", heard)

@@ -244,7 +244,9 @@ class Attack:
     def _before(self, at: Exchange) -> None:
         """Hostile requests, before an honest one is delivered."""
         self._in_place = None
-        if isinstance(at.request, SurvivorsNotice) and next(iter(at.batch)) == at.node.member:
+        voting = isinstance(at.request, SurvivorsNotice) and len(at.batch) > 1
+        # who is shown the ledger from elsewhere is asked once more, alone
+        if voting and next(iter(at.batch)) == at.node.member:
             self._sums += 1
             if self._sums == self._plan.greedy:
                 self._spoiled = True

@@ -44,6 +44,7 @@ class _Told:
     """What honest members told of one sum.
 
     Attributes:
+        run: Of which run it is.
         asked: Who could be in it.
         vectors: Whose vectors left.
         signed: Member -> sets of survivors that it signed, in order.
@@ -53,6 +54,7 @@ class _Told:
         cosigned: Member -> size and root of each ledger that it cosigned for it, in order.
     """
 
+    run: bytes = b""
     asked: frozenset[str] = frozenset()
     vectors: set[str] = field(default_factory=set)
     signed: dict[str, list[frozenset[str]]] = field(default_factory=lambda: defaultdict(list))
@@ -110,7 +112,12 @@ class Observer:
             if name in self.hostile or same.get(name) == signature
         }
         asked: frozenset[str] = next(
-            (told.asked for told in self._sums.values() if member in told.asked), frozenset()
+            (
+                told.asked
+                for told in self._sums.values()
+                if told.run == request.run and member in told.asked
+            ),
+            frozenset(),
         )
         if not history or len(agreeing & asked) * 3 > len(asked) * 2:
             self._sure.add((member, request.run))
@@ -156,6 +163,7 @@ class Observer:
             raise Broken(f"{member} sent two vectors for {which}")
         self._require_reserved(member, which)
         told = self._sums[vector.context]
+        told.run = request.run  # type: ignore[union-attr]
         told.vectors.add(member)
         told.asked |= {member, *vector.boxes}
 

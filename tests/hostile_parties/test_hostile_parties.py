@@ -30,10 +30,9 @@ from simulation.broken import Broken
 
 import aggregator.asking
 import aggregator.opening
-import clients.node
+import clients.one_sum
 import privacy.secure_sum.gathering
 import privacy.secure_sum.sealer
-from clients.node import Node
 from privacy.messages import (
     Parcel,
     Refused,
@@ -151,7 +150,7 @@ def nothing(*_: object, **__: object) -> None:
 
 def skips_signatures_under_survivors(change: Change) -> None:
     """A node that opens for votes that nobody gave."""
-    for module in (privacy.secure_sum.sealer, clients.node):
+    for module in (privacy.secure_sum.sealer, clients.one_sum):
         change(module, "require_votes", nothing)
 
 
@@ -188,17 +187,17 @@ def takes_a_vector_in_anothers_name(change: Change) -> None:
 
 def signs_what_is_not_on_record(change: Change) -> None:
     """A node that votes on whatever it is shown."""
-    change(clients.node, "require_on_record", nothing)
+    change(clients.one_sum, "require_on_record", nothing)
 
 
 def goes_on_with_anybody(change: Change) -> None:
     """A node that does not ask who accepted what it was shown."""
-    change(Node, "_confirm", nothing)
+    change(clients.one_sum, "confirm", nothing)
 
 
 def takes_any_sum(change: Change) -> None:
     """A node that does not look at the tag."""
-    change(clients.node, "check_tag", lambda words, *, layout, **_: words[: -tag_words(layout)])
+    change(clients.one_sum, "check_tag", lambda words, *, layout, **_: words[: -tag_words(layout)])
 
 
 def sums_over_any_few(change: Change) -> None:

@@ -23,7 +23,7 @@ from simulation.many import lived, traits_of
 from simulation.options import Options, options_of
 from simulation.world import World
 
-import clients.node
+import clients.one_sum
 from clients.node import Node
 from clients.session_file import SessionFile
 from federation.ledger_recorder import LedgerRecorder, now_ms
@@ -162,7 +162,7 @@ def adds_somebody_twice(stack: ExitStack) -> None:
     """A member that is in a sum twice, and no tag that says so."""
     stack.enter_context(
         mock.patch.object(
-            clients.node, "check_tag", lambda words, *, layout, **_: words[: -tag_words(layout)]
+            clients.one_sum, "check_tag", lambda words, *, layout, **_: words[: -tag_words(layout)]
         )
     )
     own = learning.own_vector

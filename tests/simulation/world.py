@@ -35,7 +35,10 @@ import aggregator.coordinator
 import aggregator.inviting
 import aggregator.opening
 import aggregator.returning
+import clients.admission
+import clients.learning
 import clients.node
+import clients.node_books
 import clients.session_file
 import federation.ledger_recorder
 import privacy.budget_record
@@ -472,7 +475,7 @@ class World:
                 aggregator.inviting,
                 aggregator.opening,
                 aggregator.returning,
-                clients.node,
+                clients.node_books,
                 clients.session_file,
                 federation.ledger_recorder,
             ):
@@ -483,10 +486,11 @@ class World:
             for reads in (privacy.ledger.memory, privacy.budget_record, privacy.verify):
                 change(reads, "parse_leaf", read_leaf)
             change(clients.node, "SqliteLedger", self._node_ledger)
-            change(clients.node, "Learner", learning.StandIn)
+            for module in (clients.node, clients.admission):
+                change(module, "Learner", learning.StandIn)
             change(clients.node, "read_usable", lambda s, *_: learning.rows_of(s.member))
             change(clients.node, "rows_digest", lambda rows, **_: rows.member.encode().ljust(32))
-            change(clients.node, "to_vector", lambda _: np.zeros(learning.WEIGHTS, np.float32))
+            change(clients.learning, "to_vector", lambda _: np.zeros(learning.WEIGHTS, np.float32))
             change(clients.node, "write_whole", self._write)
             change(clients.node, "append_whole", self._append)
             change(clients.session_file, "write_whole", self._write)
@@ -497,7 +501,7 @@ class World:
             change(Node, "_opened", open_and_tell)
             change(Node, "_trained", none_trained)
             change(Node, "_evaluated", lambda *_: np.zeros(learning.WEIGHTS))
-            change(Node, "_make_examples", lambda _, session: learning.no_examples(session))
+            change(clients.learning, "make_examples", learning.no_examples)
             if self.plant is not None:
                 self.plant(stack)
             yield

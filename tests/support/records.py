@@ -79,7 +79,7 @@ def copied_hand(run: Direct, leaves: Sequence[bytes] | None = None) -> Hand:
 
 def seen_by(run: Direct, node: Node) -> int:
     """Entries of the coordinator's ledger when the node cosigned it last."""
-    return node._books().seen(run.notes.recorder.origin)
+    return node._books.watch().seen(run.notes.recorder.origin)
 
 
 def signed_head(identity: Identity, context: bytes, head: LedgerHead) -> dict[str, Any]:
