@@ -270,7 +270,10 @@ def invite(
         time.sleep(ASK_AGAIN_S)
     answers.require_enough()
     if len(answers.agreed) < len(manifest.members):
-        observer.note(f"{len(answers.agreed)} of {len(manifest.members)} members take part")
+        away = ", ".join(sorted(set(manifest.members) - answers.agreed.keys()))
+        observer.note(
+            f"{len(answers.agreed)} of {len(manifest.members)} members take part, without {away}"
+        )
     return dict(sorted(answers.agreed.items()))
 
 

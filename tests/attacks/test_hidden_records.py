@@ -226,6 +226,7 @@ def _the_nodes_own_ledger_as_it_told_it_before(at: Exchange, run: Direct) -> Hos
     old = at.earlier(SurvivorsNotice, at.node.member)[0][0].record
     told = parse_leaf(old.leaf).body["nodes"]
     assert isinstance(told, dict)
+    assert told[at.node.member] != body_at(at)["nodes"][at.node.member]  # at the first sum
     return with_head(at, run, lambda _: told[at.node.member])
 
 

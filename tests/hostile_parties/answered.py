@@ -41,7 +41,7 @@ REASONS: Final[tuple[tuple[str, str], ...]] = (
         ),
     ),
     (
-        r"RevealRequest\.boxes: one, |RevealRequest\.boxes: exchanged|^a box of",
+        r"RevealRequest\.boxes: (one, |exchanged|of another run)|^a box of",
         "a box that does not open gives no share, and no other box is opened after it",
     ),
     (
@@ -52,8 +52,8 @@ REASONS: Final[tuple[tuple[str, str], ...]] = (
         "as long as more than two thirds are left",
     ),
     (
-        r"ReleaseRequest",
-        "masks with those who are gone, for the survivors that were signed",
+        r"ReleaseRequest|^masks of a sum that was accepted",
+        "masks with those who are gone, for the survivors that were signed, of what is under way",
     ),
     (
         r"RosterNotice\.offers: ",
@@ -122,7 +122,7 @@ UNNAMED: Final[tuple[tuple[str, str, str], ...]] = (
     ),
     (
         r"^a node that calls itself \w+ does not cosign",
-        r"^Cosigned\.member: of another member",
+        r"^Cosigned(\.member: |: all of it )of another member",
         "over a transport that vouches for no address, what a node calls itself is all there is",
     ),
     (

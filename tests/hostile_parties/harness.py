@@ -344,11 +344,16 @@ class Attack:
 
     def _strike(self, at: Exchange, name: str, make: Callable[[], Words]) -> None:
         try:
-            parcel = pack(*make())
+            words = make()
+            parcel = pack(*words)
         except Exception:  # noqa: BLE001 - it cannot be made here
             return
         if parcel == pack(at.request, at.payload):
             return
+        sent = [*at.transport.asked, *((n, *w) for n, w in self._withheld)]
+        if (at.node.member, *words) in sent:
+            # what it did not get, or refused where something hostile had come before
+            name = f"{type(words[0]).__name__} of before"
         there = self._run in at.node._sessions
         became = self._delivered_to(at.node, parcel)
         if there and self._run not in at.node._sessions:

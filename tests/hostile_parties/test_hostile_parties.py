@@ -126,6 +126,23 @@ def test_a_cosignature_in_anothers_name_is_told_as_of_whoever_sent_it(seed: int)
     assert all(one.startswith("a node that calls itself ") for one in said)
 
 
+@pytest.mark.parametrize("seed", [721, 1410, 5639, 6103])
+def test_a_sum_asked_for_too_early_leaves_pairs_able_to_send_their_secrets(seed: int) -> None:
+    """A member that refused it took no secrets any more, and the run ended by its honest words."""
+    Attack(seed).run()
+
+
+@pytest.mark.parametrize("seed", [5888, 6011, 6513])
+def test_a_ledgers_name_that_is_no_text_for_a_terminal_is_not_repeated(seed: int) -> None:
+    Attack(seed).run()
+
+
+@pytest.mark.parametrize("seed", [3748, 6175])
+def test_who_takes_no_part_in_a_run_is_named(seed: int) -> None:
+    """Only how many were, and so a run that ended as a second was away named that one alone."""
+    assert "3 of 4 members take part, without mill" in Attack(seed).run().sentences
+
+
 @pytest.mark.parametrize("said", [pack(Refused(member="bank", reason="no")), Parcel(b"\xc1")])
 def test_a_refusal_in_anothers_name_names_the_node_that_sent_it(said: Parcel) -> None:
     """It was told as the other's; and what cannot be read, as nobody's."""
