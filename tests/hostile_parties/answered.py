@@ -64,6 +64,7 @@ REASONS: Final[tuple[tuple[str, str], ...]] = (
         (
             r"^(Statistics|InitialModel|Train|Evaluate|Pair)Request where|^PairNotice where"
             r"|^the initial model after a round|^statistics before the roster"
+            r"|^EvaluateRequest\.part: of another run"
         ),
         "it is what was due next here, or may be left out; a sum needs most to hold the same",
     ),

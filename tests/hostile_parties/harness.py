@@ -365,7 +365,7 @@ class Attack:
             roster = (
                 at.batch if session is None or session.roster is None else session.roster.members
             )
-            shows = isinstance(at.request, SumNotice) and " where " not in name
+            shows = isinstance(words[0], SumNotice) and " where " not in name
             if not (became == "left" and shows) and not reason(name, len(roster)):
                 raise Broken(f"{at.node.member} answers at {at.step!r}: {name}")
         self._count(COORDINATOR, at.request, at.step, name, became)
