@@ -133,9 +133,10 @@ def parse_progress(data: bytes, *, run: bytes) -> Progress:
     """
     try:
         progress = msgspec.msgpack.decode(data, type=Progress)
+        again = progress.to_bytes()
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        progress = None
-    if progress is None or progress.format != FORMAT or progress.run != run:
+        progress, again = None, b""
+    if progress is None or again != data or progress.format != FORMAT or progress.run != run:
         raise NotVerifiedError(
             "What was written down of this run cannot be used; launch a new one."
         )

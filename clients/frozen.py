@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clients import spelling
 from privacy.errors import InputError
-from privacy.one_line import in_one_line
 
 MAX_FILE_BYTES: Final = 2**20
 MAX_DEPTH: Final = 32
@@ -112,7 +111,7 @@ def parse_settings(model: type[Settings], value: object, where: str) -> Settings
     try:
         return model.model_validate(plain)
     except ValidationError as failure:
-        raise InputError(in_one_line(_sentence(model, failure, plain, where))) from None
+        raise InputError(_sentence(model, failure, plain, where)) from None
 
 
 nearest = spelling.nearest
@@ -150,8 +149,7 @@ def _refuse_repeated_keys(node: yaml.Node, where: str) -> None:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
                     raise InputError(
-                        f"{where}: {_line(key.start_mark)}key {in_one_line(key.value)} is given "
-                        "twice; keep one."
+                        f"{where}: {_line(key.start_mark)}key {key.value} is given twice; keep one."
                     )
                 seen.add(key.value)
             _refuse_repeated_keys(value, where)
@@ -183,7 +181,7 @@ def _path(at: Iterable[Key]) -> str:
     text = ""
     for key in at:
         text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
-    return f"{in_one_line(text)}: " if text else ""
+    return f"{text}: " if text else ""
 
 
 def _sentence(model: type[BaseModel], failure: ValidationError, value: object, where: str) -> str:

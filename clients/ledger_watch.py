@@ -35,7 +35,6 @@ from privacy.ledger.rotation import Shown, keys_after
 from privacy.ledger.store import LedgerStore, Turn
 from privacy.ledger.witness import StaleError, check_follows
 from privacy.messages import RecordedSum, SignedState
-from privacy.one_line import in_one_line
 from privacy.secure_sum.cohort import Cohort
 
 
@@ -165,9 +164,7 @@ class LedgerWatch:
                 self._refresh(turn)
                 known = self._followed.get(shown.origin)
                 if known is None:
-                    raise NotVerifiedError(
-                        f"this node does not follow the ledger {in_one_line(shown.origin)}"
-                    )
+                    raise NotVerifiedError(f"this node does not follow the ledger {shown.origin}")
                 keys = keys_after(known.key, rotations, shown, seen=known.state.size)
                 open_checkpoint(state.checkpoint, keys[-1].key if keys else known.key)
                 if not again or shown != known.state:

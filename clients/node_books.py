@@ -21,7 +21,6 @@ from privacy.ledger.entry import key_of
 from privacy.ledger.store import LedgerStore, Turn, append
 from privacy.manifest import Manifest
 from privacy.messages import Cosigned, SignedState, StateNotice
-from privacy.one_line import in_one_line
 
 REASON_CHARACTERS_MAX = 400
 
@@ -143,7 +142,7 @@ class NodeBooks:
 
     def note_refusal(self, manifest: Manifest, refusal: RefusedError) -> None:
         """Keep the first reason why a run was refused; a disk that is full hides no refusal."""
-        words = in_one_line(str(refusal)).split()
+        words = str(refusal).split()
         reason = " ".join(words)[:REASON_CHARACTERS_MAX]
         body = {"manifest": manifest.digest().hex(), "reason": reason}
         with suppress(InputError, RefusedError):

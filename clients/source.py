@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from clients.contract import OTHER, Column, DataContract, Source, level_text
 from clients.frozen import nearest
+from clients.xz_stream import Readable, XzStream
 from privacy.errors import DataError, InputError
 
 CHUNK_ROWS: Final = 50_000
@@ -291,6 +292,9 @@ def _faults(file: TableFile) -> Iterator[None]:
         yield
     except EOFError:
         raise InputError(f"{name}: ends too early; fetch it again.") from None
+    except pa.ArrowException:  # some are Python's own kinds, too
+        what = "Parquet" if file.format == "parquet" else "CSV"
+        raise InputError(f"{name}: is damaged, or no {what} file; fetch it again.") from None
     except (lzma.LZMAError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile):
         ending = packed_as(file.path)
         raise InputError(f"{name}: is damaged, or no {ending} file; fetch it again.") from None
@@ -303,14 +307,11 @@ def _faults(file: TableFile) -> Iterator[None]:
             f"{name}: is not CSV that can be read, a quote may not be closed; correct the file."
         ) from None
     except (RuntimeError, NotImplementedError) as failure:
-        if packed_as(file.path) != ".zip":
+        if packed_as(file.path) not in {".zip", ".xz"}:
             raise
         unknown = isinstance(failure, NotImplementedError)
         state = "packed in an unknown way" if unknown else "encrypted"
         raise InputError(f"{name}: is {state}; unpack it first.") from None
-    except pa.ArrowException:
-        what = "Parquet" if file.format == "parquet" else "CSV"
-        raise InputError(f"{name}: is damaged, or no {what} file; fetch it again.") from None
     except OSError as failure:
         # Arrow reports damaged Parquet as OSError without a reason of the system's
         why = failure.strerror or "it is damaged"
@@ -325,15 +326,17 @@ def _plain(file: TableFile) -> Iterator[IO[bytes]]:
         with gzip.open(file.path, "rb") as unpacked:
             yield _bounded(file, cast("IO[bytes]", unpacked))
     elif ending == ".xz":
-        with lzma.open(file.path, "rb") as stream:
-            yield _bounded(file, stream)
+        with file.path.open("rb") as packed:
+            yield _bounded(file, XzStream(packed))
     elif ending == ".zip":
         with zipfile.ZipFile(file.path) as archive:
-            inside = [entry for entry in archive.infolist() if not entry.is_dir()]
+            inside = [one for one in archive.infolist() if not one.filename.endswith("/")]
             if len(inside) != 1:
                 raise InputError(
                     f"{file.shown}: holds {len(inside)} files; pack exactly one, or unpack it."
                 )
+            if inside[0].compress_type == zipfile.ZIP_LZMA:
+                raise NotImplementedError  # what memory it takes is up to the file
             with archive.open(inside[0]) as stream:
                 yield _bounded(file, stream)
     else:
@@ -341,14 +344,14 @@ def _plain(file: TableFile) -> Iterator[IO[bytes]]:
             yield stream
 
 
-def _bounded(file: TableFile, stream: IO[bytes]) -> IO[bytes]:
+def _bounded(file: TableFile, stream: Readable) -> IO[bytes]:
     return cast("IO[bytes]", io.BufferedReader(_Unpacked(file, stream)))
 
 
 class _Unpacked(io.RawIOBase):
     """What a packed file holds, as long as that is no bomb."""
 
-    def __init__(self, file: TableFile, stream: IO[bytes]) -> None:
+    def __init__(self, file: TableFile, stream: Readable) -> None:
         self._shown = file.shown
         self._stream = stream
         self._left = max(_UNPACKED_BYTES, _UNPACKED_TIMES * file.path.stat().st_size)

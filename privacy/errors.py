@@ -10,14 +10,21 @@
         +-- NotVerifiedError  a ledger does not hold what it claims
 
 A message is one clear sentence that says what to do. It names files, columns and members, never
-values of rows. Errors of the programmer stay `ValueError` and `RuntimeError`.
+values of rows. Whatever was put in it, from a file or from another member, it is said in one line
+that a terminal can show. Errors of the programmer stay `ValueError` and `RuntimeError`.
 """
+
+from privacy.one_line import in_one_line
 
 
 class TacitError(Exception):
     """The root of what a user can meet; `exit_code` is what the command line ends with."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """The message, in one printable line."""
+        return in_one_line(super().__str__())
 
 
 class InputError(TacitError):

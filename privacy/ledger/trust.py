@@ -14,7 +14,6 @@ from types import MappingProxyType
 from privacy.errors import InputError, NotVerifiedError
 from privacy.ledger.checkpoint import cosigned_at, parse_checkpoint_text
 from privacy.ledger.note import COSIGNATURE_V1, ED25519, Note, VerifierKey, parse_note
-from privacy.one_line import in_one_line
 
 NONE = "none"  # the predefined name that asks for no witness
 POLICY_CHARACTERS_MAX = 1024 * 1024
@@ -112,8 +111,8 @@ class TrustPolicy:
         checkpoint = parse_checkpoint_text(parsed.text)
         if self.logs and checkpoint.origin not in _signers(parsed, self.logs):
             raise NotVerifiedError(
-                "no log of the trust policy signed a checkpoint of "
-                f"{in_one_line(checkpoint.origin)}; compare the log's key"
+                f"no log of the trust policy signed a checkpoint of {checkpoint.origin};"
+                " compare the log's key"
             )
         times: dict[str, int] = {}
         for name, key in self.witnesses.items():

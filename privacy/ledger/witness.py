@@ -31,7 +31,6 @@ from privacy.ledger.note import (
 )
 from privacy.ledger.rotation import Shown, keys_after
 from privacy.ledger.sqlite import write_ahead
-from privacy.one_line import in_one_line
 
 BUSY_TIMEOUT_S = 60.0
 HASHES_MAX = 63
@@ -242,9 +241,7 @@ class Witness:
         with self._opened() as connection, _turn(connection):
             memory = _recall(connection, checkpoint.origin)
             if memory is None:
-                raise UnknownOriginError(
-                    f"the witness does not know the log {in_one_line(checkpoint.origin)}"
-                )
+                raise UnknownOriginError(f"the witness does not know the log {checkpoint.origin}")
             log_key, before, before_s = memory
             try:
                 keys = keys_after(log_key, rotations, checkpoint, seen=before.size)

@@ -6,6 +6,7 @@ what is taken is written again exactly as it was read (`canonical`); or it is se
 where another text may be as right (`settings`).
 """
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ from federation.node_policy import read_terms
 from federation.runs.event import parse_event
 from privacy.canonical import canonical_json, parse_canonical
 from privacy.errors import ProtocolError
-from privacy.ledger.bundle import read_bundle
+from privacy.ledger.bundle import Bundle, read_bundle, write_bundle
 from privacy.ledger.entry import parse_leaf
 from privacy.ledger.note import parse_note
 from privacy.ledger.proof import parse_proof
@@ -86,6 +87,12 @@ class Decoder:
     again: Callable[[Any], bytes] | None = None
     bare: Callable[[bytes], bytes] = bytes
     share: float = 4.0
+
+
+def _bundle_bytes(bundle: Bundle) -> bytes:
+    file = io.BytesIO()
+    write_bundle(bundle, file)
+    return file.getvalue()
 
 
 def _file(name: str, read: Callable[[Path], Any]) -> Callable[[bytes, Path], Any]:
@@ -190,7 +197,10 @@ DECODERS: Final = (
         name="leaf", owes="canonical", share=8, read=lambda data, _: parse_leaf(data),
         again=lambda value: value.leaf(),
     ),
-    Decoder(name="bundle", owes="sealed", share=1, read=lambda data, _: read_bundle(data)),
+    Decoder(  # whoever can read it can make its checksum anew: what is in it is verified later
+        name="bundle", owes="canonical", share=1, read=lambda data, _: read_bundle(data),
+        again=_bundle_bytes,
+    ),
     Decoder(name="trust policy", owes="settings", read=_text(parse_policy)),
     Decoder(
         name="note", owes="canonical", share=8, read=lambda data, _: parse_note(data),

@@ -30,6 +30,7 @@ from typing import Any, Final, NoReturn
 
 NEEDS: Final = "Coverage-guided inputs need atheris; install it: pip install 'tacit-fl[fuzz]'."
 PLANTED: Final = "planted"
+FAULTY: Final = "faulty"
 PACKAGES: Final = ["privacy", "clients", "aggregator", "federation"]
 MEMORY_BYTES: Final = 2 << 30
 LONGEST_BYTES: Final = 1 << 16
@@ -86,6 +87,8 @@ def begin(ready: Ready, name: str, seconds: int, where: Path, seed: int) -> NoRe
     def one_input(data: bytes) -> None:
         fault, _ = ready.fault_of(ready.decoders[name], data, seeds, ready.scratch)
         if fault:
+            # libFuzzer writes none where it is an exception that ends it
+            (where / FAULTY).write_bytes(data)
             raise Fault(fault)
 
     used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
@@ -117,7 +120,10 @@ def guide(ready: Ready, name: str, seconds: int, where: Path, seed: int) -> dict
         finally:
             os._exit(1)
     os.waitpid(pid, 0)
-    return told(log.read_text(encoding="utf-8", errors="replace"))
+    found = told(log.read_text(encoding="utf-8", errors="replace"))
+    if "fault" in found and (where / FAULTY).exists():
+        found["file"] = str(where / FAULTY)
+    return found
 
 
 def planted(data: bytes) -> None:

@@ -2,10 +2,14 @@
 
 import base64
 import re
+import zipfile
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hostile.corpus import corpus
 from hostile.decoders import DECODERS
 from support import tables
 from support.federations import Federated
@@ -42,6 +46,46 @@ def test_an_invitation_is_one_text(tmp_path: Path) -> None:
                 with pytest.raises(InputError):
                     Token.parse(PREFIX + other)
     assert loose >= 3
+
+
+def test_words_of_a_file_are_told_in_one_line(tmp_path: Path) -> None:
+    """Names of keys that JSON spells with a line end, and what steers a terminal."""
+    for name, data in (
+        ("manifest", rb'{"a\nb":1,"format":4}'),
+        ("receipt", rb'{"a\nb":1}'),
+        ("node spec", rb'{"a\u001b[2Jb":1}'),
+        ("coordinator plan", rb'{"a\u202eb":1}'),
+    ):
+        assert refusal(name, data, tmp_path)
+
+
+def test_a_notebook_has_one_form(tmp_path: Path) -> None:
+    """A number in more bytes than it needs was taken."""
+    read = TABLE["progress"].read
+    right = corpus(tmp_path)["progress"][0]
+    read(right, tmp_path)
+    place = right.index(b"\xa6undone\x00") + 7
+    assert refusal("progress", right[:place] + b"\xcc\x00" + right[place + 1 :], tmp_path)
+
+
+def test_an_archive_of_a_file_without_a_name_is_read_like_any_other(tmp_path: Path) -> None:
+    """A name that begins with a zero byte is empty to the library, which looks at its last one."""
+    with zipfile.ZipFile(tmp_path / "it", "w") as archive:
+        archive.writestr("rows.csv", b"x")
+    data = (tmp_path / "it").read_bytes().replace(b"rows.csv", b"\0ows.csv")
+    assert "has no column id" in refusal("csv in zip", data, tmp_path)
+
+
+def test_numbers_that_arrow_cannot_hold_are_a_damaged_file(tmp_path: Path) -> None:
+    """It says so by an error that is also one of Python's own, as an unknown packing is."""
+    pq.write_table(pa.table({"a": pa.array([1], pa.int32())}), tmp_path / "it")
+    schema = pq.read_metadata(tmp_path / "it").metadata[b"ARROW:schema"]
+    bits = (32).to_bytes(4, "little")
+    raw = base64.b64decode(schema)
+    assert raw.count(bits) >= 1
+    wider = base64.b64encode(raw.replace(bits, (96).to_bytes(4, "little")))
+    data = (tmp_path / "it").read_bytes().replace(schema, wider)
+    assert "is damaged, or no Parquet file" in refusal("parquet", data, tmp_path)
 
 
 def test_a_bad_cell_is_told_although_another_column_is_no_text(tmp_path: Path) -> None:

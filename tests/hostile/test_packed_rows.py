@@ -4,8 +4,9 @@ import gzip
 import lzma
 import resource
 import zipfile
+import zlib
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -67,7 +68,7 @@ def test_a_small_file_that_unpacks_to_a_very_large_one_is_refused(
     data = CSV + CSV.partition(b"\n")[2] * 8000 if form == "csv" else bytes(8 * MIB)
     path = tmp_path / f"rows.{form}{ending}"
     if ending == ".zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
             archive.writestr(f"rows.{form}", data)
     else:
         path.write_bytes(gzip.compress(data) if ending == ".gz" else lzma.compress(data))
@@ -102,6 +103,39 @@ def test_a_row_group_that_unpacks_to_very_much_is_refused(
     pq.write_table(whole, path, compression="zstd", use_dictionary=False)
     with pytest.raises(InputError, match="a row group unpacks to more than 20 times"):
         read(path, "parquet")
+
+
+def test_a_packed_file_that_asks_for_gigabytes_is_refused(tmp_path: Path) -> None:
+    """How much memory it takes to unpack is up to the file: here a dictionary of 4 GiB."""
+    path, data = tmp_path / "rows.csv.xz", bytearray(lzma.compress(CSV))
+    assert data[14:16] == b"\x21\x01"  # LZMA2, with one byte that says how large
+    data[16] = 40
+    size = 4 * data[12]
+    data[12 + size : 16 + size] = zlib.crc32(data[12 : 12 + size]).to_bytes(4, "little")
+    path.write_bytes(data)
+    before = peak_mib()
+    with pytest.raises(InputError, match="packed in an unknown way; unpack it first"):
+        read(path)
+    assert peak_mib() - before < MOST_MIB
+    with zipfile.ZipFile(tmp_path / "rows.csv.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("rows.csv", CSV)
+    with pytest.raises(InputError, match="packed in an unknown way; unpack it first"):
+        read(tmp_path / "rows.csv.zip")
+
+
+def test_streams_one_behind_the_other_are_one_file(tmp_path: Path) -> None:
+    half = len(CSV) // 2
+    for name, data in (
+        ("one", lzma.compress(CSV)),
+        ("two", lzma.compress(CSV[:half]) + bytes(8) + lzma.compress(CSV[half:]) + bytes(4)),
+    ):
+        path = tmp_path / f"{name}.csv.xz"
+        path.write_bytes(data)
+        found: Any = read(path)
+        assert sum(len(one.train) + len(one.test) for one in found.values()) == len(FRAME)
+        path.write_bytes(data[:-20])
+        with pytest.raises(InputError, match="ends too early"):
+            read(path)
 
 
 @pytest.mark.parametrize("size", [1 << 20, (1 << 31) - 1])
