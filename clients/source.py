@@ -574,6 +574,7 @@ def _parquet_tables(file: TableFile, fields: Mapping[str, tuple[str, Kind]]) -> 
         columns = list(dict.fromkeys(spelled.values()))
         record = 0
         for batch in parquet.iter_batches(batch_size=CHUNK_ROWS, columns=columns):
+            batch.validate(full=True)  # the reader looks at no text, and at no index
             table = pa.Table.from_batches([batch])
             yield pa.table(
                 {
@@ -663,8 +664,8 @@ class _Place:
         record = self.first + index
         if self.file.format == "csv":
             skip = 1 if self.file.order is None else 0
-            # a column that nobody reads may hold what is no text; then lines cannot be told apart
-            with suppress(UnicodeDecodeError):
+            # what nobody reads may be no text, or no CSV; then lines cannot be told apart
+            with suppress(UnicodeDecodeError, csv.Error):
                 for place, (line, _) in enumerate(_records(self.file)):
                     if place == record + skip:
                         return f"line {line}"

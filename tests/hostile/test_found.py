@@ -101,6 +101,26 @@ def test_a_bad_cell_is_told_although_another_column_is_no_text(tmp_path: Path) -
     assert f"column {number}, row 1901" in said
 
 
+def test_a_bad_cell_is_told_although_a_quote_is_never_closed(tmp_path: Path) -> None:
+    """Its line was looked for by a reader that is stricter than the one that had read it."""
+    said = refusal("csv", b'id,member,load,amount,code,label\nb0,n,1,1,4,"\n', tmp_path)
+    assert "column id, row 1" in said
+
+
+def test_a_text_in_parquet_that_is_none_is_a_damaged_file(tmp_path: Path) -> None:
+    frame = tables.table("binary", rows=30)
+    text = next(name for name in frame if isinstance(frame[name].iloc[0], str))
+    frame.to_parquet(tmp_path / "it", index=False, compression=None)
+    right, found = (tmp_path / "it").read_bytes(), 0
+    for value in {*frame[text]}:
+        word = len(value).to_bytes(4, "little") + value.encode()
+        if word in right:
+            found += 1
+            wrong = right.replace(word, word[:4] + b"\xed" + word[5:])
+            assert "is damaged, or no Parquet file" in refusal("parquet", wrong, tmp_path)
+    assert found
+
+
 def test_a_log_of_terms_that_is_nested_without_end_is_none(tmp_path: Path) -> None:
     assert "is no log of terms" in refusal("terms log", b"[" * 20_000 + b"\n", tmp_path)
 
