@@ -149,6 +149,11 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "privacy/secure_sum/graph.py": (UNIT + "test_graph.py",),
     },
+    "lattice": {
+        "privacy/secure_sum/lattice.py": (
+            "-k", "not 33000 and not 16384 and not is_loaded", UNIT + "test_lattice.py",
+        ),
+    },
     "noise": {
         "privacy/mechanism.py": (UNIT + "test_mechanism.py",),
         "privacy/sampling.py": (UNIT + "test_sampling.py",),
