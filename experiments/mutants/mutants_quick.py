@@ -29,12 +29,17 @@ TAKEN = pytest.StashKey[dict[str, float]]()
 
 
 def pytest_configure() -> None:
-    """Let no mutant take the machine's memory, nor search its parent's for garbage.
-
-    Nor find there what the code gave before it was changed: caches begin empty.
-    """
+    """Let no mutant take the machine's memory, nor search its parent's for garbage."""
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
     gc.freeze()
+
+
+def forget() -> None:
+    """Empty the code's caches.
+
+    No mutant finds there what the code gave before it was changed, and no test was quick because
+    another one before it, which now comes after it, had paid for what both need.
+    """
     for name, module in list(sys.modules.items()):
         if name.startswith(("privacy.", "clients.")):
             for value in vars(module).values():
@@ -56,6 +61,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
     Processor time, for a machine that does other work beside is no mutant's doing.
     """
+    forget()
     taken_s = item.config.stash.get(TAKEN, {}).get(item.nodeid)
     if taken_s is not None:
         signal.setitimer(signal.ITIMER_VIRTUAL, LEAST_S + 5 * taken_s)

@@ -127,7 +127,9 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
             UNIT + "test_hybrid_sealer.py",
             "tests/attacks/test_pair_keys.py::test_a_secret_is_of_one_pair_direction_and_run",
         ),
-        "privacy/secure_sum/schemes.py": SUMS,
+        "privacy/secure_sum/schemes.py": (
+            "-k", SUMS[1] + " or test_schemes", UNIT + "test_schemes.py", *SUMS[2:],
+        ),
         "privacy/secure_sum/group_key.py": (
             "-k", "not ckks", UNIT + "test_group_key.py",
             UNIT + "test_hybrid_sealer.py",
@@ -146,6 +148,11 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
             "tests/property/test_fixed_point.py", UNIT + "test_fixed_point_words.py",
         ),
         "privacy/secure_sum/graph.py": (UNIT + "test_graph.py",),
+    },
+    "lattice": {
+        "privacy/secure_sum/lattice.py": (
+            "-k", "not 33000 and not 16384 and not is_loaded", UNIT + "test_lattice.py",
+        ),
     },
     "noise": {
         "privacy/mechanism.py": (UNIT + "test_mechanism.py",),

@@ -4,18 +4,22 @@ import hmac
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from support.suites import skip_without, voice_in
 
 from privacy.canonical import framed
 from privacy.errors import CohortError, ProtocolError
 from privacy.identity import Identity
 from privacy.randomness import system_bytes
 from privacy.secure_sum.keys import (
+    OFFER_BYTES_MAX,
     ExchangeKey,
+    KeptKey,
     KeyOffer,
     admit,
     directory_digest,
@@ -24,6 +28,8 @@ from privacy.secure_sum.keys import (
 )
 from privacy.secure_sum.sealer import _box_key, mask_key, pair_secret, seed_commitment
 from privacy.secure_sum.statements import share_commitment
+from privacy.suites import SUITE_IDS, SUITES
+from privacy.suites.voice import SEED_BYTES, Voice, require_signed
 
 RUN = b"run-1"
 IDENTITIES = {name: Identity.create(system_bytes) for name in ("bank", "insurer", "maker", "mill")}
@@ -134,6 +140,123 @@ def test_an_offer_has_one_form_on_the_wire() -> None:
     ):
         with pytest.raises(ProtocolError):
             KeyOffer.from_bytes(wrong)
+
+
+# --- by each suite ---
+
+
+@cache
+def _offered(suite: str, name: str) -> tuple[ExchangeKey, KeyOffer]:
+    return offer_key(
+        voice_in(suite, IDENTITIES[name]),
+        name,
+        run=RUN,
+        directory=DIRECTORY,
+        entropy=system_bytes,
+        suite=SUITES[suite],
+    )
+
+
+@pytest.mark.parametrize("suite", SUITE_IDS)
+def test_what_an_offer_and_a_roster_say_is_as_it_is_written(suite: str) -> None:
+    """Field by field: one that is left out at both ends could be changed on the way."""
+    skip_without(suite)
+    offers = {name: _offered(suite, name)[1] for name in ("mill", "bank")}
+    named = [] if suite == "intl" else [suite.encode()]
+    parts = [part for name, key in DIRECTORY.items() for part in (name.encode(), key)]
+    directory = hashlib.sha256(framed(b"tacit/directory/v1", *parts)).digest()
+    assert directory_digest(DIRECTORY) == directory
+    said = {
+        name: [name.encode(), offer.exchange, *([offer.beside] if offer.beside else [])]
+        for name, offer in offers.items()
+    }
+    for name, offer in offers.items():
+        assert bool(offer.beside) == SUITES[suite].signs_beside
+        require_signed(
+            SUITES[suite],
+            "key-offer",
+            framed(RUN, directory, *said[name], *named),
+            offer.signature,
+            public=DIRECTORY[name],
+            beside=offer.beside,
+        )
+    roster = admit(offers.values(), run=RUN, directory=DIRECTORY, minimum=2, suite=SUITES[suite])
+    head = (b"tacit/roster/v1", RUN, directory, *named)
+    whole = framed(*head, *said["bank"], *said["mill"])
+    assert roster.digest == hashlib.sha256(whole).digest()
+    assert roster.offers == (offers["bank"], offers["mill"])
+    assert roster.beside_of("mill") == offers["mill"].beside
+
+
+@pytest.mark.parametrize("suite", SUITE_IDS)
+def test_an_offer_of_each_suite_survives_the_wire(suite: str) -> None:
+    skip_without(suite)
+    offer = _offered(suite, "bank")[1]
+    fields = (offer.member, offer.exchange, offer.signature)
+    data = offer.to_bytes()
+    assert data == msgspec.msgpack.encode((*fields, offer.beside) if offer.beside else fields)
+    assert KeyOffer.from_bytes(data) == offer
+    # The key beside is there exactly where the suite has one.
+    for beside in ((), (b"",), (b"b" * 31,), (offer.beside + b"b",)):
+        if beside != ((offer.beside,) if offer.beside else ()):
+            with pytest.raises(ProtocolError, match="a field of bank's key offer"):
+                KeyOffer.from_bytes(msgspec.msgpack.encode((*fields, *beside)))
+
+
+@pytest.mark.parametrize("beside", [(), (b"b" * 32,)])
+def test_an_offer_that_cannot_be_read_is_called_an_offer(beside: tuple[bytes, ...]) -> None:
+    long = msgspec.msgpack.encode(("bank", b"k" * OFFER_BYTES_MAX, b"s" * 64, *beside))
+    with pytest.raises(ProtocolError, match=f"a key offer exceeds {OFFER_BYTES_MAX} bytes"):
+        KeyOffer.from_bytes(long)
+    with pytest.raises(ProtocolError, match="a key offer is malformed"):
+        KeyOffer.from_bytes(long[:90])
+
+
+@pytest.mark.parametrize("suite", ["gm", "hybrid"])
+def test_two_members_that_sign_by_one_key_are_refused_by_name(suite: str) -> None:
+    skip_without(suite)
+    seed = system_bytes(SEED_BYTES)
+    offers = [
+        offer_key(
+            Voice(IDENTITIES[name], SUITES[suite], seed),
+            name,
+            run=RUN,
+            directory=DIRECTORY,
+            entropy=system_bytes,
+            suite=SUITES[suite],
+        )[1]
+        for name in ("mill", "bank")
+    ]
+    with pytest.raises(ProtocolError, match="mill and bank sign by the same key"):
+        admit(offers, run=RUN, directory=DIRECTORY, minimum=2, suite=SUITES[suite])
+
+
+@pytest.mark.parametrize("suite", SUITE_IDS)
+def test_a_key_that_was_kept_goes_on_where_it_was(suite: str) -> None:
+    skip_without(suite)
+    key, offer = _offered(suite, "bank")
+    other = _offered(suite, "mill")[0]
+    fresh = key.kept()
+    assert (fresh.roster, fresh.sealed) == (b"", ())
+    again = ExchangeKey.resumed(fresh, SUITES[suite])
+    again.bind(b"roster")
+    again.use_for(b"sum")
+    again.use_for(b"next sum")
+    kept = again.kept()
+    assert kept == KeptKey(private=fresh.private, roster=b"roster", sealed=(b"sum", b"next sum"))
+    assert repr(kept) == "KeptKey(sealed=2)"
+    for bound in (again, ExchangeKey.resumed(kept, SUITES[suite])):
+        assert bound.kept() == kept
+        assert bound.public == offer.exchange
+        assert bound.agree(other.public) == other.agree(offer.exchange)
+        bound.bind(b"roster")
+        with pytest.raises(ProtocolError, match="one roster"):
+            bound.bind(b"other")
+        for context in kept.sealed:
+            with pytest.raises(ProtocolError, match="already sealed"):
+                bound.use_for(context)
+    with pytest.raises(ProtocolError):
+        ExchangeKey.resumed(msgspec.structs.replace(kept, private=b"short"), SUITES[suite])
 
 
 def test_the_directory_is_bound_as_a_whole() -> None:

@@ -10,15 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from privacy.errors import CohortError
 from privacy.secure_sum.graph import (
     COMPLETE_UP_TO,
     CORRUPT,
     DROPPED,
     ETA_BITS,
     SIGMA_BITS,
+    Conditions,
+    _at_most,
+    _tail,
     conditions,
     degree,
+    most_colluders,
     neighbours,
+    require_holding,
     ring_order,
     threshold,
 )
@@ -104,25 +110,83 @@ def test_every_condition_holds_at_the_degree_and_one_fails_just_below(members: i
     assert not all(conditions(members, least - 2))
 
 
-@pytest.mark.parametrize("members", [100, 300, 1000])
-@pytest.mark.parametrize("less", [0, 20, 40])
-def test_the_conditions_are_the_bounds_of_the_docstring(members: int, less: int) -> None:
-    k = degree(members) - less
+def bounds(members: int, k: int) -> Conditions:
+    """The promises of the module's docstring, in fractions."""
     others, half = members - 1, k // 2
     corrupt = -(-members * CORRUPT[0] // CORRUPT[1])
     dropped = -(-members * DROPPED[0] // DROPPED[1])
     spare = k + 1 - threshold(k + 1)
-    found = conditions(members, k)
-    both = tail(others, corrupt, k, 2 * threshold(k + 1) - (k + 1) - 1)
-    assert found.secret == (members * both <= Fraction(1, 2**SIGMA_BITS))
+    rare = Fraction(1, 2**SIGMA_BITS)
     run = tail(members, corrupt + dropped, half, half)
     bound = Fraction(corrupt + dropped, members) ** half
     assert run <= bound
-    assert found.connected == (members * bound <= Fraction(1, 2**SIGMA_BITS))
-    cut = members * tail(others, corrupt, k, half - spare)
-    assert found.apart == (cut**2 <= Fraction(1, 2**SIGMA_BITS))
-    few = tail(others, dropped, k, spare + 1)
-    assert found.answers == (members * few <= Fraction(1, 2**ETA_BITS))
+    return Conditions(
+        secret=members * tail(others, corrupt, k, 2 * threshold(k + 1) - (k + 1) - 1) <= rare,
+        connected=members * bound <= rare,
+        apart=(members * tail(others, corrupt, k, half - spare)) ** 2 <= rare,
+        answers=members * tail(others, dropped, k, spare + 1) <= Fraction(1, 2**ETA_BITS),
+    )
+
+
+# With 185 and 186, one member more or fewer to draw neighbours from would decide otherwise.
+@pytest.mark.parametrize("members", [34, 61, 100, 150, 185, 186, 300])
+def test_the_conditions_are_the_bounds_of_the_docstring(members: int) -> None:
+    """At every number of neighbours, so also at the first that keeps each of the promises."""
+    for k in range(2, members - 1, 2):
+        assert conditions(members, k) == bounds(members, k)
+
+
+@pytest.mark.parametrize("less", [0, 20, 40])
+def test_the_conditions_of_a_thousand_are_the_bounds_of_the_docstring(less: int) -> None:
+    k = degree(1000) - less
+    assert conditions(1000, k) == bounds(1000, k)
+
+
+def test_tails_are_counted_exactly() -> None:
+    for population in range(9):
+        for marked in range(population + 1):
+            for drawn in range(population + 1):
+                for least in range(-1, drawn + 3):
+                    expected = tail(population, marked, drawn, least) * comb(population, drawn)
+                    assert _tail(population, marked, drawn, least) == expected
+
+
+def test_a_probability_may_be_as_high_as_its_bound() -> None:
+    assert _at_most(3, 5, 15 << 7, 7)
+    assert not _at_most(3, 5, (15 << 7) - 1, 7)
+
+
+# --- how many may be with the coordinator ---
+
+
+@pytest.mark.parametrize("members", [*range(1, 45), 99, 100, 1000])
+def test_the_most_colluders_are_those_of_the_proof_and_above_it_a_tenth(members: int) -> None:
+    most = most_colluders(members)
+    assert type(most) is int
+    if members <= COMPLETE_UP_TO:
+        needed = next(votes for votes in count() if 3 * votes > 2 * members)
+        assert most < 2 * needed - members <= most + 1
+    else:
+        assert 10 * most <= members < 10 * (most + 1)
+
+
+@pytest.mark.parametrize("members", [2, 3, 12, COMPLETE_UP_TO, COMPLETE_UP_TO + 1, 200])
+def test_more_colluders_than_that_are_refused_where_a_sum_over_fewer_could_be_opened(
+    members: int,
+) -> None:
+    most, needed = most_colluders(members), threshold(members)
+    for minimum in (1, needed, needed + 1, members):
+        require_holding(members, minimum, 0)
+        require_holding(members, minimum, most)
+    # What a threshold opens has so many members, however many of them collude.
+    said = f"lower the colluders to {most}, or minimum_cohort to {needed}"
+    for colluders in (most + 1, members):
+        for minimum in (1, needed, needed + 1, members):
+            if members <= COMPLETE_UP_TO and minimum <= needed:
+                require_holding(members, minimum, colluders)
+            else:
+                with pytest.raises(CohortError, match=rf"{said}\."):
+                    require_holding(members, minimum, colluders)
 
 
 @pytest.mark.parametrize("holders", [3, 33, 77, 255, 327])
@@ -193,6 +257,11 @@ def test_cohorts_and_holders_are_positive(members: int) -> None:
 def test_a_ring_has_an_even_number_of_neighbours_that_leaves_somebody_out(each: int) -> None:
     with pytest.raises(ValueError, match="even number"):
         conditions(99, each)
+
+
+@pytest.mark.parametrize(("members", "each"), [(4, 2), (99, 2), (99, 96), (100, 98)])
+def test_a_ring_may_leave_one_member_out(members: int, each: int) -> None:
+    assert conditions(members, each) == bounds(members, each)
 
 
 def missing_members(group: list[str], rng: random.Random) -> set[str]:

@@ -1,11 +1,15 @@
+import hashlib
 from dataclasses import replace
 from functools import partial
+from typing import Self
 
 import msgspec
 import pytest
+from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from privacy.canonical import framed
 from privacy.errors import ProtocolError
 from privacy.identity import Identity
 from privacy.randomness import system_bytes
@@ -17,6 +21,7 @@ from privacy.secure_sum import (
     Release,
     SealedVector,
     Vote,
+    read_form,
     require_member_name,
 )
 from privacy.secure_sum.keys import admit, offer_key
@@ -133,6 +138,44 @@ def test_a_header_has_one_form(header: bytes) -> None:
     SealedVector.from_wire(_packed(*HEAD, *REST), VECTOR.payload)
 
 
+class _Long(bytes):
+    """So many bytes, as it says."""
+
+    def __new__(cls, length: int) -> Self:
+        made = super().__new__(cls)
+        made.length = length
+        return made
+
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+
+class _Read(msgspec.Struct, array_like=True, frozen=True):
+    text: str
+
+
+def test_a_form_has_as_many_bytes_as_are_allowed_and_no_more() -> None:
+    data = msgspec.msgpack.encode(_Read("abc"))
+    assert read_form(data, _Read, what="it", most=len(data)) == _Read("abc")
+    with pytest.raises(ProtocolError, match=rf"^it exceeds {len(data) - 1} bytes"):
+        read_form(data, _Read, what="it", most=len(data) - 1)
+
+
+def test_boxes_and_payloads_and_names_may_be_as_long_as_they_are_allowed_to_be() -> None:
+    longest = replace(VECTOR, sender="n" * 64, boxes={"mill": b"m" * BOX_BYTES_MAX})
+    assert SealedVector.from_wire(longest.header(), longest.payload) == longest
+    payload = _Long(PAYLOAD_BYTES_MAX)
+    assert SealedVector.from_wire(VECTOR.header(), payload).payload is payload
+    require_member_name("n" * 64)
+
+
+def test_a_header_that_cannot_be_read_is_called_a_header() -> None:
+    with pytest.raises(ProtocolError, match=r"^a sealed vector's header is malformed"):
+        SealedVector.from_wire(VECTOR.header()[:-1], VECTOR.payload)
+
+
 def test_a_box_that_is_there_twice_is_refused() -> None:
     once = _packed(*HEAD, {"mill": b"m"}, *REST[1:])
     twice = once.replace(b"\x81\xa4mill\xc4\x01m", b"\x82\xa4mill\xc4\x01m\xa4mill\xc4\x01m")
@@ -158,12 +201,7 @@ def test_every_cut_and_every_flipped_bit_is_refused_or_says_something_else(
             continue
 
 
-class _Long(bytes):
-    def __len__(self) -> int:
-        return PAYLOAD_BYTES_MAX + 8
-
-
-@pytest.mark.parametrize("payload", [b"", _Long()])
+@pytest.mark.parametrize("payload", [b"", _Long(PAYLOAD_BYTES_MAX + 1)])
 def test_a_payload_has_an_acceptable_size(payload: bytes) -> None:
     with pytest.raises(ProtocolError, match="bank's payload"):
         SealedVector.from_wire(VECTOR.header(), payload)
@@ -217,6 +255,18 @@ def test_every_part_of_a_vector_and_its_scheme_are_signed() -> None:
     for scheme in ("clear", "sealed", "ckks", "mask"):
         with pytest.raises(ProtocolError, match="not signed"):
             check_sealed(scheme, signed, ROSTER)
+
+
+def test_what_a_sender_signs_is_as_it_is_written() -> None:
+    boxes = framed(b"insurer", b"i" * 49, b"mill", b"m" * 49)
+    assert sealed_message("masked", VECTOR) == framed(
+        b"masked",
+        VECTOR.context,
+        b"bank",
+        blake3(VECTOR.payload).digest(),
+        boxes,
+        framed(*VECTOR.commitments),
+    )
 
 
 def test_boxes_cannot_be_taken_for_commitments_nor_moved_between_members() -> None:
@@ -350,3 +400,5 @@ def test_a_commitment_binds_sum_dealer_holder_and_share_and_shows_none() -> None
     }
     assert len(commitments) == 6
     assert all(len(commitment) == 32 for commitment in commitments)
+    words = framed(b"tacit/share/v1", CONTEXT, b"bank", b"mill", share)
+    assert hashlib.sha256(words).digest() in commitments
