@@ -36,6 +36,7 @@ MISSED = {0, 5, 33}  # survived; no test is left; no test comes by
 TIMED_OUT = {-26, -24, -9, 24, 36, 152, 255}
 CODECS = {"utf-8", "ascii"}
 UNIT = "tests/unit/privacy/"
+ROTATED = "tests/attacks/test_rotated_keys.py::"
 SUMS = (
     "-k", "masked or clear or sum_messages or exchange_keys or group_key or cohort or hybrid",
     "tests/contract/test_secure_sum.py", UNIT + "test_sum_messages.py",
@@ -88,6 +89,8 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "privacy/ledger/beginning.py": (UNIT + "test_rotation.py",),
         "privacy/ledger/witness.py": (
             UNIT + "test_witness.py", "tests/unit/clients/test_ledger_watch.py",
+            ROTATED + "test_a_witness_follows_a_chain_and_remembers_all_keys",
+            ROTATED + "test_a_witness_is_moved_by_a_proven_rotation_alone",
         ),
         "privacy/ledger/bundle.py": (UNIT + "test_bundle.py",),
     },

@@ -23,7 +23,7 @@ from privacy.ledger.keys import cosigner_key, log_key
 from privacy.ledger.memory import MemoryLedger
 from privacy.ledger.sqlite import SqliteLedger
 from privacy.ledger.store import LedgerStore, append, entries_of, prove_consistency
-from privacy.ledger.witness import BadSignatureError, StaleError, Witness
+from privacy.ledger.witness import BadSignatureError, StaleError, Witness, remembered_keys
 from privacy.messages import ShownRotation, SignedState
 from privacy.randomness import system_bytes
 
@@ -409,6 +409,11 @@ def test_a_witness_follows_a_chain_and_remembers_all_keys(witness: Callable[[], 
     assert witness().key_of(ledger.origin) == newest
     head = witness().head(ledger.origin)
     assert head == open_checkpoint(new.state().checkpoint, newest)
+    before, *past = remembered_keys(witness().path, ledger.origin)
+    assert before == newest
+    assert len(past) == 2
+    assert keys[0] in past
+    assert newest not in past
     # it was told the first key at its start, and is told it again
     witness().trust(keys[0], origin=ledger.origin)
     witness().trust(newest, origin=ledger.origin)
@@ -418,7 +423,9 @@ def test_a_witness_follows_a_chain_and_remembers_all_keys(witness: Callable[[], 
     # an older state under an older key is no news, and no forgery
     with pytest.raises(StaleError):
         cosigned(witness(), ledger.state(SEEN, old=SEEN))
-    # a newer one under an older key is one
+    # the same one, or a newer one, under an older key is one
+    with pytest.raises(BadSignatureError):
+        cosigned(witness(), ledger.state(old=SEEN + 2))
     grow(ledger.store, 1)
     with pytest.raises(BadSignatureError):
         cosigned(witness(), ledger.state(old=SEEN + 2), shown(ledger))

@@ -1,14 +1,16 @@
 import builtins
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from typing import Self
 
 import pytest
 
-from privacy.accounting import pld
+from privacy.accounting import pld, rdp
 from privacy.accounting.event import Event, event_of, solo_event_of
-from privacy.accounting.pld import Loss, has_loss, loss, proven, reported
+from privacy.accounting.pld import Loss, Report, has_loss, loss, proven, reported
 from privacy.accounting.rdp import epsilon
 from privacy.errors import InputError
 from privacy.receipt import Receipt
@@ -108,7 +110,16 @@ def test_discrete_noise_has_no_loss_distribution() -> None:
     assert not has_loss(events)
     with pytest.raises(ValueError, match="RDP"):
         loss(events)
-    assert reported(events, DELTA).epsilon == epsilon(events, DELTA)[0]
+    assert reported(events, DELTA).epsilon == proven(events, DELTA) == epsilon(events, DELTA)[0]
+
+
+@pytest.mark.parametrize("multiplier", [0.02, 2.0])
+def test_a_loss_of_exactly_the_most_is_counted(
+    monkeypatch: pytest.MonkeyPatch, multiplier: float
+) -> None:
+    for most, counted in [(1000.0, True), (math.nextafter(1000.0, math.inf), False)]:
+        monkeypatch.setattr(rdp, "epsilon", lambda *_, most=most: (most, 2))
+        assert has_loss([Event(multiplier)]) is counted
 
 
 def _gaussian_delta(multiplier: float, at: float) -> float:
@@ -135,6 +146,18 @@ def test_different_gaussians_join_into_one() -> None:
     assert proven(events, DELTA) == pytest.approx(proven([together], DELTA), rel=1e-9)
 
 
+def test_one_gaussian_for_many_has_never_more_noise_than_they() -> None:
+    # In exact numbers: 1 / m^2 is the sum of theirs, and m is rounded downward.
+    for number in range(1, 400):
+        events = (Event(number / 97, steps=1 + number % 5), Event(3.1 * number / 97))
+        (one,) = pld._joined(events)
+        wanted = sum(each.steps / Fraction(each.multiplier) ** 2 for each in events)
+        assert 1 - 3e-15 < Fraction(one.multiplier) ** 2 * wanted <= 1
+    sampled = Event(0.3, 0.5, 7)
+    assert pld._joined((sampled,)) == (sampled,)
+    assert pld._joined((Event(0.2), sampled))[1:] == (sampled,)
+
+
 def test_attacks_on_one_gaussian_reach_the_known_curve() -> None:
     # Dong, Roth, Su 2022: power = Phi(Phi^-1(rate) + 1 / multiplier); at 1 %, Phi^-1 is -2.32635.
     exact = math.erfc(-(-2.3263478740408408 + 1) / math.sqrt(2)) / 2
@@ -143,9 +166,7 @@ def test_attacks_on_one_gaussian_reach_the_known_curve() -> None:
 
 
 def test_nothing_released_means_nothing_learnt() -> None:
-    found = reported([], DELTA)
-    assert found.epsilon == 0
-    assert found.true_positive_rate == 0.01
+    assert reported([], DELTA) == Report(0.0, "pld", 0.01)
     empty = loss([])
     assert empty.epsilon(DELTA) == 0
     assert empty.delta(0.0) < 1e-11
@@ -155,10 +176,10 @@ def test_nothing_released_means_nothing_learnt() -> None:
 @pytest.mark.parametrize("others", [[], [Event(5.0, 0.1, 100)]])
 def test_an_exact_release_costs_infinity(others: list[Event]) -> None:
     events = [*others, Event(0.0)]
-    found = reported(events, DELTA)
-    assert found.epsilon == proven(events, DELTA) == math.inf
-    assert found.true_positive_rate == 1
+    assert proven(events, DELTA) == math.inf
+    assert reported(events, DELTA) == Report(math.inf, "rdp", 1.0)
     endless = loss(events)
+    assert endless.noise == 0
     assert endless.epsilon(0.5) == math.inf
     assert endless.delta(100.0) == 1
     assert endless.true_positive_rate(0.01) == 1
@@ -175,19 +196,29 @@ def test_losses_too_large_for_memory_are_counted_by_renyi(event: Event) -> None:
 def test_a_delta_below_the_noise_of_the_transforms_is_counted_by_renyi() -> None:
     events = [Event(2.0, 0.05, 400)]
     assert loss(events).epsilon(1e-13) == math.inf
-    found = reported(events, 1e-13)
-    assert found.method == "rdp"
-    assert found.epsilon == proven(events, 1e-13) == epsilon(events, 1e-13)[0]
+    by_rdp, _ = epsilon(events, 1e-13)
+    assert proven(events, 1e-13) == by_rdp
+    rate = loss(events).true_positive_rate(0.01)
+    assert reported(events, 1e-13) == Report(by_rdp, "rdp", rate)
+
+
+def test_of_two_ways_that_prove_the_same_the_tighter_one_is_named() -> None:
+    events = [Event(1000.0)]
+    assert epsilon(events, 0.5)[0] == 0
+    assert reported(events, 0.5) == Report(0.0, "pld", loss(events).true_positive_rate(0.01))
 
 
 class _Known:
-    """A distribution whose figures say what it was asked."""
+    """A distribution whose figures say what it was asked, or lie on a curve."""
+
+    def __init__(self, curve: Callable[[float], float] = lambda epsilon: epsilon) -> None:
+        self._curve = curve
 
     def get_epsilon_for_delta(self, delta: float) -> float:
         return delta
 
     def get_delta_for_epsilon(self, epsilon: float) -> float:
-        return epsilon
+        return self._curve(epsilon)
 
     def compose(self, privacy_loss_distribution: Self) -> Self:
         return privacy_loss_distribution
@@ -203,7 +234,27 @@ def test_what_rounding_may_have_changed_is_given_away() -> None:
     assert known.epsilon(0.25) == math.inf
     assert known.delta(0.5) == 0.75
     assert known.delta(0.9) == 1
-    assert loss([Event(1.0, 0.1, 10)]).noise > 1e-15
+    assert loss([Event(1.0, 0.1, 10)]).noise == pytest.approx(1.01e-12, rel=1e-9)
+
+
+@pytest.mark.parametrize("higher", [True, False], ids=["after it", "before it"])
+def test_the_best_attack_is_found_next_to_a_jump(*, higher: bool) -> None:
+    best = 1 / 3
+
+    def curve(at: float) -> float:
+        jump = 0.5 if (at >= best) is higher else 0.0
+        return max(0.0, best - at) / 50 + jump
+
+    found = Loss(_Known(curve), noise=0.0).true_positive_rate(0.01)
+    assert found == pytest.approx(0.01 * math.exp(best), abs=1e-12)
+
+
+def test_a_search_that_goes_astray_still_gives_a_bound() -> None:
+    # No distribution has such curves: they have a hole, and the search passes it.
+    one_hole = Loss(_Known(lambda at: 0.0 if at == 0 else 1.0), noise=0.0)
+    assert one_hole.true_positive_rate(0.01) == 0.01
+    led_on = Loss(_Known(lambda at: 0.0 if -11 < at < -9 else 1.0), noise=0.0)
+    assert led_on.true_positive_rate(0.01) == 1.0
 
 
 @pytest.mark.parametrize("wrong", [0.0, 1.0, -1.0, math.nan])

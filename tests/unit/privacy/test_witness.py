@@ -13,10 +13,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from privacy.errors import NotVerifiedError, RefusedError
-from privacy.ledger.checkpoint import Checkpoint, sign_checkpoint, verify_cosignature
+from privacy.ledger.checkpoint import (
+    TIME_MAX_S,
+    Checkpoint,
+    sign_checkpoint,
+    verify_cosignature,
+)
 from privacy.ledger.merkle import EMPTY_ROOT, consistency_proof, leaf_hash, root_of
 from privacy.ledger.note import COSIGNATURE_V1, ED25519, Note, NoteSignature, VerifierKey
 from privacy.ledger.witness import (
+    HASHES_MAX,
     BadSignatureError,
     ForkedError,
     InconsistentError,
@@ -24,6 +30,7 @@ from privacy.ledger.witness import (
     StaleError,
     UnknownOriginError,
     Witness,
+    remembered_keys,
 )
 
 ROOT = Path(__file__).parents[3]
@@ -108,6 +115,11 @@ def test_logs_are_remembered_apart(tmp_path: Path) -> None:
     note = sign_checkpoint(Checkpoint("other", 2, b"r" * 32), key=other, sign=LOG_PRIVATE.sign)
     witness.cosign(note, old=0, proof=(), time_s=1)
     assert (witness.seen("log"), witness.seen("other")) == (5, 2)
+    witness.trust(replace(other, name="a-log"), origin="a-log")
+    assert witness.origins() == ["a-log", "log", "other"]
+    assert [witness.key_of(name) for name in ("log", "other")] == [LOG, other]
+    assert witness.key_of("nobody's") is None
+    assert Witness(tmp_path / "another.db", key=KEY, sign=PRIVATE.sign).origins() == []
 
 
 # --- what is refused, and that nothing changes ---
@@ -193,6 +205,7 @@ def test_a_proof_that_does_not_hold_is_refused(tmp_path: Path) -> None:
         (_note(9), good[:-1]),
         (_note(9), (*good, bytes(32))),
         (_note(9), (*good[:-1], bytes(31))),
+        (_note(9), (bytes(32),) * HASHES_MAX),
     ]:
         with _unchanged(witness), pytest.raises(InconsistentError) as refusal:
             witness.cosign(note, old=5, proof=proof, time_s=1)
@@ -232,6 +245,64 @@ def test_time_never_goes_back(tmp_path: Path) -> None:
         signature = witness.cosign(_note(size), old=old, proof=_proof(old, size), time_s=time_s)
         times.append(verify_cosignature(_head(size), KEY, signature))
     assert times == [100, 100, 100, 101]
+
+
+def test_the_first_and_the_last_second_are_times(tmp_path: Path) -> None:
+    witness = _witness(tmp_path)
+    for time_s in (0, TIME_MAX_S):
+        old = witness.seen("log")
+        signature = witness.cosign(_note(5), old=old, proof=_proof(old, 5), time_s=time_s)
+        assert verify_cosignature(_head(5), KEY, signature) == time_s
+
+
+# --- the keys that a log had ---
+
+
+def test_the_keys_that_are_remembered_are_those_of_one_log(tmp_path: Path) -> None:
+    path = tmp_path / "witness.db"
+    assert remembered_keys(path, "log") == ()
+    assert not path.exists()
+    first, second, strange = (replace(LOG, public=bytes([number]) * 32) for number in range(3))
+    _witness(tmp_path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        rows = [("log", first), ("log", second), ("other", strange)]
+        connection.executemany(
+            "INSERT INTO earlier VALUES (?, ?)", [(name, key.to_text()) for name, key in rows]
+        )
+        connection.execute("CREATE TABLE another (origin TEXT, key TEXT)")
+    keys = remembered_keys(path, "log")
+    assert (len(keys), set(keys)) == (3, {LOG, first, second})
+    assert remembered_keys(path, "other") == (strange,)
+    assert remembered_keys(path, "nobody's") == ()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE earlier")  # as in a memory of an earlier version
+    assert remembered_keys(path, "log") == (LOG,)
+
+
+def test_keys_of_a_broken_memory_are_refused(tmp_path: Path) -> None:
+    path = _witness(tmp_path).path
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE log SET key = 'no key'")
+    with pytest.raises(RefusedError, match="cannot use"):
+        remembered_keys(path, "log")
+    (tmp_path / "none.db").write_bytes(b"no database" * 100)
+    with pytest.raises(RefusedError, match="cannot use"):
+        remembered_keys(tmp_path / "none.db", "log")
+
+
+def test_who_asks_for_keys_waits_for_who_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Asked(sqlite3.Connection):
+        def close(self) -> None:
+            waits_ms.append(self.execute("PRAGMA busy_timeout").fetchone()[0])
+            super().close()
+
+    waits_ms: list[int] = []
+    path = _witness(tmp_path).path
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Asked))
+    assert remembered_keys(path, "log") == (LOG,)
+    assert waits_ms == [60000]
 
 
 # --- disk, crashes, threads, processes ---
@@ -332,6 +403,7 @@ def test_the_memory_is_written_through(tmp_path: Path) -> None:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
         assert connection.execute("PRAGMA busy_timeout").fetchone() == (60000,)
+        assert connection.isolation_level is None  # a turn begins and ends where it says so
 
 
 def test_of_two_histories_at_once_one_is_cosigned(tmp_path: Path) -> None:
