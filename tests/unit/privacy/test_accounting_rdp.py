@@ -141,6 +141,14 @@ def test_delta_is_a_probability(delta: float) -> None:
             call()
 
 
+def test_an_order_with_room_for_nothing_at_all_holds_no_cap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("privacy.accounting.rdp._capacity", lambda *_: 0.0)
+    with pytest.raises(InputError, match="no order up to 512 can hold"):
+        best_order(0.125, 1e-5)  # of no other test: what it found is remembered
+
+
 @pytest.mark.parametrize("wrong", [0.0, -1.0, math.inf, math.nan])
 def test_a_cap_is_a_finite_number_above_zero(wrong: float) -> None:
     with pytest.raises(ValueError, match="epsilon"):

@@ -25,7 +25,7 @@ from support.budgets import (
 )
 
 from privacy.accounting.event import Event, event_of, solo_event_of
-from privacy.accounting.pld import reported
+from privacy.accounting.pld import Report, reported
 from privacy.accounting.rdp import best_order, capacity, epsilon, epsilon_at, renyi
 from privacy.budget import Budget, BudgetStatement, Spending, read_statements
 from privacy.budget_record import BudgetTerms
@@ -258,6 +258,16 @@ def test_what_was_promised_to_other_runs_is_kept_free_by_check(path: Path) -> No
     budget.check([RECEIPT] * FITTING)
 
 
+def test_promises_to_several_runs_are_kept_free_together(path: Path) -> None:
+    budget = opened(path)
+    budget.promise("first", [RECEIPT])
+    budget.promise("second", [RECEIPT])
+    budget.check([RECEIPT] * (FITTING - 2))
+    with pytest.raises(RefusedError, match="would still fit"):
+        budget.check([RECEIPT] * (FITTING - 1))
+    budget.check([RECEIPT] * (FITTING - 1), run="second")
+
+
 def test_a_reserve_takes_its_part_of_the_runs_promise(path: Path) -> None:
     budget = opened(path)
     budget.promise("first", [RECEIPT] * 3)
@@ -446,6 +456,40 @@ def test_only_the_period_counts_and_a_clock_set_back_gives_nothing_back(path: Pa
         assert fill(later, "d") == 0
     with pytest.raises(RefusedError, match="reserved before"):
         budget.reserve("a", "update", 0, RECEIPT)
+
+
+def test_what_is_as_old_as_the_period_counts_in_full(path: Path) -> None:
+    clock = Clock(100 * DAY_MS)
+    budget = opened(path, replace(TERMS, period_days=30.0), clock)
+    budget.reserve("r", "update", 1, RECEIPT)
+    clock.time_ms += 30 * DAY_MS
+    statement = budget.statement(tightest=False)
+    assert (statement.cohorts[0].releases, statement.cohorts[0].runs) == (1, 1)
+    assert spending(statement).pending == pytest.approx(COST)
+    assert statement.time_ms == 130 * DAY_MS
+    assert (statement.last_run, statement.last_time_ms) == ("r", 100 * DAY_MS)
+
+
+def test_nothing_was_reserved_last_of_a_new_budget(path: Path) -> None:
+    statement = opened(path).statement(tightest=False)
+    assert (statement.last_run, statement.last_time_ms) == ("", 0)
+    assert [(one.releases, one.runs, one.coordinator.spent) for one in statement.cohorts] == [
+        (0, 0, 0.0)
+    ] * 2
+
+
+def test_the_tightest_epsilon_is_looked_for_where_it_is_asked_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = opened(path)
+    budget.reserve("r", "update", 1, RECEIPT)
+    report = Report(epsilon=0.5, method="pld", true_positive_rate=0.25)
+    monkeypatch.setattr("privacy.budget._report", lambda *_: report)
+    for tightest, wanted in ((True, (0.5, "pld", 0.25)), (False, (None, None, None))):
+        (read,) = read_statements(SqliteLedger(path), now_ms=Clock()(), tightest=tightest)
+        assert read == budget.statement(tightest=tightest)
+        found = spending(read)
+        assert (found.epsilon, found.method, found.true_positive_rate) == wanted
 
 
 def test_a_clock_that_was_ahead_for_a_moment_gives_nothing_back_for_good(path: Path) -> None:
@@ -1116,19 +1160,52 @@ def test_a_ledger_that_changes_while_it_is_in_use_is_refused(path: Path, change:
         budget.reserve("r", "update", 3, RECEIPT)
 
 
+@pytest.mark.parametrize("more", [0, 1, 3])
 @pytest.mark.parametrize("fault", ["COMMIT", "SELECT"])
-def test_a_ledger_that_changes_beside_a_fault_is_refused(path: Path, fault: str) -> None:
+def test_a_ledger_that_changes_beside_a_fault_is_refused(path: Path, fault: str, more: int) -> None:
     """What a fault makes it forget of the entries, it still knows of their root."""
     budget = opened(path)
     budget.reserve("r", "update", 1, RECEIPT)
-    older = leaves_of(path)[:1]
+    other = entries_of(path)[:1]
+    for number in range(more):
+        body = {**RESERVED, "run": "s", "round": number}
+        other.append(next_entry(other[-1], "budget.reserved", body, time_ms=0, epoch=1))
     with failing(budget, fault), pytest.raises(RefusedError):
         budget.reserve("r", "update", 2, RECEIPT)
     with raw(path) as connection:
-        rewrite(connection, older)
+        rewrite(connection, [one.leaf() for one in other])
+    # a second look must not go on from what the first one took in
     for _ in range(2):
         with pytest.raises(RefusedError, match="cut or changed while it was in use"):
             budget.reserve("r", "update", 2, RECEIPT)
+
+
+def test_all_is_read_anew_only_where_memory_may_be_ahead_of_the_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other members of a home wait meanwhile, so a refusal or a busy file must not cost that."""
+    budget = opened(path)
+    known = 1 + fill(budget)
+    starts: list[int] = []
+    begin_again = SqliteTurn.leaves
+
+    def told(turn: SqliteTurn, start: int, stop: int | None = None) -> Iterator[bytes]:
+        starts.append(start)
+        return begin_again(turn, start, stop)
+
+    monkeypatch.setattr(SqliteTurn, "leaves", told)
+    with pytest.raises(RefusedError, match="the privacy budget does not hold this"):
+        budget.reserve("s", "update", 1, RECEIPT)
+    for _ in range(2):
+        with failing(budget, "BEGIN"), pytest.raises(RefusedError):
+            budget.check([])
+        budget.check([])
+    budget.check([])
+    assert starts == [known - 1] * 4
+    with failing(budget, "COMMIT"), pytest.raises(RefusedError):
+        budget.commit("r", "update", 1)
+    budget.check([])
+    assert starts[4:] == [known - 1, 0]
 
 
 @pytest.mark.parametrize("change", ["removed", "replaced", "moved"])

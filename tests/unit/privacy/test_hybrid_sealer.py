@@ -49,6 +49,7 @@ class Group:
         shared: bytes = SHARED,
         sent: dict[str, bytes] | None = None,
         wrap: Wrap | None = None,
+        masked: bool = True,
     ) -> Sealer:
         return Sealer(
             member,
@@ -57,7 +58,7 @@ class Group:
             self.roster,
             scheme="masked",
             wrap=wrap or SCHEMES["masked"].create(3).wrap,
-            masked=True,
+            masked=masked,
             entropy=system_bytes,
             shared=shared,
             pair_keys=self.sent[member] if sent is None else sent,
@@ -118,6 +119,20 @@ def test_without_what_a_pair_sent_each_other_nothing_is_masked(
     kept = {} if secret is None else {"birch": secret}
     with pytest.raises(ProtocolError, match="ash and birch sent each other no secret"):
         trio.sealer("ash", sent={**kept, "coal": bytes(32)})._pair("birch")
+
+
+def test_a_member_knows_before_a_sum_whether_it_shares_a_secret_with_each_neighbour(
+    trio: Group,
+) -> None:
+    two, all_three = (Cohort(trio.roster, names, minimum=2) for names in (NAMES[:2], NAMES))
+    sent = trio.sent["ash"]
+    trio.sealer("ash").require_pairs(all_three)
+    partly = trio.sealer("ash", sent={"birch": sent["birch"]})
+    partly.require_pairs(two)
+    with pytest.raises(ProtocolError, match="ash and coal sent each other no secret"):
+        partly.require_pairs(all_three)
+    # who masks nothing needs none
+    trio.sealer("ash", sent={}, masked=False).require_pairs(all_three)
 
 
 @pytest.mark.parametrize("shared", [b"", bytes(31), bytes(33)])
