@@ -139,7 +139,8 @@ def test_a_cost_that_jumps_is_bracketed_by_four_guesses_and_then_by_halves(below
     low, high = asked[4], asked[3]
     for place, point in enumerate(asked[5:]):
         # the line ends next to `high`, and is kept off it by nine tenths of the tolerance
-        expected = high / 1.0009 if place < 4 else math.sqrt(low * high)
+        guess = high if place < 4 else math.sqrt(low * high)
+        expected = min(max(guess, low * 1.0009), high / 1.0009)
         assert point == pytest.approx(expected, rel=1e-12)
         low, high = (low, point) if point >= 2 else (point, high)
         assert (high > 1.001 * low) is (place < len(asked) - 6)
@@ -159,9 +160,9 @@ def test_a_guess_is_kept_off_the_lower_end_too() -> None:
 def test_a_start_that_is_too_low_is_left_in_growing_strides() -> None:
     cost = _Asked(2.0, 1.0, at=30.0)
     found = _bracketed(cost, 1.0, start=10.0)
-    assert cost.points[:5] == pytest.approx([10.0 * each for each in STRIDES[:5]], rel=1e-12)
-    assert min(cost.points[4:]) > cost.points[3]
-    assert max(cost.points) == cost.points[4]
+    assert cost.points[:6] == pytest.approx([10.0 * each for each in STRIDES], rel=1e-12)
+    assert min(cost.points[5:]) > cost.points[4]
+    assert max(cost.points) == cost.points[5]
     assert 30 <= found <= 30 * 1.001
 
 

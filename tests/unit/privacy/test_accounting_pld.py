@@ -234,7 +234,7 @@ def test_what_rounding_may_have_changed_is_given_away() -> None:
     assert known.epsilon(0.25) == math.inf
     assert known.delta(0.5) == 0.75
     assert known.delta(0.9) == 1
-    assert loss([Event(1.0, 0.1, 10)]).noise == pytest.approx(1.01e-12, rel=1e-9)
+    assert loss([Event(1.0, 0.1, 10)]).noise == pytest.approx(1.01e-12, rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize("higher", [True, False], ids=["after it", "before it"])
