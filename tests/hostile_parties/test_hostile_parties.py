@@ -33,6 +33,7 @@ import aggregator.opening
 import clients.one_sum
 import privacy.secure_sum.gathering
 import privacy.secure_sum.sealer
+from privacy.errors import TacitError
 from privacy.messages import (
     Parcel,
     Refused,
@@ -235,6 +236,7 @@ def believes_who_says_so(change: Change) -> None:
 def repeats_what_it_is_told(change: Change) -> None:
     """A coordinator that prints a member's escape sequences."""
     change(aggregator.asking, "clean", lambda reason: reason)
+    change(TacitError, "__str__", Exception.__str__)
 
 
 BY_COORDINATOR = Plan(coordinator=True)

@@ -86,9 +86,10 @@ def test_lenders_gain_although_no_borrower_shows(tmp_path: Path) -> None:
     assert 0.98 < privacy["epsilon"] <= 1.0
     assert privacy["epsilon"] < privacy["solo_epsilon"] < 6
     assert privacy["audit"]["epsilon_lower"] < privacy["audit"]["epsilon_claimed"] < 1.0
-    # a private evaluation of 6,000 borrowers is off by 0.004 (one deviation); members who know
-    # their own rows need no noise, and their model alone had none
-    assert result["metrics"]["auc"] > 0.75
+    # a private evaluation of 6,000 borrowers is off by 0.004 (one deviation), and with training's
+    # own noise by 0.005 around 0.759: this is five deviations below; members who know their own
+    # rows need no noise, and their model alone had none
+    assert result["metrics"]["auc"] > 0.734
     alone = result["baselines"]["local_only"]
     gained = [
         result["by_member"][member]["auc"] - alone["by_member"][member]["auc"]
