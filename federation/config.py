@@ -355,22 +355,12 @@ def load_project(path: Path) -> Project:
             f"{path}: task: {config.task} cannot learn the label kind {kind} of {contract.name}; "
             f"it learns {', '.join(LABELS_OF_TASK[config.task])}."
         )
-    window = config.features.window
-    if contract.is_telemetry and window is None:
-        raise InputError(
-            f"{path}: features.window: is missing; {contract.name} holds readings over time."
-        )
-    if window is not None and not contract.is_telemetry:
-        raise InputError(f"{path}: features.window: remove it; {contract.name} is no telemetry.")
+    _require_readable(path, config.features, contract)
     if config.privacy.noise != "none":
         try:
             require_trainable(parse_node_spec(config.node_settings(seed=0, fold=None)))
         except RefusedError as refusal:
             raise InputError(f"{path}: {refusal}") from None
-    known = {column.name for column in contract.columns}
-    for name in config.features.without:
-        if name not in known:
-            raise InputError(f"{path}: features.without: {contract.name} has no column {name}.")
     if any(column.monotone for column in contract.inputs):
         try:
             require_held(contract, parse_node_spec(config.node_settings(seed=0, fold=None)))
@@ -382,6 +372,30 @@ def load_project(path: Path) -> Project:
         config_path=path.resolve(),
         contract_path=contract_path,
     )
+
+
+def _require_readable(path: Path, features: FeatureSpec, contract: DataContract) -> None:
+    """Raise InputError unless a model of these features reads the inputs that the contract has."""
+    if contract.is_telemetry and features.window is None:
+        raise InputError(
+            f"{path}: features.window: is missing; {contract.name} holds readings over time."
+        )
+    if features.window is not None and not contract.is_telemetry:
+        raise InputError(f"{path}: features.window: remove it; {contract.name} is no telemetry.")
+    known = {column.name for column in contract.columns}
+    for name in features.without:
+        if name not in known:
+            raise InputError(f"{path}: features.without: {contract.name} has no column {name}.")
+    used = [column for column in contract.inputs if column.name not in features.without]
+    if not used:
+        raise InputError(f"{path}: features.without: leaves no input; a model needs one.")
+    unread = [column.name for column in used if column.role in {"sensor", "setting"}]
+    if unread and not contract.is_telemetry:
+        raise InputError(
+            f"{path}: contract: {contract.name} calls {', '.join(unread)} sensors or settings, "
+            f"which are read over time alone, and its label {contract.label.kind} is of single "
+            f"rows; give them the role feature in the contract, or name them in features.without."
+        )
 
 
 def with_wish(project: Project, *, epsilon: float | None, multiplier: float | None) -> Project:

@@ -151,7 +151,8 @@ def gate_table(contract: DataContract, found: Sequence[MemberGate]) -> Renderabl
     if waiting:
         parts.append(
             Text(
-                f"{waiting} devices of {contract.name} wait for a person: tacit data review list",
+                f"{'1 device' if waiting == 1 else f'{waiting} devices'} of {contract.name} "
+                f"{'waits' if waiting == 1 else 'wait'} for a person: tacit data review list",
                 style="bold",
             )
         )

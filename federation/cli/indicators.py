@@ -248,7 +248,12 @@ def _require_same(
     )
     device = steps[0].device
     place = now.devices.index(device) if device in now.devices else None
-    if place is None or now.rows[place].digest != steps[0].rows.digest:
+    if place is None:
+        raise NotVerifiedError(
+            f"{device}: there is no such device in these rows; a table that was made with --member "
+            f"wants the same --member here, and one that was made without wants none."
+        )
+    if now.rows[place].digest != steps[0].rows.digest:
         raise NotVerifiedError(
             f"{device}: its rows are others than those that the table was made of, or this home "
             f"({home.root}) is not where it was made; compute the table again."

@@ -264,7 +264,8 @@ def rekey(
         return
     if done.went_on:
         typer.echo("A rekey that was cut short is finished, with the key that it was begun with.")
-    typer.echo(f"{done.files} files are sealed under a new key (from a {done.kind}).")
+    sealed = "1 file is" if done.files == 1 else f"{done.files} files are"
+    typer.echo(f"{sealed} sealed under a new key (from a {done.kind}).")
     if done.kind == "file":
         typer.echo("Keep a copy of the new key file elsewhere; copies of the old one open no more.")
 

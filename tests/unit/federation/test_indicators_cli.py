@@ -132,6 +132,8 @@ def test_other_rows_are_found_out(machines: Path, tmp_path: Path, home: Path) ->
     device = out.read_text(encoding="utf-8").splitlines()[1].split(",")[0]
     again = ("--contract", CONTRACT, "--member", member)
     said("lineage", str(out), device, *again, "--data", str(machines))
+    with pytest.raises(NotVerifiedError, match="wants the same --member here"):
+        said("lineage", str(out), device, *again[:2], "--data", str(machines))
     other = generate(tmp_path / "other", seed=1, scenario="failure", size=0.12).root
     with pytest.raises(NotVerifiedError, match="its rows are others than those"):
         said("lineage", str(out), device, *again, "--data", str(other))
