@@ -231,9 +231,10 @@ def counterfactual(
         allowed: Column -> lowest and highest value that it may get.
 
     Raises:
-        InputError: A column is not read by the model, is a category, or a bound is outside of the
-            contract's range.
+        InputError: The aim is no value that a score can have, a column is not read by the model,
+            is a category, or a bound is outside of the contract's range.
     """
+    _require_reachable(model, aim)
     current = {one.column: one for one in score.factors}
     best: list[tuple[float, Curve, Floats, Floats]] = []
     for name, (low, high) in allowed.items():
@@ -268,6 +269,15 @@ def counterfactual(
     return Counterfactual(
         reached=value_after <= aim, changes=tuple(changes), output=output, value=value_after
     )
+
+
+def _require_reachable(model: AdditiveModel, aim: float) -> None:
+    if model.target.kind == "binary" and not 0 < aim < 1:
+        raise InputError(f"--aim {aim:g}: the score is a chance; give one between 0 and 1.")
+    if model.target.kind == "count" and not 0 < aim < math.inf:
+        raise InputError(f"--aim {aim:g}: the score is a rate; give one above 0.")
+    if not math.isfinite(aim):
+        raise InputError(f"--aim {aim:g}: is no number; give one in the score's unit.")
 
 
 def _inside(factor: Factor, low: float, high: float) -> list[float]:

@@ -251,6 +251,8 @@ def counterfactual_sentence(what_if: Counterfactual, language: Language) -> str:
             f"{one.column} 由 {_number(one.before, '缺失')} 变为 {one.after:.6g}"
             for one in what_if.changes
         )
+        if not what_if.changes and what_if.reached:
+            return "已经达到目标。"
         if not what_if.changes:
             return "在允许的变动范围内, 没有可以改善的项目。"
         reached = "可以达到目标" if what_if.reached else "仍未达到目标"
@@ -259,8 +261,10 @@ def counterfactual_sentence(what_if: Counterfactual, language: Language) -> str:
         f"{one.column} {one.after:.6g} instead of {_number(one.before, 'missing')}"
         for one in what_if.changes
     )
+    if not what_if.changes and what_if.reached:
+        return "The aim is met already."
     if not what_if.changes:
-        return "Nothing that may change would help, or the aim is met already."
+        return "Nothing that may change would help."
     reached = "which meets the aim" if what_if.reached else "which does not meet the aim"
     return f"With {changes} it would be {what_if.value:.4g}, {reached}."
 

@@ -20,6 +20,7 @@ from clients.reasons import Factor, Score, counterfactual, scores, sentence
 from clients.spec import NodeSpec
 from clients.statistics import Floats, to_unit_interval
 from clients.train import score
+from federation.model_pages import counterfactual_sentence
 from federation.scorecard import make_scorecard
 from privacy.canonical import canonical_json
 from privacy.errors import InputError, RefusedError
@@ -201,6 +202,37 @@ def test_what_may_not_change_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=words):
             counterfactual(additive, one, aim=0.1, allowed={name: bounds})
+
+
+@pytest.mark.parametrize(
+    ("kind", "aim", "words"),
+    [
+        ("binary", 1.5, "a chance; give one between 0 and 1"),
+        ("binary", 0.0, "a chance; give one between 0 and 1"),
+        ("binary", math.nan, "a chance; give one between 0 and 1"),
+        ("count", 0.0, "a rate; give one above 0"),
+        ("count", math.inf, "a rate; give one above 0"),
+        ("value", math.nan, "is no number"),
+    ],
+)
+def test_an_aim_is_a_value_that_a_score_can_have(
+    tmp_path: Path, kind: str, aim: float, words: str
+) -> None:
+    _, additive, rows, _ = _made(tmp_path, kind)
+    one = _scores(additive, rows.head(1))[0]
+    with pytest.raises(InputError, match=words):
+        counterfactual(additive, one, aim=aim, allowed={"load": (0.0, 1.0)})
+
+
+def test_an_aim_that_is_met_and_one_that_cannot_be_are_told_apart(tmp_path: Path) -> None:
+    _, additive, rows, _ = _made(tmp_path, "binary")
+    one = _scores(additive, rows.head(1))[0]
+    low = {"load": (0.0, 0.0)}
+    met = counterfactual(additive, one, aim=(1 + one.value) / 2, allowed=low)
+    assert counterfactual_sentence(met, "en") == "The aim is met already."
+    assert counterfactual_sentence(met, "zh") == "已经达到目标。"
+    never = counterfactual(additive, one, aim=one.value / 2, allowed={})
+    assert counterfactual_sentence(never, "en") == "Nothing that may change would help."
 
 
 def test_points_follow_the_model_within_what_the_card_says(tmp_path: Path) -> None:
