@@ -5,6 +5,7 @@ and every `double` points more double these odds. Rounding to points moves a sco
 the card says of itself.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.additive import AdditiveModel, Curve, grid_values
+from clients.contract import Column
 from clients.statistics import BINS
 from privacy.errors import RefusedError
 
@@ -23,7 +25,15 @@ APART: Final = 4.0  # points; finer bands make a longer card and a closer one
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Band:
-    """Values of one column that get the same points; low <= value < high, or a list of levels."""
+    """Values of one column that get the same points.
+
+    Attributes:
+        column: Its name.
+        said: A level, `missing`, or `LOW to HIGH`: low <= value < high, of whole numbers both
+            inside.
+        points: What they get.
+        share: How many of the federation's rows have such a value; None in a run with noise.
+    """
 
     column: str
     said: str
@@ -109,30 +119,54 @@ def _bands(model: AdditiveModel, curve: Curve, factor: float) -> tuple[list[Band
             for code, level in enumerate(curve.column.categories)
         ]
         return found, float(np.abs(points - np.round(points)).max())
-    points = -factor * model.amount(curve, grid_values(curve.column))
+    places, near = _places(curve.column)
+    points = -factor * model.amount(curve, places)
     missing = float(-factor * model.amount(curve, np.array([np.nan]))[0])
-    edges = _edges(points)
-    low, high = curve.column.bounds
-    grid = grid_values(curve.column)
+    held = None if shares is None else np.bincount(near, shares[:BINS], minlength=places.size)
     bands: list[Band] = []
     worst = abs(missing - round(missing))
-    for first, last in pairwise(edges):
+    for first, last in pairwise(_edges(points)):
         part = points[first:last]
         middle = round(float(part.max() + part.min()) / 2)
         worst = max(worst, float(np.abs(part - middle).max()))
-        begins = low if first == 0 else float(grid[first - 1] + grid[first]) / 2
-        ends = high if last == BINS else float(grid[last - 1] + grid[last]) / 2
         bands.append(
             Band(
                 column=curve.column.name,
-                said=f"{begins:.6g} to {ends:.6g}",
+                said=_said(curve.column, places, first, last),
                 points=middle,
-                share=None if shares is None else float(shares[first:last].sum()),
+                share=None if held is None else float(held[first:last].sum()),
             )
         )
     share = None if shares is None else float(shares[BINS])
     bands.append(Band(column=curve.column.name, said="missing", points=round(missing), share=share))
     return bands, worst
+
+
+def _is_counted(column: Column) -> bool:
+    """Whether a column's values are so few whole numbers that each has bins of its own."""
+    low, high = column.bounds
+    few = 0 < math.floor(high) - math.ceil(low) <= BINS // 2
+    return column.type == "integer" and column.transform == "standard" and few
+
+
+def _places(column: Column) -> tuple[Floats, NDArray[np.int64]]:
+    """Values to read a curve at, and to which of them each bin of the shares belongs."""
+    grid = grid_values(column)
+    if not _is_counted(column):
+        return grid, np.arange(BINS, dtype=np.int64)
+    low, high = math.ceil(column.bounds[0]), math.floor(column.bounds[1])
+    near = np.clip(np.rint(grid), low, high) - low
+    return np.arange(low, high + 1, dtype=np.float64), near.astype(np.int64)
+
+
+def _said(column: Column, places: Floats, first: int, last: int) -> str:
+    if _is_counted(column):
+        least, most = int(places[first]), int(places[last - 1])
+        return f"{least}" if least == most else f"{least} to {most}"
+    low, high = column.bounds
+    begins = low if first == 0 else float(places[first - 1] + places[first]) / 2
+    ends = high if last == places.size else float(places[last - 1] + places[last]) / 2
+    return f"{begins:.6g} to {ends:.6g}"
 
 
 def _edges(points: Floats) -> Sequence[int]:
