@@ -26,6 +26,7 @@ coefficient modulus at degree 4096, 218 at 8192; SEAL refuses to load others).
 import hashlib
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NoReturn, Protocol, TypeAlias, TypeVar
@@ -138,8 +139,6 @@ class _Context(Protocol):
     auto_mod_switch: bool
 
     def has_secret_key(self) -> bool: ...
-    def has_galois_keys(self) -> bool: ...
-    def has_relin_keys(self) -> bool: ...
     def seal_context(self) -> _SealContext: ...
     def serialize(self, public: bool, secret: bool, galois: bool, relin: bool) -> bytes: ...  # noqa: FBT001
 
@@ -403,14 +402,13 @@ class _Engine:
     @staticmethod
     def secret(scheme: _Scheme, secret: bytes) -> "_Engine":
         """Return one that encrypts and decrypts, if `secret` is a key of `scheme` and no more."""
-        if not 0 < len(secret) <= _SECRET_BYTES_MAX:
+        if len(secret) > _SECRET_BYTES_MAX:
             raise ProtocolError(_BAD_KEY)
         context = _guarded(lambda: _native().TenSEALContext.deserialize(secret, 1), _BAD_KEY)
-        # The last comparison refuses every second encoding, and whatever else the bytes may hold.
+        # The last comparison refuses every second encoding, and whatever else the bytes may hold,
+        # as Galois or relinearisation keys.
         if (
             not context.has_secret_key()
-            or context.has_galois_keys()
-            or context.has_relin_keys()
             or _public_form(context) != _public_bytes(scheme)
             or _secret_form(context) != secret
         ):
@@ -424,7 +422,7 @@ class _Engine:
     def write(self, vector: _Vector) -> bytes:
         """Return SEAL's own bytes: those of TenSEAL without their frame."""
         data = vector.serialize()
-        start = data.index(_SEAL_MAGIC, len(self._head))
+        start = data.index(_SEAL_MAGIC)  # no frame has these two bytes
         return data[start : len(data) - len(self._tail)]
 
     def read(self, ciphertext: bytes | memoryview) -> _Vector:
@@ -450,7 +448,7 @@ class _Engine:
         if not data.startswith(_SEAL_START + _SEAL_ZSTD):
             raise RuntimeError(_OTHER_SEAL)
         size = len(self._form) + self.scheme.words * WORD_BYTES
-        plain = zstandard.decompress(memoryview(data)[_SEAL_HEADER_BYTES:], max_output_size=size)
+        plain = zstandard.decompress(memoryview(data)[_SEAL_HEADER_BYTES:])
         if len(plain) != size or not plain.startswith(self._form):
             raise RuntimeError(_OTHER_SEAL)
         return np.frombuffer(plain, dtype="<u8", offset=len(self._form))
@@ -552,10 +550,9 @@ class BfvKey:
 class CkksKey:
     """The secret key of one run's approximate sums. A node that gives it away gives away all."""
 
-    __slots__ = ("_secret", "engine", "parameters")
+    __slots__ = ("_secret", "engine")
 
     def __init__(self, secret: bytes, parameters: CkksParameters) -> None:
-        self.parameters = parameters
         self.engine = _Engine.secret(_ckks_scheme(parameters), secret)
         self._secret = secret
 
@@ -854,14 +851,16 @@ class BfvAdder:
 
     __slots__ = ("_added", "_count", "_engine", "_parameters", "_parties", "_total")
 
+    # The first payload sets these two. A row of coefficients for each ciphertext: below 2^54 each,
+    # a thousand fit a word.
+    _count: int
+    _total: NDArray[np.uint64]
+
     def __init__(self, public_context: bytes, *, parties: int) -> None:
         self._parameters = bfv_parameters(parties)
         self._engine = _public_engine(_bfv_scheme(self._parameters), public_context)
         self._parties = parties
         self._added = 0
-        self._count = 0
-        # A row of coefficients for each ciphertext. Below 2^54 each, a thousand fit a word.
-        self._total: NDArray[np.uint64] = np.zeros((0, self._parameters.words), dtype=np.uint64)
 
     def add(self, payload: bytes) -> None:
         """See `Adder.add`; more payloads than parties are refused as well."""
@@ -869,23 +868,26 @@ class BfvAdder:
             raise ProtocolError(
                 f"a sum for {self._parties} members holds no more payloads; start another"
             )
-        parameters, total = self._parameters, self._total
+        parameters = self._parameters
         count = _exact_count(parameters, payload)
         if not self._added:
             total = np.zeros((parameters.ciphertexts(count), parameters.words), dtype=np.uint64)
-        elif count != self._count:
+        elif count == self._count:
+            total = self._total
+        else:
             raise ProtocolError(_OTHER_LENGTH)
-        done = 0
-        try:
+
+        def each(step: np.ufunc) -> None:
             for row, coefficients in zip(total, _unpacked(parameters, payload), strict=True):
-                np.add(row, coefficients, out=row)
-                done += 1
+                step(row, coefficients, out=row)
+
+        try:
+            each(np.add)
         except ProtocolError:
-            # Checking all before adding any would unpack every good payload twice.
-            for row, coefficients in zip(
-                total[:done], _unpacked(parameters, payload), strict=False
-            ):
-                np.subtract(row, coefficients, out=row)
+            # Checking all before adding any would unpack every good payload twice. What was added
+            # is taken back, up to the same ciphertext, which is refused again.
+            with suppress(ProtocolError):
+                each(np.subtract)
             raise
         self._total, self._count = total, count
         self._added += 1
@@ -990,9 +992,10 @@ class CkksAdder:
 
     __slots__ = ("_count", "_engine", "_vectors")
 
+    _count: int  # set by the first payload
+
     def __init__(self, public_context: bytes, *, parameters: CkksParameters = CKKS_DEEP) -> None:
         self._engine = _public_engine(_ckks_scheme(parameters), public_context)
-        self._count = 0
         self._vectors: list[_Vector] = []
 
     def add(self, payload: bytes) -> None:

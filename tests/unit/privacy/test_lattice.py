@@ -1,4 +1,5 @@
 import copy
+import hashlib
 import importlib
 import math
 import pickle
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from privacy.canonical import framed
 from privacy.errors import ProtocolError
 from privacy.keystream import Words, keystream_words
 from privacy.randomness import system_bytes
@@ -266,6 +269,21 @@ def test_nothing_is_printed(carrier: Carrier, capfd: pytest.CaptureFixture[str])
     assert capfd.readouterr() == ("", "")
 
 
+def test_numbers_open_as_themselves_and_not_as_others_of_the_same_residue() -> None:
+    wrap = bfv().wrap
+    t = bfv_parameters(3).plain_modulus
+    numbers = np.array([0, 1, t // 2, t // 2 + 1, t - 1], dtype=np.uint64)
+    opened = wrap.open(wrap.close(numbers), count=5, bits=42)
+    np.testing.assert_array_equal(opened, numbers)
+
+
+def test_a_ciphertext_holds_as_many_numbers_as_it_has_slots(approximate: Carrier) -> None:
+    scheme = approximate.key.engine.scheme
+    for count, ciphertexts in ((SLOTS, 1), (SLOTS + 1, 2)):
+        payload = approximate.wrap.close(np.ones(count, np.uint64))
+        assert len(lattice._ciphertexts(scheme, payload)[1]) == ciphertexts
+
+
 # --- masks modulo t ---
 
 
@@ -349,6 +367,11 @@ def test_masks_cancel_and_leave_their_argument_alone() -> None:
     assert (shifted != words).all()
     np.testing.assert_array_equal(wrap.shift(shifted, added=[], subtracted=[OTHER, KEY]), words)
     np.testing.assert_array_equal(words, before)
+
+
+def test_no_numbers_stay_none_under_a_mask() -> None:
+    none = bfv().wrap.shift(np.zeros(0, np.uint64), added=[KEY], subtracted=[OTHER])
+    assert none.tolist() == []
 
 
 def p_value(counts: NDArray[np.int64]) -> float:
@@ -475,6 +498,35 @@ def test_different_keys_and_parameters_have_different_fingerprints() -> None:
     assert {len(fingerprint) for fingerprint in found} == {32}
 
 
+def test_a_scheme_and_a_key_are_told_from_everything_else_that_is_hashed() -> None:
+    # These bytes are in payloads and in what nodes compare: both ends must hash alike for ever.
+    scheme = lattice._bfv_scheme(bfv_parameters(3))
+    numbers = [b"4096", b"4398046568449", b"0", b"54", b"54"]
+    labelled = framed(b"tacit/lattice-scheme/v1", *numbers)
+    assert scheme.digest() == hashlib.sha256(labelled).digest()
+    key = BfvKey.create(3)
+    secret = hashlib.sha256(key.secret_bytes()).digest()
+    parts = (b"tacit/lattice-key/v1", scheme.digest(), key.public_context(), secret)
+    assert key.fingerprint() == hashlib.sha256(framed(*parts)).digest()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no list of threads")
+def test_a_context_has_one_thread_however_many_cores_there_are() -> None:
+    scheme = lattice._bfv_scheme(bfv_parameters(3))
+    public, secret = lattice._public_bytes(scheme), BfvKey.create(3).secret_bytes()
+    lattice._keyless_engine.cache_clear()
+    kinds: list[Callable[[], object]] = [
+        lambda: lattice._new_context(scheme),
+        lambda: lattice._Engine.secret(scheme, secret),
+        lambda: lattice._public_engine(scheme, public),
+    ]
+    kept = []
+    for make in kinds:
+        threads = len(list(Path("/proc/self/task").iterdir()))
+        kept.append(make())
+        assert len(list(Path("/proc/self/task").iterdir())) <= threads + 1
+
+
 def test_secrets_are_neither_printed_nor_pickled(carrier: Carrier) -> None:
     for shown in (repr(carrier.key), str(carrier.key), repr(carrier.wrap)):
         assert shown in {"BfvKey(..)", "CkksKey(..)", "BfvWrap(..)", "CkksWrap(..)"}
@@ -490,6 +542,7 @@ def context_bytes(scheme: str, *, galois: bool = False, relin: bool = False) -> 
         encryption = native.ENCRYPTION_TYPE.ASYMMETRIC
     modulus = bfv_parameters(3).plain_modulus
     context = native.TenSEALContext.new(kind, SLOTS, modulus, [54, 54], encryption, 1)
+    context.auto_relin = context.auto_rescale = context.auto_mod_switch = False
     if galois:
         context.generate_galois_keys()
     public = scheme == "asymmetric"
@@ -515,6 +568,7 @@ def context_bytes(scheme: str, *, galois: bool = False, relin: bool = False) -> 
     ],
 )
 def test_only_a_secret_key_of_the_agreed_parameters_is_read(secret: Callable[[], bytes]) -> None:
+    BfvKey.from_bytes(context_bytes("symmetric"), 3)  # nothing else is wrong with the others
     with pytest.raises(ProtocolError, match="secret key is malformed"):
         BfvKey.from_bytes(secret(), 3)
 
@@ -533,6 +587,12 @@ def test_a_coordinator_refuses_any_other_context() -> None:
             BfvAdder(other, parties=3)
     with pytest.raises(ProtocolError, match="public context"):
         CkksAdder(CkksKey.create(CKKS_SHALLOW).public_context())
+
+
+def test_lengths_are_written_as_protobuf_writes_them() -> None:
+    # Seven bits a byte, the lowest first; the top bit says that another byte follows.
+    known = {0: "00", 1: "01", 127: "7f", 128: "8001", 150: "9601", 16384: "808001"}
+    assert {number: lattice._varint(number).hex() for number in known} == known
 
 
 # --- malformed payloads ---
@@ -576,6 +636,9 @@ MALFORMED_SEAL: Faults = {
     "garbage behind SEAL's header": lambda payload: payload[:32] + bytes(len(payload) - 32),
     "uncompressed as stated": lambda payload: payload[:21] + b"\x00" + payload[22:],
     "another version": lambda payload: payload[:19] + b"\x09\x09" + payload[21:],
+    "a byte behind what SEAL reads": lambda payload: (
+        resized(payload, len(payload) - 16 + 1) + b"\x00"
+    ),
 }
 
 
@@ -619,6 +682,19 @@ def test_a_payload_without_content_or_beyond_the_limit_is_refused_by_its_length(
 ) -> None:
     with pytest.raises(ProtocolError, match="empty or too long"):
         carrier.adder().add(bytes(length))
+
+
+def test_a_payload_of_the_most_bytes_is_taken(
+    carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload = carrier.wrap.close(np.ones(5, np.uint64))
+    monkeypatch.setattr(lattice, "PAYLOAD_BYTES_MAX", len(payload))
+    adder = carrier.adder()
+    adder.add(payload)
+    assert adder.payload() == payload
+    monkeypatch.setattr(lattice, "PAYLOAD_BYTES_MAX", len(payload) - 1)
+    with pytest.raises(ProtocolError, match="empty or too long"):
+        adder.add(payload)
 
 
 def test_a_fault_in_the_last_ciphertext_changes_nothing(carrier: Carrier) -> None:
@@ -751,6 +827,36 @@ def test_ciphertexts_that_are_no_fresh_encryption_are_refused(approximate: Carri
         with pytest.raises(ProtocolError):
             approximate.adder().add(payload)
     assert adder.payload() == before
+
+
+def test_a_ciphertext_that_hides_nothing_is_refused(approximate: Carrier) -> None:
+    # Two who work together can send a ciphertext and its negative: SEAL refuses their sum.
+    engine = approximate.key.engine
+    sealed: Any = engine.encrypt([1.0] * engine.scheme.slots)
+    first, negative = (lattice._payload(5, [engine.write(v)]) for v in (sealed, sealed.neg()))
+    adder = approximate.adder()
+    adder.add(first)
+    with pytest.raises(ProtocolError, match="malformed"):
+        adder.add(negative)
+    assert adder.payload() == first
+
+
+def test_a_ciphertext_has_at_least_half_of_what_it_unpacks_to(approximate: Carrier) -> None:
+    scheme = approximate.key.engine.scheme
+    half = 2 * scheme.degree * (len(scheme.coefficient_bits) - 1) * 8 // 2
+    assert len(lattice._ciphertexts(scheme, lattice._payload(1, [bytes(half)]))[1]) == 1
+    with pytest.raises(ProtocolError, match="malformed"):
+        lattice._ciphertexts(scheme, lattice._payload(1, [bytes(half - 1)]))
+
+
+def test_a_ciphertext_that_zstd_cannot_shrink_is_not_too_long(approximate: Carrier) -> None:
+    engine = approximate.key.engine
+    plain = len(engine._form) + 8 * engine.scheme.words
+    packed = zstandard.compress(random.Random(1).randbytes(plain))
+    # The most that zstd writes, by its own word (ZSTD_COMPRESSBOUND): 1/256 more.
+    most = lattice._SEAL_HEADER_BYTES + plain + plain // 256
+    assert plain < len(packed) < most
+    assert most in engine.scheme.ciphertext_bytes
 
 
 # --- exact ciphertexts as coefficients ---
@@ -972,6 +1078,27 @@ def test_values_that_no_sum_has_are_refused() -> None:
         payload = lattice._sealed(one.key.engine, np.full(3 * SLOTS, value))
         with pytest.raises(ProtocolError, match="too noisy"):
             one.wrap.open(payload, count=SLOTS, bits=64)
+
+
+def test_a_value_up_to_a_quarter_from_a_sum_is_that_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrap, most = ckks().wrap, 2.0**53
+
+    def opened(*values: float) -> list[int]:
+        monkeypatch.setattr(lattice, "_approximations", lambda *_, count: np.array(values[:count]))
+        return wrap.open(b"", count=1, bits=64).tolist()  # type: ignore[no-any-return]
+
+    assert opened(7.25, 1.75, 0.0) == [7 + (2 << 22)]
+    assert opened(-0.25, 0.0, 0.0) == [0]
+    assert opened(most - 1, 0.0, 0.0) == [2**53 - 1]
+    for value in (
+        math.nextafter(7.25, 8),
+        math.nextafter(1.75, 1),
+        math.nextafter(-0.25, -1),
+        most,
+        math.nan,
+    ):
+        with pytest.raises(ProtocolError, match="too noisy"):
+            opened(0.0, value, 0.0)
 
 
 def test_what_is_opened_is_whole_numbers() -> None:
