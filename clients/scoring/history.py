@@ -20,6 +20,7 @@ from privacy.errors import DataError, RefusedError
 
 Floats = NDArray[np.float64]
 MOST_DEVICES: Final = 100_000
+MOST_INDICATORS: Final = 1_000_000  # of all devices; the figures of one take about a kilobyte
 MOST_READINGS: Final = 1_000_000
 PENDING: Final = 256  # of a device without a window; together they are counted much faster
 _NEVER: Final = np.array([np.inf])
@@ -70,11 +71,12 @@ class Histories:
 
         Args:
             plan: What to compute.
-            devices: How many there may be.
+            devices: How many there may be, and no more than have `MOST_INDICATORS` together.
             readings: How many may be held, of all devices together.
         """
         self._plan = plan
-        self._most_devices, self._most_readings = devices, readings
+        self._most_devices = min(devices, MOST_INDICATORS // max(len(plan.indicators), 1))
+        self._most_readings = readings
         self._devices: dict[str, _Device] = {}
         self._held = 0
         self._none = Figures(

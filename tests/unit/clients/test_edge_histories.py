@@ -3,9 +3,10 @@
 import pytest
 from support import bundles
 
+from clients.scoring import history
 from clients.scoring.history import Histories
 from clients.scoring.rows import RowReader
-from privacy.errors import DataError
+from privacy.errors import DataError, RefusedError
 
 SAID = {"running": 1.0, "load_share": 0.5}
 
@@ -31,6 +32,17 @@ def test_a_time_or_a_reading_without_end_is_one_sentence() -> None:
     one.add("a", 0.0, SAID, at="line 1")
     with pytest.raises(DataError, match="too large"):
         one.add("a", float("inf"), SAID, at="line 2")
+
+
+def test_the_more_indicators_the_fewer_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "MOST_INDICATORS", 7)
+    plan = bundles.readings_bundle("load_share@1", "utilisation@1").readings
+    assert plan is not None
+    one = Histories(plan)
+    for device in "abc":
+        one.add(device, 0.0, SAID, at="here")
+    with pytest.raises(RefusedError, match="More than 3 devices"):
+        one.add("d", 0.0, SAID, at="here")
 
 
 @pytest.mark.parametrize("line", [b'{"id": "\\ud800"}\n', b"\xff\xfe\n"])

@@ -31,9 +31,8 @@ def model(folder: Path, low: float, high: float) -> tuple[AdditiveModel, pd.Data
     frame = tables.table("binary")
     draw = np.random.default_rng(7)
     whole = draw.integers(math.ceil(low), math.floor(high) + 1, len(frame))
-    frame["late_months"] = pd.array(
-        np.where(draw.uniform(size=len(frame)) < 0.1, None, whole), dtype="Int64"
-    )
+    absent = draw.uniform(size=len(frame)) < 0.1
+    frame["late_months"] = pd.Series(whole, frame.index, dtype="Int64").mask(absent)
     column = {"name": "late_months", "type": "integer", "class": "L3", "range": [low, high]}
     columns = [*tables.columns("binary"), column]
     where = tables.write(folder, rows=frame, contract_changes={"columns": columns})
