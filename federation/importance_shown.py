@@ -50,6 +50,7 @@ class _Result(Frozen):
     model_config = ConfigDict(extra="ignore")
 
     importance: ImportanceFacts | None = None
+    importance_folds: tuple[ImportanceFacts | None, ...] = ()
 
 
 def outcome_of(found: Sequence[Importance | None]) -> dict[str, Any]:
@@ -67,8 +68,12 @@ def outcome_of(found: Sequence[Importance | None]) -> dict[str, Any]:
     return outcome
 
 
-def kept_importance(folder: Path) -> ImportanceFacts | None:
+def kept_importance(folder: Path, fold: int | None = None) -> ImportanceFacts | None:
     """What a run's folder has of it; None where the run did not ask, or too few answered.
+
+    Args:
+        folder: The run's.
+        fold: Of which fold, from 1; None: of the only model, or of all folds together.
 
     Raises:
         InputError: The result is damaged.
@@ -76,7 +81,10 @@ def kept_importance(folder: Path) -> ImportanceFacts | None:
     path = folder / "result.json"
     if not path.is_file():
         return None
-    return parse_settings(_Result, read_json(path), str(path)).importance
+    result = parse_settings(_Result, read_json(path), str(path))
+    if fold is None:
+        return result.importance
+    return result.importance_folds[fold - 1] if fold <= len(result.importance_folds) else None
 
 
 def importance_sentence(found: Mapping[str, Any]) -> str:
@@ -86,7 +94,7 @@ def importance_sentence(found: Mapping[str, Any]) -> str:
 
 
 def importance_table(
-    facts: ImportanceFacts, *, run: str, scale: str, protection: Protection
+    facts: ImportanceFacts, *, run: str, scale: str, protection: Protection, folds: int = 0
 ) -> RenderableType:
     """For people.
 
@@ -95,6 +103,7 @@ def importance_table(
         run: The run's id.
         scale: Of the amounts.
         protection: Of the run's sums.
+        folds: How many runs the figures are means over, where it is not one.
     """
     table = Table(title=f"{run}: what the model leans on, in {scale}")
     table.add_column("input", overflow="fold")
@@ -102,9 +111,10 @@ def importance_table(
     table.add_column("share", justify="right")
     for one in facts.inputs:
         table.add_row(one.input, f"{one.amount:.3f}", f"{one.share:.1%}")
+    a_fold = " a fold" if folds else ""
     note = (
         f"Mean absolute amounts over {facts.rows:,} test rows of {facts.members} members, at most "
-        f"{ROWS_MAX:,} of each, opened as one sum"
+        f"{ROWS_MAX:,} of each{a_fold}, opened as one sum{a_fold}"
     )
     if protection in HIDING:
         note += "; no member's own is known to anybody else"

@@ -103,6 +103,14 @@ def folds_of(folder: Path) -> int:
     return sum(1 for _ in folder.glob("model.*.safetensors"))
 
 
+def require_fold(folder: Path, fold: int | None) -> None:
+    """Raise InputError if a fold is named, counted from 1, that a run's folder has no model of."""
+    folds = folds_of(folder)
+    if fold is not None and not 1 <= fold <= folds:
+        has = f"has {folds} folds" if folds else "has no folds; leave --fold out"
+        raise InputError(f"--fold {fold}: {folder.name} {has}.")
+
+
 def model_of(folder: Path, contract: DataContract, run: str, name: str = WEIGHTS) -> bytes:
     """A model in a run's folder, opened with the vault of its home's node where it is sealed.
 
@@ -136,6 +144,11 @@ def read_kept_model(folder: Path, *, fold: int | None = None) -> KeptModel:
     weights_name, manifest_name = WEIGHTS, "manifest.json"
     if fold is not None:
         weights_name, manifest_name = f"model.{fold}.safetensors", f"manifest.{fold}.json"
+    elif folds := folds_of(folder):
+        raise InputError(
+            f"{folder.name}: has {folds} models, one of each fold, made to test with; explain and "
+            f"card take --fold, and a launch with another split makes one model to use."
+        )
     for name in (weights_name, manifest_name, "contract.yaml"):
         if not (folder / name).is_file():
             raise InputError(

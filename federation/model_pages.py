@@ -133,12 +133,23 @@ def weights_table(model: AttributedModel | WindowModel, facts: dict[str, Any]) -
 
 
 def importance_facts(
-    kept: KeptModel, model: AttributedModel | WindowModel, leans: ImportanceFacts
+    kept: KeptModel,
+    model: AttributedModel | WindowModel,
+    leans: ImportanceFacts,
+    *,
+    folds: int = 0,
 ) -> dict[str, Any]:
-    """How much each input matters over all members' test rows, for programs."""
+    """How much each input matters over all members' test rows, for programs.
+
+    Args:
+        kept: The model; of several folds together, one of theirs.
+        model: As it is explained.
+        leans: What was opened.
+        folds: How many models the figures are means over; 0: they are of this one.
+    """
     return {
         "run": kept.run,
-        "model": kept.digest,
+        **({"folds": folds} if folds else {"model": kept.digest}),
         "task": kept.manifest.task,
         "contract": kept.contract.name,
         "method": "attribution",
@@ -148,12 +159,21 @@ def importance_facts(
 
 
 def importance_page(
-    kept: KeptModel, model: AttributedModel | WindowModel, leans: ImportanceFacts
+    kept: KeptModel,
+    model: AttributedModel | WindowModel,
+    leans: ImportanceFacts,
+    *,
+    folds: int = 0,
 ) -> RenderableType:
     """The same for people."""
+    run = f"{kept.run}, {folds} folds together" if folds else kept.run
     return Group(
         importance_table(
-            leans, run=kept.run, scale=_scale(model), protection=kept.manifest.protection
+            leans,
+            run=run,
+            scale=_scale(model),
+            protection=kept.manifest.protection,
+            folds=folds,
         ),
         Text(f"Against {_against(model)}; {NOT_EXACT}."),
     )

@@ -56,6 +56,8 @@ class Asked:
         form: The drawing's.
         language: Of reasons.
         aim: What a counterfactual should reach.
+        fold: Whose model it is, from 1; None: that of a run without folds, or `folds` says more.
+        folds: How many folds' models it is about together; 0: it is about one model.
     """
 
     unit: str | None
@@ -64,6 +66,8 @@ class Asked:
     form: Form | None
     language: Language
     aim: float | None
+    fold: int | None = None
+    folds: int = 0
 
     @property
     def of_all(self) -> bool:
@@ -98,9 +102,11 @@ def explain_attributed(
     """
     if asked.aim is not None:
         raise InputError("--aim: what would help is known of sums of curves alone; leave it out.")
-    leans = kept_importance(home.runs / kept.run) if data is None and asked.of_all else None
+    leans = None
+    if data is None and asked.of_all:
+        leans = kept_importance(home.runs / kept.run, asked.fold)
     if leans is not None and not (isinstance(model, WindowModel) and model.against != "members"):
-        _show_importance(kept, model, leans, as_json=as_json)
+        _show_importance(kept, model, leans, asked.folds, as_json=as_json)
         return
     rows_root = root_of(data)
     key = rows_key(home.root, system_bytes)
@@ -128,13 +134,14 @@ def _show_importance(
     kept: KeptModel,
     model: AttributedModel | WindowModel,
     leans: ImportanceFacts,
+    folds: int,
     *,
     as_json: bool,
 ) -> None:
     if as_json:
-        print_json(importance_facts(kept, model, leans))
+        print_json(importance_facts(kept, model, leans, folds=folds))
     else:
-        print_rich(importance_page(kept, model, leans))
+        print_rich(importance_page(kept, model, leans, folds=folds))
 
 
 def predict_windows(

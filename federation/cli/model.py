@@ -3,6 +3,7 @@
 No score leaves without its factors.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from privacy.errors import InputError
 if TYPE_CHECKING:
     from clients.additive import AdditiveModel
     from clients.reasons import Language
+    from federation.cli.attributed import Asked
     from federation.home import Home
     from federation.kept_model import KeptModel
 
@@ -69,6 +71,10 @@ def explain(
         Path | None,
         typer.Option("--plot", help="Draw curves, or a window's heat map (.png, .svg, .pdf)."),
     ] = None,
+    fold: Annotated[
+        int | None,
+        typer.Option("--fold", help="Of a run with folds: which model; else all together."),
+    ] = None,
     lang: Lang = "en",
     as_json: AsJson = False,
 ) -> None:
@@ -85,7 +91,6 @@ def explain(
     from federation.cli.attributed import Asked, against_of, explain_attributed, require_of_rows
     from federation.config import data_root
     from federation.home import open_home, write_bytes
-    from federation.kept_model import read_kept_model
     from federation.model_pages import counterfactual_facts, score_page
     from federation.scoring import one_unit, score_facts, scored_here
     from federation.shape_plot import draw_shapes
@@ -97,19 +102,19 @@ def explain(
     allowed = dict(_bounds(text) for text in allow or ())
     form = None if plot is None else format_of(plot)
     home = open_home()
-    kept = read_kept_model(home.run(run))
+    asked = Asked(unit=unit, at=at, plot=plot, form=form, language=language, aim=aim, fold=fold)
+    kept, asked = _kept_to_explain(home.run(run), asked, data)
     model = kept.explained(against_of(against))
     if not isinstance(model, AdditiveModel):
         if not isinstance(model, WindowModel):
             require_of_rows(against, at)
-        asked = Asked(unit=unit, at=at, plot=plot, form=form, language=language, aim=aim)
         explain_attributed(home, kept, model, data, asked, as_json=as_json)
         return
     require_of_rows(against, at)
     if plot is not None and form is not None:
         write_bytes(plot, draw_shapes(model, form=form))
     if unit is None:
-        _show_shapes(home, kept, model, as_json=as_json)
+        _show_shapes(home, kept, model, fold, as_json=as_json)
         return
     key = rows_key(home.root, system_bytes)
     with scored_here(home, kept, model, data_root(data), key=key) as found:
@@ -126,11 +131,37 @@ def explain(
         print_rich(score_page(model, scored.score, language, what_if))
 
 
-def _show_shapes(home: "Home", kept: "KeptModel", model: "AdditiveModel", *, as_json: bool) -> None:
+def _kept_to_explain(folder: Path, asked: "Asked", data: Path | None) -> "tuple[KeptModel, Asked]":
+    """The model that is asked for; of folds together, the first, as all have the same inputs.
+
+    Raises:
+        InputError: The run has no such model, or several, of which none was named, and what it
+            leans on is not known of all of them together.
+    """
+    from federation.importance_shown import kept_importance
+    from federation.kept_model import folds_of, read_kept_model, require_fold
+
+    require_fold(folder, asked.fold)
+    folds = folds_of(folder) if asked.fold is None and asked.of_all and data is None else 0
+    if folds:
+        first = read_kept_model(folder, fold=1)
+        if kept_importance(folder) is not None and not first.spec.is_additive:
+            return first, replace(asked, folds=folds)
+    return read_kept_model(folder, fold=asked.fold), asked
+
+
+def _show_shapes(
+    home: "Home",
+    kept: "KeptModel",
+    model: "AdditiveModel",
+    fold: int | None,
+    *,
+    as_json: bool,
+) -> None:
     from federation.importance_shown import kept_importance
     from federation.model_pages import shape_facts, shape_table
 
-    leans = kept_importance(home.runs / kept.run)
+    leans = kept_importance(home.runs / kept.run, fold)
     if as_json:
         print_json(shape_facts(kept, model, leans))
     else:

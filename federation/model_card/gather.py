@@ -20,7 +20,7 @@ from clients.session import TEST
 from clients.targets import target_unit
 from federation.home import Home, read_json
 from federation.importance_shown import ImportanceFacts
-from federation.kept_model import KeptModel, folds_of, read_kept_model
+from federation.kept_model import KeptModel, folds_of, read_kept_model, require_fold
 from federation.ledger_place import open_store
 from federation.model_card.evaluation import from_metrics, from_sum
 from federation.model_card.facts import (
@@ -88,10 +88,8 @@ def gather(
     Raises:
         TacitError: The run has no model here, is not of one piece, or rows cannot be read.
     """
+    require_fold(folder, fold)
     folds = folds_of(folder)
-    if fold is not None and not 1 <= fold <= folds:
-        has = f"has {folds} folds" if folds else "has no folds; leave --fold out"
-        raise InputError(f"--fold {fold}: {folder.name} {has}.")
     chosen = None if folds == 0 else fold or 1
     kept = read_kept_model(folder, fold=chosen)
     result = read_result(folder)

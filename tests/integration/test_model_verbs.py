@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import tables
@@ -229,3 +230,51 @@ def test_a_scorecard_says_how_far_it_is_off(
     assert card["off_by_at_most"] > 0
     assert {one["column"] for one in card["bands"]} == {"load", "amount", "code"}
     assert "everybody starts with" in tacit("model", "scorecard", "small_binary", home=home).stdout
+
+
+def test_a_run_with_folds_says_what_its_models_lean_on_and_is_not_used(tmp_path: Path) -> None:
+    folds = {"split": {"kind": "folds", "seed": 1, "folds": 2}}
+    where = tables.write(
+        tmp_path / "data", contract_changes=folds, config_changes={"explain": True}
+    )
+    home = tmp_path / "home"
+    launch = tacit(
+        "run", "launch", str(where.config), "--local", "--data", str(where.root), "--json",
+        home=home,
+    )  # fmt: skip
+    assert launch.returncode == 0, launch.stderr
+
+    def told(*words: str) -> dict[str, Any]:
+        found = tacit("model", *words, "--json", home=home)
+        assert found.returncode == 0, found.stderr
+        value: dict[str, Any] = json.loads(found.stdout)
+        return value
+
+    (listed,) = told("list")["models"]
+    assert (listed["folds"], listed["kind"]) == (2, "mlp")
+    assert "of 2 folds" in tacit("model", "list", home=home).stdout
+    together = told("explain")
+    assert (together["folds"], "model" in together) == (2, False)
+    each = [told("explain", "--fold", number) for number in ("1", "2")]
+    assert each[0]["model"] != each[1]["model"]
+    rows = [one["importance"]["rows"] for one in each]
+    assert sum(rows) == together["importance"]["rows"]
+    said = " ".join(tacit("model", "explain", home=home).stdout.split())
+    assert "2 folds together" in said
+    assert "of each a fold" in said
+    one = told("explain", "--fold", "2", "--unit", "5", "--data", str(where.root))
+    assert one["model"] == each[1]["model"]
+    for words, sentence in (
+        (("explain", "--fold", "3"), "has 2 folds"),
+        (("explain", "--fold", "0"), "has 2 folds"),
+        (("explain", "--unit", "5"), "has 2 models, one of each fold"),
+        (("predict", "last", "--out", str(tmp_path / "no.csv")), "has 2 models, one of each fold"),
+        (("scorecard",), "has 2 models, one of each fold"),
+        (
+            ("export", "last", "--out", str(tmp_path / "no.safetensors")),
+            "has 2 models, one of each fold",
+        ),
+    ):
+        found = tacit("model", *words, home=home)
+        assert sentence in assert_one_sentence(found, 2)
+    assert not list(tmp_path.glob("no*"))
