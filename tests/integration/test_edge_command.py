@@ -255,7 +255,7 @@ def test_a_stream_of_readings_is_scored_as_it_comes(launched: Launched, tmp_path
             assert told["history"]["readings"] == hour + 1
             assert told["history"]["absent"] == ["load_share@1"]
         running.stdin.close()
-        assert running.wait(timeout=20) == 0
+        assert running.wait(timeout=120) == 0
 
 
 def test_a_folder_that_grows_is_followed(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import subprocess
 
 ROLES = {"ash": "bank", "birch": "manufacturer", "cedar": "insurer"}
-RUN_S = 90.0
+RUN_S = 400.0
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ def test_it_leads_a_session_where_asked_and_signals_reach_it(tmp_path: Path) -> 
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.1)
         os.killpg(process.pid, signal.SIGTERM)
-        assert process.wait(20) == -signal.SIGTERM
+        assert process.wait(120) == -signal.SIGTERM
     assert not Path(f"/proc/{process.pid}").exists()
 
 

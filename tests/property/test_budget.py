@@ -369,7 +369,7 @@ def test_processes_that_share_a_file_cannot_overspend_together(tmp_path: Path) -
     workers = [reserving(path, run, share=2.0, epsilon=8.0) for run in "abc"]
     said = 0
     for worker in workers:
-        output, _ = worker.communicate(timeout=120)
+        output, _ = worker.communicate(timeout=400)
         assert worker.returncode == 0
         said += len(output.splitlines()) - 1
     cost = renyi(event_of(replace(RECEIPT, share=2.0), colluders=2), ORDER)

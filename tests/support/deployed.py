@@ -26,9 +26,9 @@ from clients.model_file import opened_model, parse_model
 from clients.vault_folder import folder_vault
 from privacy.randomness import system_bytes
 
-COMMAND_S = 120.0
-READY_S = 60.0
-END_S = 20.0
+COMMAND_S = 300.0
+READY_S = 180.0
+END_S = 60.0
 OPERATOR = "operator"
 LOOPBACK = "127.0.0.1"
 DOOR, REGISTRY, FLEET, OPERATIONS = 9441, 9443, 9444, 9440

@@ -222,7 +222,7 @@ def answering(context: ssl.SSLContext | None) -> Iterator[str]:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield f"127.0.0.1:{listener.getsockname()[1]}"
-        thread.join(5)
+        thread.join(60)
 
 
 def reached(
