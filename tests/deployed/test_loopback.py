@@ -48,7 +48,7 @@ from privacy.randomness import system_bytes
 
 ROLES = {"ash": "manufacturer", "birch": "insurer", "coal": "bank", "dune": "manufacturer"}
 ROUNDS = 7
-LONG_ROUNDS = 500
+LONG_ROUNDS = 3000
 RUN_S = 400.0
 FEWEST_BYTES = 10_000
 SOON_S = 60.0

@@ -126,7 +126,7 @@ def browse(
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=True,
     )
     complaints = [
