@@ -48,7 +48,7 @@ def edge(
     """`tacit-edge WORDS`, run by this interpreter."""
     env = {**environment(home), "TACIT_EDGE_HOME": str(home)}
     if script is None:
-        return run(words, env=env, timeout_s=60, given=given, module=EDGE)
+        return run(words, env=env, timeout_s=240, given=given, module=EDGE)
     return subprocess.run(
         [sys.executable, "-c", script, *words],
         cwd=ROOT,
@@ -56,7 +56,7 @@ def edge(
         input=given,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 

@@ -19,7 +19,7 @@ forks = pytest.mark.skipif("TACIT_LONG" in os.environ, reason="commands are not 
 
 def told(*words: str, home: Path, fresh: bool = False) -> tuple[dict[str, Any], str, int]:
     found = run(
-        words, env=environment(home), timeout_s=60, given="given", module=TELLER, fresh=fresh
+        words, env=environment(home), timeout_s=240, given="given", module=TELLER, fresh=fresh
     )
     return json.loads(found.stdout), found.stderr, found.returncode
 

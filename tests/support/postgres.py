@@ -25,7 +25,7 @@ from support.ports import free_ports
 
 PASSWORD = "s3cr?t/p@ss:w%rd#"  # noqa: S105 - of a server that lives as long as one test
 _HOW = "run .ci/postgres as root, or install PostgreSQL and put initdb into PATH"
-_SECONDS = 60
+_SECONDS = 240
 Cut: TypeAlias = Literal["before the server", "after the server"]
 _SETTINGS = {
     "fsync": "on",
