@@ -2,13 +2,14 @@
 
 import signal
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from support import warm
 
 # A machine that does other work beside is slow, not wrong; speed is measured by `make bench`.
 # The same examples each time: what a change broke shows at that change. `make soak` draws others.
-settings.register_profile("tacit", deadline=None, derandomize=True)
-settings.register_profile("search", deadline=None)
+_SLOW = [HealthCheck.too_slow]
+settings.register_profile("tacit", deadline=None, derandomize=True, suppress_health_check=_SLOW)
+settings.register_profile("search", deadline=None, suppress_health_check=_SLOW)
 settings.load_profile("tacit")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -297,7 +297,7 @@ def test_only_the_holder_of_the_key_fetches(world: World) -> None:
 
         def fetch(**said: Any) -> object:  # noqa: ANN401
             whole = {"name": name, "key": key, "time_ms": now, "signature": good, **said}
-            return stub.Fetch(door_pb2.FetchRequest(**whole), timeout=10)
+            return stub.Fetch(door_pb2.FetchRequest(**whole), timeout=55)
 
         fetch()
         old = now - DAY_MS
@@ -433,10 +433,10 @@ def test_a_role_is_refused_what_it_may_not(world: World, role: Role, method: str
     with open_channel(world.serving.registry, world.one.credentials(name)) as channel:
         call = getattr(MembersStub(channel), method)
         if method in {"Me", "Membership"}:
-            call(requests[method], timeout=10)
+            call(requests[method], timeout=55)
             return
         with pytest.raises(grpc.RpcError) as found:
-            call(requests[method], timeout=10)
+            call(requests[method], timeout=55)
     details = found.value.details() or ""
     assert ("may not call" in details) is not allowed
     assert (role is Role.REGULATOR and method == "Act") is not allowed
@@ -562,6 +562,6 @@ def test_a_body_that_is_none_is_refused(world: World) -> None:
         stub = MembersStub(channel)
         for body in (b"", b"[]", b"{ }", b"{", canonical_json({"by": "bank"}), b"x" * 70_000):
             with pytest.raises(grpc.RpcError) as found:
-                stub.Act(members_pb2.ActRequest(kind="member.approved", body=body), timeout=10)
+                stub.Act(members_pb2.ActRequest(kind="member.approved", body=body), timeout=55)
             code = found.value.code()
             assert code in {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED}

@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeVar
 
 import grpc
 import httpx
@@ -30,13 +32,14 @@ from flwr.supercore.inflatable.inflatable_object import (
 from support import few_files
 from support.certificates import Authority, save
 from support.federations import NAME, Federated, Serving
-from support.fleets import app_of, asked, federation, kept, node, until
+from support.fleets import app_of, asked, deadlines_on_call, federation, kept, node, until
 
 from federation.channel import UnreachedError
+from federation.door import guard as door_guard
 from federation.door.client import DoorClient
 from federation.door.guard import CALLS_MAX as DOOR_CALLS
 from federation.door.guard import host_of
-from federation.engine import fleet_filter, fleet_line, thin_node
+from federation.engine import fleet_filter, fleet_line, fleet_protocol, superlink, thin_node
 from federation.engine.fleet_filter import ANSWER_BYTES_MAX, LONGEST_HOLD_S, held_s
 from federation.engine.fleet_gate import ENDING_MAX, Connection, Gate, Listener, Room
 from federation.engine.fleet_line import CALL_S, FleetLine, _answer_body
@@ -46,6 +49,7 @@ from federation.engine.superlink import SuperLink
 from federation.members.client import MembersClient
 from federation.members.newest_note import KEPT_S, NewestNote
 from federation.open_files import allow_files, files_allowed
+from federation.registry import guard as registry_guard
 from federation.registry.first_message import first_message
 from federation.registry.guard import (
     CALLS_MAX,
@@ -69,7 +73,9 @@ from privacy.ledger.sqlite import SqliteLedger
 from privacy.randomness import system_bytes
 
 MIB = 1 << 20
+Timed = TypeVar("Timed")
 ELSEWHERE = "127.0.0.9"
+CALL_LONG_S = 50.0
 ME = "/tacit.members.v1.Members/Me"
 ENTRIES = "/tacit.registry.v1.Registry/Entries"
 WATCH = "/tacit.runs.v1.Runs/Watch"
@@ -89,7 +95,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         yield answering
 
 
-def fetched(door: str, root: bytes, *, deadline_s: float = 5.0) -> bool:
+def fetched(door: str, root: bytes, *, deadline_s: float = 30.0) -> bool:
     """Whether somebody whom the door does not know is told so."""
     with DoorClient(door, root, deadline_s=deadline_s) as client, suppress(UnreachedError):
         try:
@@ -125,12 +131,11 @@ def silent_calls(
             channel = stack.enter_context(grpc.secure_channel(at, credentials, options=options))
             method: Any = channel.stream_unary(path)
             calls += [method.future(nothing(), timeout=timeout) for _ in range(each)]
-        time.sleep(0.7)
         yield calls
 
 
 @contextmanager
-def relay(at: str) -> Iterator[str]:
+def relay(at: str, source: str) -> Iterator[str]:
     """The same port, for whoever comes from another address."""
     host, port = at.split(":")
     with ExitStack() as stack:
@@ -147,7 +152,7 @@ def relay(at: str) -> Iterator[str]:
             with suppress(OSError):
                 while True:
                     near, _ = listener.accept()
-                    far = socket.create_connection((host, int(port)), source_address=(ELSEWHERE, 0))
+                    far = socket.create_connection((host, int(port)), source_address=(source, 0))
                     for one in (near, far):
                         stack.callback(one.close)
                     for pair in ((near, far), (far, near)):
@@ -162,30 +167,44 @@ def ended(calls: list[Any]) -> int:
     return sum(call.done() for call in calls)
 
 
+@contextmanager
+def patient(module: ModuleType) -> Iterator[None]:
+    """A call's message is waited for so long that none is given up meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "first_message", partial(first_message, within_s=CALL_LONG_S))
+        yield
+
+
 def test_calls_without_a_message_do_not_shut_the_door(serving: Serving) -> None:
     root = serving.federated.credentials("bank").authority
     ends = grpc.ssl_channel_credentials(root)
     with silent_calls(serving.door, ends, FETCH, each=8, timeout=None) as calls:
-        assert ended(calls) == 32  # without a deadline none is waited for
-        assert fetched(serving.door, root, deadline_s=2)
+        until(lambda: ended(calls) == 32)  # without a deadline none is waited for
+        assert fetched(serving.door, root)
     with (
-        relay(serving.door) as elsewhere,
-        silent_calls(elsewhere, ends, FETCH, each=8, timeout=30) as calls,
+        patient(door_guard),
+        relay(serving.door, ELSEWHERE) as elsewhere,
+        silent_calls(elsewhere, ends, FETCH, each=8, timeout=CALL_LONG_S) as calls,
     ):
+        until(lambda: len(calls) - ended(calls) == DOOR_CALLS)
+        assert fetched(serving.door, root)
         assert len(calls) - ended(calls) == DOOR_CALLS
-        begun = time.monotonic()
-        assert fetched(serving.door, root, deadline_s=2)
-        assert time.monotonic() - begun < 1
-        until(lambda: ended(calls) == 32, patience_s=8)  # nor for ever
+    with (
+        relay(serving.door, "127.0.0.10") as elsewhere,
+        silent_calls(elsewhere, ends, FETCH, each=8, timeout=CALL_LONG_S) as calls,
+    ):
+        until(lambda: ended(calls) == 32)  # nor for ever
         codes = [call.code().name for call in calls]
-        assert codes.count("CANCELLED") == DOOR_CALLS
+        # where the calls come slowly, some come in place of those that were given up
+        assert codes.count("CANCELLED") >= DOOR_CALLS
+        assert set(codes) <= {"CANCELLED", "RESOURCE_EXHAUSTED"}
 
 
 def test_who_was_revoked_does_not_shut_the_registry(serving: Serving) -> None:
     with silent_calls(
-        serving.registry, ends_of(serving, "leaver"), ME, each=16, timeout=30
+        serving.registry, ends_of(serving, "leaver"), ME, each=16, timeout=CALL_LONG_S
     ) as calls:
-        assert ended(calls) == 64
+        until(lambda: ended(calls) == 64)
         with serving.client("mill") as client:
             assert client.me().name == "mill"
         assert {call.code().name for call in calls} <= {"UNAUTHENTICATED", "RESOURCE_EXHAUSTED"}
@@ -193,17 +212,26 @@ def test_who_was_revoked_does_not_shut_the_registry(serving: Serving) -> None:
 
 @pytest.mark.parametrize("path", [ME, ENTRIES])
 def test_a_member_holds_few_threads_and_not_for_long(serving: Serving, path: str) -> None:
-    with silent_calls(
-        serving.registry, ends_of(serving, "bank"), path, each=16, timeout=30
-    ) as all_:
+    ends = ends_of(serving, "bank")
+    with (
+        patient(registry_guard),
+        silent_calls(serving.registry, ends, path, each=16, timeout=CALL_LONG_S) as all_,
+    ):
         # the others wait a second for their refusals
-        assert len(all_) - ended(all_) <= CALLS_MAX + PAUSES_MAX
-        until(lambda: len(all_) - ended(all_) == CALLS_MAX, patience_s=4)
+        until(lambda: len(all_) - ended(all_) <= CALLS_MAX + PAUSES_MAX)
+        until(lambda: len(all_) - ended(all_) == CALLS_MAX)
         with serving.client("mill") as client:
             assert client.me().name == "mill"
-        until(lambda: ended(all_) == 64, patience_s=8)
-        with serving.client("bank") as client:
-            assert client.me().name == "bank"
+        assert len(all_) - ended(all_) == CALLS_MAX
+    with silent_calls(serving.registry, ends, path, each=16, timeout=CALL_LONG_S) as all_:
+        until(lambda: ended(all_) == 64)
+    until(lambda: is_answered(serving, "bank"))
+
+
+def is_answered(serving: Serving, name: str) -> bool:
+    with serving.client(name) as client, suppress(RefusedError):
+        return client.me().name == name
+    return False
 
 
 def ends_of(serving: Serving, name: str) -> grpc.ChannelCredentials:
@@ -261,7 +289,7 @@ def test_a_message_is_waited_for_a_moment() -> None:
     context: Any = Call()
 
     def messages() -> Iterator[str]:
-        if not context.is_cancelled.wait(5):
+        if not context.is_cancelled.wait(60):
             yield ""
         raise grpc.RpcError
 
@@ -317,7 +345,7 @@ class Few:
         if port == "door":
             return fetched(self.door, own.authority)
         if port == "registry":
-            with MembersClient(self.registry, own, deadline_s=5) as client:
+            with MembersClient(self.registry, own, deadline_s=30) as client:
                 with suppress(UnreachedError):
                     return client.me().name == "bank"
                 return False
@@ -347,24 +375,46 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Few]:
         yield Few(one, process.pid, *ports)
         assert process.stdin is not None
         process.stdin.close()
-        process.wait(20)
+        process.wait(60)
 
 
 @pytest.mark.parametrize("port", ["door", "registry", "fleet"])
 def test_three_hundred_connections_on_256_files_stop_nobody(few: Few, port: str) -> None:
-    host, number = getattr(few, port).split(":")
-    with ExitStack() as stack:
-        for _ in range(300):
-            stack.enter_context(socket.create_connection((host, int(number)), timeout=5))
-        assert few.files() < 200
-        begun = time.monotonic()
-        for other in {"door", "registry", "fleet"} - {port}:
-            assert few.ask(other)
-        assert time.monotonic() - begun < 2
-        # gRPC ends none before its handshake is late; the fleet's gate ends the oldest
-        end = time.monotonic() + (2 if port == "fleet" else 8)
-        while not few.ask(port):
-            assert time.monotonic() < end
+    others = {"door", "registry", "fleet"} - {port}
+
+    def took() -> tuple[float, float, float]:
+        """How long who asks the other ports waits without, and with them; how long at this one."""
+        host, number = getattr(few, port).split(":")
+        plain_s = asked_s(few, *others)
+        with ExitStack() as stack:
+            for _ in range(300):
+                stack.enter_context(socket.create_connection((host, int(number)), timeout=60))
+            assert few.files() < 200
+            others_s = asked_s(few, *others)
+            begun = time.monotonic()
+            until(lambda: few.ask(port))
+            return plain_s, others_s, time.monotonic() - begun
+
+    # gRPC ends none before its handshake is late; the fleet's gate ends the oldest
+    most_s = 2 if port == "fleet" else 8
+    assert_once(
+        took, lambda times: times[1] < 2 + 3 * times[0] and times[2] < most_s + 3 * times[0]
+    )
+
+
+def asked_s(few: Few, *ports: str) -> float:
+    begun = time.monotonic()
+    for port in ports:
+        assert few.ask(port)
+    return time.monotonic() - begun
+
+
+def assert_once(measured: Callable[[], Timed], is_soon: Callable[[Timed], bool]) -> None:
+    """What a machine that does other work beside does late now and then is late each time here."""
+    found: list[Timed] = []
+    while not found or not is_soon(found[-1]):
+        assert len(found) < 6, f"it took too long each time: {found}"
+        found.append(measured())
 
 
 def test_silent_connections_that_are_encrypted_do_not_shut_the_door_for_good(few: Few) -> None:
@@ -375,7 +425,7 @@ def test_silent_connections_that_are_encrypted_do_not_shut_the_door_for_good(few
     host, number = few.door.split(":")
     with ExitStack() as stack:
         for _ in range(60):
-            plain = stack.enter_context(socket.create_connection((host, int(number)), timeout=5))
+            plain = stack.enter_context(socket.create_connection((host, int(number)), timeout=60))
             with suppress(OSError):
                 one = stack.enter_context(context.wrap_socket(plain, server_hostname="localhost"))
                 one.sendall(
@@ -383,7 +433,7 @@ def test_silent_connections_that_are_encrypted_do_not_shut_the_door_for_good(few
                 )
         assert few.ask("registry")
         assert few.ask("fleet")
-        until(lambda: few.ask("door"), patience_s=20)
+        until(lambda: few.ask("door"))
 
 
 @pytest.mark.parametrize("port", ["door", "registry"])
@@ -406,14 +456,21 @@ def test_who_begins_handshakes_without_end_shuts_no_port(few: Few, port: str) ->
         for one in held:
             one.close()
 
+    plain_s = asked_s(few, port)
     attacker = threading.Thread(target=begin)
     attacker.start()
     try:
         time.sleep(1)
-        begun = time.monotonic()
-        for _ in range(3):  # each over a connection of its own
-            assert few.ask(port)
-        assert time.monotonic() - begun < 3
+        # each over a connection of its own; three of twelve at least, on a machine that is busy
+        answered: list[float] = []
+        for _ in range(12):
+            begun = time.monotonic()
+            if few.ask(port):
+                answered.append(time.monotonic() - begun)
+            if len(answered) == 3:
+                break
+        assert len(answered) == 3
+        assert min(answered) < 2 + 3 * plain_s
         assert few.files() < 200
     finally:
         over.set()
@@ -494,69 +551,66 @@ def client(authority: Authority, folder: Path, name: str = "one") -> tuple[ssl.S
 def connected(link: SuperLink, context: ssl.SSLContext) -> Iterator[ssl.SSLSocket]:
     host, port = link.address.split(":")
     with (
-        socket.create_connection((host, int(port)), timeout=15) as plain,
+        socket.create_connection((host, int(port)), timeout=120) as plain,
         context.wrap_socket(plain, server_hostname=host) as secured,
     ):
         yield secured
 
 
-def closed_after(one: socket.socket) -> float:
-    begun = time.monotonic()
+def until_closed(one: socket.socket) -> None:
     with suppress(ConnectionResetError, ssl.SSLEOFError):
         while one.recv(4096):
             pass
-    return time.monotonic() - begun
 
 
-def test_who_says_nothing_is_not_kept(tmp_path: Path) -> None:
+HEALTH = b"GET /health HTTP/1.1\r\nhost: x\r\n"
+LIMITS = {"HANDSHAKE_S": 10.0, "STRANGER_S": 3.0, "HEAD_S": 10.0}
+SILENT = [
+    ("no handshake", b"", "HANDSHAKE_S"),
+    ("stranger", b"", "STRANGER_S"),
+    ("stranger", HEALTH + b"\r\n", None),  # it is answered once
+    ("member", b"", "HEAD_S"),
+    ("member", HEALTH, "HEAD_S"),
+]
+
+
+@pytest.mark.parametrize(("who", "says", "limit"), SILENT)
+def test_who_says_nothing_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str, says: bytes, limit: str | None
+) -> None:
+    """By one limit each: the others are so long here that a connection they end is seen to be."""
+    assert {name: getattr(fleet_protocol, name) for name in LIMITS} == LIMITS
+    for name in LIMITS:
+        monkeypatch.setattr(fleet_protocol, name, 1.0 if name == limit else 600.0)
+    monkeypatch.setattr(superlink, "KEEP_ALIVE_S", 600)
     with federation() as (link, authority):
-        stranger, _ = client(authority, tmp_path, "stranger")
-        member, certificate = client(authority, tmp_path, "member")
-        link.admit("member", certificate)
+        context, certificate = client(authority, tmp_path, who)
+        if who == "member":
+            link.admit(who, certificate)
         host, port = link.address.split(":")
-        took: dict[str, float] = {}
-
-        def watch(name: str, open_: Callable[[], Any], first: bytes = b"") -> threading.Thread:
-            def hold() -> None:
-                with open_() as one:
-                    if first:
-                        one.sendall(first)
-                    took[name] = closed_after(one)
-
-            thread = threading.Thread(target=hold, daemon=True)
-            thread.start()
-            return thread
-
-        def plain() -> socket.socket:
-            return socket.create_connection((host, int(port)), timeout=15)
-
-        health = b"GET /health HTTP/1.1\r\nhost: x\r\n"
-        for thread in [
-            watch("no handshake", plain),
-            watch("no member", lambda: connected(link, stranger)),
-            watch("no member, answered once", lambda: connected(link, stranger), health + b"\r\n"),
-            watch("a member", lambda: connected(link, member)),
-            watch("a member with half a head", lambda: connected(link, member), health),
-        ]:
-            thread.join(16)
-    limits = {
-        "no handshake": (9, 13),
-        "no member": (2, 5),
-        "no member, answered once": (0, 2),
-        "a member": (9, 13),
-        "a member with half a head": (9, 13),
-    }
-    for name, (least, most) in limits.items():
-        assert least < took[name] < most, name
+        begun = time.monotonic()
+        with ExitStack() as stack:
+            if who == "no handshake":
+                where = (host, int(port))
+                one = stack.enter_context(socket.create_connection(where, timeout=120))
+            else:
+                one = stack.enter_context(connected(link, context))
+            if says:
+                one.sendall(says)
+            until_closed(one)
+        took = time.monotonic() - begun
+    assert (0.9 if limit else 0) < took < 120
 
 
 def test_a_member_that_was_expelled_is_answered_once_more_and_no_longer_held(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(fleet_protocol, "HEAD_S", 600.0)
+    monkeypatch.setattr(superlink, "KEEP_ALIVE_S", 600)
     with federation() as (link, authority):
         context, certificate = client(authority, tmp_path)
         link.admit("one", certificate)
-        ask = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
+        ask = HEALTH + b"\r\n"
         with connected(link, context) as one:
             for _ in range(3):
                 one.sendall(ask)
@@ -564,7 +618,7 @@ def test_a_member_that_was_expelled_is_answered_once_more_and_no_longer_held(
                 time.sleep(0.05)
             link.expel("one")
             one.sendall(ask)
-            assert closed_after(one) < 2
+            until_closed(one)
 
 
 def sent(one: ssl.SSLSocket, start: bytes, piece: bytes, most: int) -> int:
@@ -759,19 +813,26 @@ def array(data: bytes) -> Array:
 
 @contextmanager
 def asked_talker(answer_bytes_max: int = ANSWER_BYTES_MAX) -> Iterator[tuple[Talker, Message]]:
-    with federation(hold_s=0.3, answer_bytes_max=answer_bytes_max) as (link, authority):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        federation(hold_s=0.3, answer_bytes_max=answer_bytes_max) as (link, authority),
+    ):
+        up = deadlines_on_call(patch)
         credentials = authority.client("bank", "evil")
         link.admit("evil", credentials.certificate)
         line = FleetLine(link.address, credentials)
         own = line.activate()
         with link.transport("run", ["evil"], stop=threading.Event()) as transport:
-            asking = threading.Thread(target=lambda: asked(transport, b"x" * 100, deadline_s=2.0))
+            asking = threading.Thread(target=lambda: asked(transport, b"x" * 100, deadline_s=600.0))
             asking.start()
             message = None
             while message is None:
                 message = line.take(own, [])
-            yield Talker(link, line, own), message
-            asking.join()
+            try:
+                yield Talker(link, line, own), message
+            finally:
+                up()
+                asking.join()
             assert kept(link._fleet)[:3] == [0, 0, 0]
         line.close()
 
@@ -874,8 +935,8 @@ def test_a_member_waits_for_the_refusals_of_calls_without_end(
         for one in threads:
             one.start()
         for _ in threads:
-            assert refused.acquire(timeout=20)
-        counted, begun = link.traffic().requests, time.monotonic()
+            assert refused.acquire(timeout=60)
+        begun, counted = time.monotonic(), link.traffic().requests
         time.sleep(1.5)
         more, spent_s = link.traffic().requests - counted, time.monotonic() - begun
         over.set()
@@ -961,17 +1022,18 @@ def test_who_was_not_invited_does_not_wait_for_the_ledger(tmp_path: Path) -> Non
     token = one.invite("bank")
     with one.serving() as serving:
         store = SqliteLedger(one.home.ledger)
-        with store.turn(), DoorClient(serving.door, token.root_pem, deadline_s=3) as door:
-            begun = time.monotonic()
-            with pytest.raises(RefusedError, match="not known here"):
-                door.ask(
-                    secret=system_bytes(32),
-                    peer=token.peer,
-                    key=bytes(32),
-                    request=b"",
-                    signature=b"",
-                )
-            assert time.monotonic() - begun < 1
+        with (
+            store.turn(),
+            DoorClient(serving.door, token.root_pem, deadline_s=30) as door,
+            pytest.raises(RefusedError, match="not known here"),
+        ):
+            door.ask(
+                secret=system_bytes(32),
+                peer=token.peer,
+                key=bytes(32),
+                request=b"",
+                signature=b"",
+            )
         store.close()
 
 
@@ -1034,7 +1096,7 @@ def test_a_node_takes_no_more_runs_than_it_has_room_for(monkeypatch: pytest.Monk
 
     def wait(message: Message) -> str:
         began.append(message.metadata.group_id)
-        go.wait(20)
+        go.wait(60)
         return "done"
 
     with federation() as (link, authority), ExitStack() as stack:
@@ -1065,16 +1127,20 @@ def test_a_node_takes_no_more_runs_than_it_has_room_for(monkeypatch: pytest.Monk
 
 def test_a_node_reads_no_message_that_is_longer_than_any(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet_line, "MESSAGE_BYTES_MAX", MIB)
+    up = deadlines_on_call(monkeypatch)
     with federation(hold_s=0.3) as (link, authority):
         credentials = authority.client("bank", "one")
         link.admit("one", credentials.certificate)
         line = FleetLine(link.address, credentials)
         own = line.activate()
         with link.transport("run", ["one"], stop=threading.Event()) as transport:
-            long = threading.Thread(target=lambda: asked(transport, bytes(2 * MIB), deadline_s=1.5))
+            long = threading.Thread(
+                target=lambda: asked(transport, bytes(2 * MIB), deadline_s=600.0)
+            )
             long.start()
-            time.sleep(0.3)
+            taken = (line.take(own, []) for _ in range(1_000))
             with pytest.raises(ValueError, match="longer than any"):
-                line.take(own, [])
+                list(taken)
+            up()
             long.join()
         line.close()

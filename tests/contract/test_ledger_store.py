@@ -299,12 +299,16 @@ def test_a_store_that_nobody_holds_any_more_holds_no_file(place: Place) -> None:
         append(store, KIND, act("a"), time_ms=1)
     gc.disable()
     try:
-        before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names alone
-        for _ in range(3):
-            store = place.open()
-            assert store.size() == 1
-            del store
-        assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - names alone
+        more: list[int] = []
+        # what other threads of the process open or close meanwhile, they do not each time
+        while len(more) < 10 and 0 not in more:
+            before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names alone
+            for _ in range(3):
+                store = place.open()
+                assert store.size() == 1
+                del store
+            more.append(len(os.listdir("/proc/self/fd")) - before)  # noqa: PTH208 - names alone
+        assert 0 in more, more
     finally:
         gc.enable()
 
@@ -974,11 +978,14 @@ def test_nobody_knows_what_became_of_a_commit_that_was_cut(
 def test_a_writer_that_stands_still_loses_its_turn(
     database: PostgresPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_ledger, "IDLE_TIMEOUT_S", 1)
+    usual_s = postgres_ledger.IDLE_TIMEOUT_S
     store = written(database, 1)
 
     def stand_still() -> None:
+        monkeypatch.setattr(postgres_ledger, "IDLE_TIMEOUT_S", 3)
         with store.turn() as turn:
+            # other turns are not held up by what this machine does beside
+            monkeypatch.setattr(postgres_ledger, "IDLE_TIMEOUT_S", usual_s)
             turn.append(KIND, act("lost"), time_ms=0)
             assert append(database.open(), KIND, act("other"), time_ms=0).index == 1
 

@@ -48,10 +48,10 @@ from privacy.randomness import system_bytes
 
 ROLES = {"ash": "manufacturer", "birch": "insurer", "coal": "bank", "dune": "manufacturer"}
 ROUNDS = 7
-LONG_ROUNDS = 500
-RUN_S = 120.0
+LONG_ROUNDS = 3000
+RUN_S = 400.0
 FEWEST_BYTES = 10_000
-SOON_S = 20.0
+SOON_S = 60.0
 TRAINING = {"rounds": ROUNDS, "local_epochs": 2, "batch_rows": 32, "learning_rate": 0.02}
 SECOND_DAYS = 1 / 86_400
 
@@ -73,7 +73,7 @@ def ask(federation: Deployed, path: str) -> tuple[int, str]:
     """What the coordinator's operations port says."""
     address = f"http://{LOOPBACK}:{federation.ports[3]}{path}"
     try:
-        with urllib.request.urlopen(address, timeout=10) as answer:
+        with urllib.request.urlopen(address, timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:

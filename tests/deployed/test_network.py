@@ -31,7 +31,7 @@ def talking(lan: Network) -> Iterator[socket.socket]:
 
     thread = threading.Thread(target=echo)
     thread.start()
-    line = lan["ash"].call(lambda: socket.create_connection((birch.address, 7), timeout=5))
+    line = lan["ash"].call(lambda: socket.create_connection((birch.address, 7), timeout=60))
     try:
         yield line
     finally:
@@ -57,7 +57,7 @@ def test_a_line_that_is_cut_loses_what_is_sent_and_says_nothing(switch: Switch) 
         with pytest.raises(TimeoutError):
             line.recv(16)
         lan.heal("birch")
-        line.settimeout(20)  # what was lost is sent again
+        line.settimeout(240)  # what was lost is sent again
         assert line.recv(16) == b"!"
 
 
@@ -66,7 +66,7 @@ def test_the_wire_delays() -> None:
         lan.shape("ash", delay_ms=60)
         assert trip_s(line) > 0.12
         lan.shape("ash")
-        assert min(trip_s(line) for _ in range(5)) < 0.12
+        assert any(trip_s(line) < 0.12 for _ in range(200))
 
 
 def test_machines_see_each_other_and_not_this_one() -> None:

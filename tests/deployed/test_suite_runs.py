@@ -13,7 +13,7 @@ ROLES = {"ash": "manufacturer", "birch": "insurer", "coal": "bank", "dune": "man
 ROUNDS = 4
 # starting a federation takes most of the time; `make soak` takes both
 SUITES_RUN = ("gm", "hybrid") if os.environ.get("TACIT_LONG") else ("hybrid",)
-RUN_S = 120.0
+RUN_S = 400.0
 TRAINING = {"rounds": ROUNDS, "batch_rows": 64, "learning_rate": 0.02}
 
 

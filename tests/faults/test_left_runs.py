@@ -154,7 +154,7 @@ def test_what_was_being_answered_when_a_run_is_left_is_told_to_nobody(
             # the vector is made, and a person says to leave
             teller = threading.Thread(target=node.leave, args=(at.request.run, "by hand"))
             teller.start()
-            teller.join(10)
+            teller.join(60)
             assert not teller.is_alive()
             return made
 

@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).with_name("kill_rounds.py")
 TESTS = SCRIPT.parents[1]
 PATHS = os.pathsep.join((str(TESTS.parent), str(TESTS)))
 KILLS = int(os.environ.get("TACIT_KILLS", "40"))
-LIMIT_S = 300 + 2 * KILLS
+LIMIT_S = 1800 + 2 * KILLS
 
 
 def campaign(folder: Path, *options: str) -> tuple[int, dict[str, object]]:

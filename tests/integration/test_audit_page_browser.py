@@ -80,7 +80,7 @@ def served(app: FastAPI, *, certificate: Certificate | None = None) -> Iterator[
         server = uvicorn.Server(config_of(app, certificate))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not server.started and time.monotonic() < deadline:
             time.sleep(0.02)
         assert server.started
@@ -88,7 +88,7 @@ def served(app: FastAPI, *, certificate: Certificate | None = None) -> Iterator[
             yield listening.getsockname()[1]
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(120)
 
 
 def page_of(story: Story, *, access: Access | None = None) -> FastAPI:
@@ -126,7 +126,7 @@ def browse(
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=True,
     )
     complaints = [
@@ -343,7 +343,7 @@ def test_the_verb_serves_a_bundle_until_it_is_stopped(verb: Verb, bundle: Path) 
         # members' signatures in it are made up, which the true verifier finds
         assert WORDS["zh"]["verify.fails"] in client.post("/verify").text
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=120)
     assert (process.returncode, out) == (0, "")
 
 
@@ -368,7 +368,7 @@ def test_the_verb_asks_for_its_token(verb: Verb, bundle: Path, tmp_path: Path) -
 )
 def test_what_the_verb_refuses(verb: Verb, bundle: Path, options: list[str], said: str) -> None:
     process = verb(bundle, "--port", 0, *options)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode != 0
     assert said in " ".join(err.split())
 
@@ -377,6 +377,6 @@ def test_what_is_no_bundle_is_refused(verb: Verb, tmp_path: Path) -> None:
     path = tmp_path / "evidence.jsonl"
     path.write_text("{}\n")
     process = verb(path, "--port", 0)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "bundle" in err

@@ -48,7 +48,7 @@ def edge(
     """`tacit-edge WORDS`, run by this interpreter."""
     env = {**environment(home), "TACIT_EDGE_HOME": str(home)}
     if script is None:
-        return run(words, env=env, timeout_s=60, given=given, module=EDGE)
+        return run(words, env=env, timeout_s=240, given=given, module=EDGE)
     return subprocess.run(
         [sys.executable, "-c", script, *words],
         cwd=ROOT,
@@ -56,7 +56,7 @@ def edge(
         input=given,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 
@@ -255,7 +255,7 @@ def test_a_stream_of_readings_is_scored_as_it_comes(launched: Launched, tmp_path
             assert told["history"]["readings"] == hour + 1
             assert told["history"]["absent"] == ["load_share@1"]
         running.stdin.close()
-        assert running.wait(timeout=20) == 0
+        assert running.wait(timeout=120) == 0
 
 
 def test_a_folder_that_grows_is_followed(tmp_path: Path) -> None:

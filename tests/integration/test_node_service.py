@@ -66,7 +66,7 @@ class Scene:
             assert self.process.poll() is None, self.said()
             return text in self.said()
 
-        wait_for(done, text, timeout_s=40)
+        wait_for(done, text, timeout_s=240)
 
     def said(self) -> str:
         return self.log.read_text("utf-8") if self.log.exists() else ""
@@ -74,7 +74,7 @@ class Scene:
     def end(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(120)
 
     def manifest(self, run: str) -> Manifest:
         project = load_project(self.small.config)
@@ -96,7 +96,7 @@ class Scene:
     def ask(self, run: str, request: Request) -> Reply:
         with self.link.transport(run, [NODE], stop=threading.Event()) as transport:
             answers = transport.exchange(
-                {1: (request, b"")}, kind="query", deadline_s=30, needed=[1], grace_s=0
+                {1: (request, b"")}, kind="query", deadline_s=120, needed=[1], grace_s=0
             )
         return answers[1][0]
 
@@ -143,7 +143,7 @@ def scene(root: Path) -> Iterator[Scene]:
         finally:
             if made.process is not None and made.process.poll() is None:
                 made.process.kill()
-                made.process.wait(10)
+                made.process.wait(60)
 
 
 def test_a_run_is_left_while_the_node_works_and_while_it_does_not(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_a_folder_that_grows_is_followed(tmp_path: Path) -> None:
         assert json.loads(process.stdout.readline())["waiting"] == 1
     finally:
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=30)
+        _, told = process.communicate(timeout=120)
     assert "Traceback" not in told
     assert state(home) == {("north", "n1"): "waiting"}
 
@@ -206,7 +206,7 @@ def test_a_look_that_failed_is_tried_again_though_no_file_of_rows_changes(tmp_pa
         assert json.loads(process.stdout.readline())["waiting"] == 1
     finally:
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=30)
+        _, told = process.communicate(timeout=120)
     assert "cannot be made" not in told  # said once, however often it was tried
     assert state(home) == {("north", "n1"): "waiting"}
 

@@ -95,4 +95,7 @@ def test_lenders_gain_although_no_borrower_shows(tmp_path: Path) -> None:
         result["by_member"][member]["auc"] - alone["by_member"][member]["auc"]
         for member in result["members"]
     ]
-    assert sum(gain > 0 for gain in gained) >= 9
+    # six runs: 9 to 11 of 12 gain, and 0.022 to 0.024 in the mean; the ninth by 0.015 with a
+    # deviation of 0.003, the eighth by 0.019 with one of 0.002
+    assert sum(gain > 0 for gain in gained) >= 8
+    assert sum(gained) / len(gained) > 0.01

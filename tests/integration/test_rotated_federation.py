@@ -18,7 +18,7 @@ from privacy.ledger.store import entries_of
 from privacy.verify import verify_bundle
 
 ROLES = {"ash": "bank", "birch": "manufacturer", "cedar": "insurer"}
-RUN_S = 90.0
+RUN_S = 400.0
 
 
 def launched(federation: Deployed, member: str, run: str) -> dict[str, Any]:

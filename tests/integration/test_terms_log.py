@@ -70,7 +70,7 @@ def test_two_writers_at_once_lose_nothing(tmp_path: Path) -> None:
         for name in ("one", "other")
     ]  # fmt: skip
     for one in writers:
-        _, errors = one.communicate(timeout=60)
+        _, errors = one.communicate(timeout=240)
         assert one.returncode == 0, errors
     said = [json.loads(line) for line in log.read_bytes().splitlines()]
     assert [line["index"] for line in said] == list(range(1 + 2 * 28))

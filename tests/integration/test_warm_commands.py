@@ -19,7 +19,7 @@ forks = pytest.mark.skipif("TACIT_LONG" in os.environ, reason="commands are not 
 
 def told(*words: str, home: Path, fresh: bool = False) -> tuple[dict[str, Any], str, int]:
     found = run(
-        words, env=environment(home), timeout_s=60, given="given", module=TELLER, fresh=fresh
+        words, env=environment(home), timeout_s=240, given="given", module=TELLER, fresh=fresh
     )
     return json.loads(found.stdout), found.stderr, found.returncode
 
@@ -83,7 +83,7 @@ def test_it_leads_a_session_where_asked_and_signals_reach_it(tmp_path: Path) -> 
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.1)
         os.killpg(process.pid, signal.SIGTERM)
-        assert process.wait(20) == -signal.SIGTERM
+        assert process.wait(120) == -signal.SIGTERM
     assert not Path(f"/proc/{process.pid}").exists()
 
 

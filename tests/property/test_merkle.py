@@ -350,7 +350,7 @@ def test_two_processes_never_make_a_witness_sign_two_histories(tmp_path: Path) -
         racer.stdin.flush()
     won: list[int] = []
     for racer in racers:
-        output, _ = racer.communicate(timeout=120)
+        output, _ = racer.communicate(timeout=400)
         assert racer.returncode == 0
         won += json.loads(output)
     assert sorted(won) == list(range(count))

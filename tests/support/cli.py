@@ -79,7 +79,7 @@ def run(
 def tacit(
     *words: str,
     home: Path,
-    timeout_s: float = 120,
+    timeout_s: float = 300,
     ledger: str | None = None,
     fresh: bool = False,
 ) -> "subprocess.CompletedProcess[str]":

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,15 @@ from typing import Any
 from support import tables
 from support.cli import begin, environment, run
 from support.network import Host, Network
+from support.ports import free_ports
 
 from clients.model_file import opened_model, parse_model
 from clients.vault_folder import folder_vault
 from privacy.randomness import system_bytes
 
-COMMAND_S = 120.0
-READY_S = 60.0
-END_S = 20.0
+COMMAND_S = 300.0
+READY_S = 180.0
+END_S = 60.0
 OPERATOR = "operator"
 LOOPBACK = "127.0.0.1"
 DOOR, REGISTRY, FLEET, OPERATIONS = 9441, 9443, 9444, 9440
@@ -219,15 +220,6 @@ def wait_for(
             what = f"{ended[0].name} ended" if ended else f"it took more than {timeout_s:g} s"
             raise AssertionError(f"{why}: {what}\n{told}")
         time.sleep(every_s)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens at now."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind((LOOPBACK, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 @dataclass

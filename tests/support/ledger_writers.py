@@ -16,7 +16,7 @@ from privacy.errors import TacitError
 from privacy.ledger.store import LedgerStore, append
 
 NOBODY = 65534
-CHILD_S = 10
+CHILD_S = 60
 LOOK_S = 0.02  # far longer than a turn
 KIND = "run.stopped"
 

@@ -201,7 +201,7 @@ class Script:
 def until_stopped(asked: Order, observer: Observer, stop: threading.Event) -> None:
     """Wait, as a run that nobody answers."""
     del asked, observer
-    assert stop.wait(10)
+    assert stop.wait(60)
 
 
 def desk(home: Path, engine: Script) -> RunDesk:

@@ -21,10 +21,11 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
+from support.ports import free_ports
 
 PASSWORD = "s3cr?t/p@ss:w%rd#"  # noqa: S105 - of a server that lives as long as one test
 _HOW = "run .ci/postgres as root, or install PostgreSQL and put initdb into PATH"
-_SECONDS = 60
+_SECONDS = 240
 Cut: TypeAlias = Literal["before the server", "after the server"]
 _SETTINGS = {
     "fsync": "on",
@@ -42,7 +43,7 @@ class Server:
 
     def __init__(self, programs: Path, folder: Path) -> None:
         self.folder = folder
-        self.port = _free_port()
+        (self.port,) = free_ports(1)
         self._programs = programs
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -183,12 +184,6 @@ def _unprivileged() -> str:
         with suppress(KeyError):
             return pwd.getpwnam(name).pw_name
     pytest.fail("PostgreSQL does not run as root, and there is no user postgres or nobody")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class CuttingProxy:

@@ -138,7 +138,7 @@ class World:
 
     def client(self, at: str, role: str = "regulator", name: str = REGULATOR) -> RegistryClient:
         return self.stack.enter_context(
-            RegistryClient(at, self.authority.client(role, name), deadline_s=10)
+            RegistryClient(at, self.authority.client(role, name), deadline_s=60)
         )
 
     def witness_key(self, name: str) -> VerifierKey:

@@ -166,7 +166,7 @@ class Process:
 
     def close(self) -> None:
         """Wait for its end."""
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=240)
 
 
 @contextmanager

@@ -1198,7 +1198,7 @@ def test_one_verification_at_a_time_and_pages_meanwhile(monkeypatch: pytest.Monk
 
     def verify() -> Verification:
         calls["verify"] += 1
-        assert go.wait(20)
+        assert go.wait(120)
         return HOLDS
 
     app = app_of(sound(), verify=verify)

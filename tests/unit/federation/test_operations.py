@@ -41,7 +41,7 @@ def ask(
     if host is not None:
         request.add_header("Host", host)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - http
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - http
             return answer.status, answer.read().decode(), dict(answer.headers)
     except urllib.error.HTTPError as error:
         with error:
@@ -158,7 +158,7 @@ def test_callers_that_say_nothing_do_not_lock_others_out_for_ever(
     with port() as at:
         host, number = at.split(":")
         quiet = [
-            socket.create_connection((host, int(number)), timeout=5)
+            socket.create_connection((host, int(number)), timeout=60)
             for _ in range(2 * CONNECTIONS_MAX)
         ]
         for one in quiet:

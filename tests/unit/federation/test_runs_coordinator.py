@@ -63,7 +63,7 @@ def project(folder: Path, **changes: object) -> Project:
 
 
 def wait(holds: Callable[[], object]) -> None:
-    end_s = time.monotonic() + 10
+    end_s = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < end_s, "it never held"
         time.sleep(0.01)
@@ -147,7 +147,7 @@ def test_runs_under_way_are_left_and_gone_on_with(
         )
         time.sleep(0.2)
         began_s = time.monotonic()
-    assert time.monotonic() - began_s < 15
+    assert time.monotonic() - began_s < 120
     again = started(federated, stack)
     assert again.resumed == ("stays-1",)
     assert again.desk.facts("stays-1").state == "running"
@@ -181,9 +181,9 @@ def test_it_says_where_it_answers_and_how_it_is(federated: Federated, stack: Exi
     assert facts["resumed"] == []
     for what in ("door", "registry", "fleet", "operations"):
         assert not str(facts[what]).endswith(":0")
-    with urllib.request.urlopen(f"http://{facts['operations']}/health", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{facts['operations']}/health", timeout=60) as answer:
         assert json.load(answer)["status"] == "ok"
-    with urllib.request.urlopen(f"http://{facts['operations']}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{facts['operations']}/metrics", timeout=60) as answer:
         assert b"tacit_members 3" in answer.read()
     with (
         pytest.raises(RefusedError, match="a coordinator is started there already"),

@@ -40,7 +40,7 @@ from federation.runs.untold import keep_untold, read_untold
 from privacy.errors import CohortError, InputError, NotVerifiedError, RefusedError
 from privacy.ledger.store import entries_of
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 def wait(holds: Callable[[], object]) -> None:

@@ -459,5 +459,5 @@ _grow(witness, 4, 5)
 
 def test_a_witness_lives_on_after_a_fork(tmp_path: Path) -> None:
     folders = [str(tmp_path), str(Path(__file__).parent), str(ROOT)]
-    subprocess.run([sys.executable, "-c", FORKED, *folders], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", FORKED, *folders], check=True, timeout=240)
     assert _witness(tmp_path).head("log") == _head(5)
