@@ -75,7 +75,7 @@ def scored(tmp_path: Path, home: Home, monkeypatch: pytest.MonkeyPatch) -> Machi
         additive=lambda: model, explained=lambda _="members": model,
     )  # fmt: skip
     for module in (kept_model, score_lineage):
-        monkeypatch.setattr(module, "read_kept_model", lambda _: kept)
+        monkeypatch.setattr(module, "read_kept_model", lambda _, **__: kept)
     # how they end is not known yet
     now = frame[frame["hour"] == 39].drop(columns="bad")
     return write(tmp_path / "now", now, contract_changes=changes)
