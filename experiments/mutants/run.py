@@ -73,6 +73,14 @@ VERDICTS = (  # of both verifiers' vectors, those that the first one reads
     UNIT + "test_ledger_verdict.py", UNIT + "test_membership_runs.py",
     UNIT + "test_verdict_nodes.py", "tests/contract/test_verifiers.py",
 )  # fmt: skip
+FILE = (
+    "-k",
+    "not database and (sqlite_ledger or file or durable_turn_syncs or without_the_log or full_disk "
+    "or copy_ or who_cannot or needs_a_folder or witness)",
+    UNIT + "test_sqlite_ledger.py",
+    "tests/contract/test_ledger_store.py",
+    UNIT + "test_witness.py",
+)
 REVIEWS = ("tests/unit/clients/test_review_store.py", "tests/property/test_review.py")
 TREE = ("tests/property/test_merkle.py", UNIT + "test_merkle.py", UNIT + "test_tlog_proof.py")
 NOISE = (
@@ -100,12 +108,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "privacy/ledger/bundle.py": (UNIT + "test_bundle.py",),
         "privacy/ledger/entry.py": (UNIT + "test_ledger_entries.py", UNIT + "test_rotation.py"),
         "privacy/ledger/grammar.py": VERDICTS,
-        "privacy/ledger/sqlite.py": (
-            "-k", "not database and (sqlite_ledger or file or durable_turn_syncs or without_the_log or full_disk"
-            " or copy_ or who_cannot or needs_a_folder or witness)",
-            UNIT + "test_sqlite_ledger.py", "tests/contract/test_ledger_store.py",
-            UNIT + "test_witness.py",
-        ),
+        "privacy/ledger/sqlite.py": FILE,
     },
     "accounting": {
         "privacy/cap.py": (UNIT + "test_cap.py", "tests/property/test_cap.py"),
