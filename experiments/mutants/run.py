@@ -75,8 +75,8 @@ VERDICTS = (  # of both verifiers' vectors, those that the first one reads
 )  # fmt: skip
 FILE = (
     "-k",
-    "not database and (sqlite_ledger or file or durable_turn_syncs or without_the_log or full_disk "
-    "or copy_ or who_cannot or needs_a_folder or witness)",
+    "not database and (sqlite_ledger or file or durable or without_the_log or full_disk or copy_ "
+    + "or who_cannot or needs_a_folder or witness)",
     UNIT + "test_sqlite_ledger.py",
     "tests/contract/test_ledger_store.py",
     UNIT + "test_witness.py",
