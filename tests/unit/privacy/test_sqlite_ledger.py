@@ -6,8 +6,10 @@ What every store promises is in tests/contract/test_ledger_store.py.
 import errno
 import os
 import sqlite3
+import threading
+import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -257,3 +259,325 @@ def test_a_ledger_that_others_keep_is_told_from_one_that_is_broken(
     with pytest.raises(NotVerifiedError, match=r"is broken .*no such table"):
         ledger.checkpoints()
     assert ledger.size() == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "said"),
+    [
+        (sqlite3.SQLITE_BUSY, InputError, "another process keeps"),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, InputError, "another process keeps"),
+        (sqlite3.SQLITE_LOCKED, InputError, "another process keeps"),
+        (sqlite3.SQLITE_CORRUPT, NotVerifiedError, "is broken"),
+        (sqlite3.SQLITE_CORRUPT_INDEX, NotVerifiedError, "is broken"),
+        (sqlite3.SQLITE_NOTADB, NotVerifiedError, "is broken"),
+        (sqlite3.SQLITE_ERROR, NotVerifiedError, "is broken"),
+        (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, NotVerifiedError, "is broken"),
+        (sqlite3.SQLITE_FULL, InputError, "cannot use"),
+        (sqlite3.SQLITE_IOERR_FSYNC, InputError, "cannot use"),
+        (None, InputError, "cannot use"),
+    ],
+)
+def test_what_sqlite_says_is_one_sentence(
+    ledger: SqliteLedger, code: int | None, error: type[Exception], said: str
+) -> None:
+    """Whether to try again, to look for a copy, or to look after the disk."""
+    failure = sqlite3.DatabaseError("so it is")
+    if code is not None:
+        failure.sqlite_errorcode = code
+    with pytest.raises(error, match=said) as refused, ledger._sentences():
+        raise failure
+    assert type(refused.value) is error
+    assert (refused.value.__suppress_context__, "\n" in str(refused.value)) == (True, False)
+
+
+def test_an_entry_that_is_not_in_its_place_is_not_followed(
+    path: Path, ledger: SqliteLedger
+) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("INSERT INTO entry SELECT 1, leaf, NULL FROM entry WHERE place = 0")
+    with pytest.raises(NotVerifiedError, match=r"last entry of .*ledger\.db is not in its place"):
+        append(ledger, KIND, act("s"), time_ms=1)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_what_went_wrong_is_told_though_nothing_can_be_rolled_back(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch, held: bool
+) -> None:
+    def fail() -> None:
+        if not held:
+            ledger.close()
+        raise LookupError
+
+    def leave() -> None:
+        with ledger.turn() as turn:
+            turn.append(KIND, act("s"), time_ms=1)
+            fail()
+
+    with pytest.raises(LookupError):
+        leave()
+    ledger.size()
+    # the second time it asks whether the file is still its own, just before it commits
+    own, asked = ledger._require_own, iter((False, True))
+    monkeypatch.setattr(ledger, "_require_own", lambda: fail() if next(asked) else own())
+    with pytest.raises(LookupError):
+        ledger.keep_note("state", b"one")
+    monkeypatch.undo()
+    assert (ledger.size(), ledger.notes()) == (1, [])
+    assert append(ledger, KIND, act("s"), time_ms=1).index == 1
+
+
+def test_a_checkpoint_that_is_dropped_need_not_be_synced(ledger: SqliteLedger) -> None:
+    ledger.keep_checkpoint(1, b"note")
+    ledger.drop_checkpoint(1)
+    assert ledger._connection is not None
+    assert ledger._connection.execute("PRAGMA synchronous").fetchone() == (1,)
+
+
+# -- who may not write --
+
+
+@pytest.mark.parametrize("missing", ["file", "folder", None])
+def test_who_may_write_may_write_to_the_folder_too(
+    path: Path, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch, missing: str | None
+) -> None:
+    """A log beside the file has to be made there."""
+    ledger.close()
+    refused = {"file": path, "folder": path.parent, None: None}[missing]
+    monkeypatch.setattr(os, "access", lambda what, how: how == os.W_OK and what != refused)
+    assert sqlite._may_write(path) == (missing is None)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux alone shows open files")
+def test_who_may_not_write_reads_and_holds_nothing(
+    path: Path, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.keep_note("state", b"one")
+    ledger.close()
+    asked: list[str] = []
+    connected = sqlite._connected
+
+    def watch(path: Path, options: str) -> sqlite3.Connection:
+        asked.append(options)
+        return connected(path, options)
+
+    monkeypatch.setattr(sqlite, "_connected", watch)
+    monkeypatch.setattr(sqlite, "_may_write", lambda _: False)
+    reader = SqliteLedger(path)
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names alone
+    assert (reader.size(), reader.note("state"), reader.notes()) == (1, b"one", ["state"])
+    path.with_name("ledger.db-wal").touch()  # an empty log says nothing
+    assert reader.size() == 1
+    assert asked == ["mode=ro&immutable=1"] * 4
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - names alone
+    with closing(SqliteLedger(path)) as writer:
+        append(writer, KIND, act("s"), time_ms=1)
+        asked.clear()
+        assert reader.size() == 2
+        assert asked == ["mode=ro"]
+    path.write_bytes(b"")
+    path.with_name("ledger.db-wal").unlink(missing_ok=True)
+    assert (reader.size(), reader.notes()) == (0, [])
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux alone shows open files")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("writable", [True, False])
+def test_what_is_refused_is_not_held_open(
+    path: Path, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch, writable: bool
+) -> None:
+    ledger.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA user_version = 5")
+    monkeypatch.setattr(sqlite, "_may_write", lambda _: writable)
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names alone
+    failures = []
+    for use in uses(SqliteLedger(path)):
+        with pytest.raises(NotVerifiedError, match="format 5 and this version reads 4") as refused:
+            use()
+        failures.append(refused)  # they hold what each call held
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - names alone
+
+
+# -- forks --
+
+
+def elsewhere(do: Callable[[], object]) -> bool:
+    """Whether another thread can do that at once."""
+    thread = threading.Thread(target=do, daemon=True)
+    thread.start()
+    thread.join(5)
+    return not thread.is_alive()
+
+
+@pytest.mark.parametrize("child", [False, True])
+def test_a_ledger_is_closed_for_a_fork_and_usable_after_it(
+    ledger: SqliteLedger, child: bool
+) -> None:
+    """SQLite cannot tell that it was forked: both open the file anew."""
+    ledger.before_fork()
+    assert ledger._connection is None
+    ledger.after_fork(child=child)
+    assert elsewhere(lambda: append(ledger, KIND, act("s"), time_ms=1))
+    assert ledger.size() == 2
+
+
+def test_a_fork_within_a_turn_leaves_it_to_the_parent(ledger: SqliteLedger) -> None:
+    with ledger.turn() as turn:
+        turn.append(KIND, act("s"), time_ms=1)
+        ledger.before_fork()
+        ledger.after_fork(child=False)
+        turn.append(KIND, act("t"), time_ms=2)
+    assert ledger.size() == 3
+    assert elsewhere(ledger.size)
+
+
+def test_a_fork_within_a_turn_leaves_the_child_nothing(path: Path, ledger: SqliteLedger) -> None:
+    def fork() -> None:
+        with ledger.turn() as turn:
+            turn.append(KIND, act("s"), time_ms=1)
+            ledger.before_fork()
+            ledger.after_fork(child=True)
+
+    with pytest.raises(InputError, match="forked in a turn"):
+        fork()
+    connection = ledger._connection
+    assert connection is not None
+    assert connection.in_transaction  # it is the parent's, and for the parent to end
+    for use in uses(ledger):
+        with pytest.raises(InputError, match="forked in a turn"):
+            use()
+    ledger.__del__()
+    assert connection.in_transaction
+    connection.execute("ROLLBACK")
+    connection.close()
+    assert SqliteLedger(path).size() == 1
+
+
+@pytest.mark.parametrize("child", [False, True])
+def test_a_fork_does_not_wait_for_ever_for_another_threads_turn(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch, child: bool
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with suppress(InputError), ledger.turn():
+            held.set()
+            done.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(10)
+    ledger.before_fork()
+    assert ledger._connection is not None
+    ledger.after_fork(child=child)
+    if child:
+        with pytest.raises(InputError, match="forked in a turn"):
+            ledger.size()  # and no wait for a thread that is not there
+    done.set()
+    thread.join()
+    if not child:
+        assert ledger.size() == 1
+
+
+def test_what_was_never_opened_is_let_go_of(path: Path) -> None:
+    SqliteLedger(path).__del__()
+    SqliteLedger.__new__(SqliteLedger).__del__()
+
+
+# -- the log --
+
+
+class Said:
+    """A connection that answers as it is told: a mode, or an error by its code."""
+
+    def __init__(self, *answers: str | int) -> None:
+        self.answers, self.asked = list(answers), list[str]()
+
+    def execute(self, statement: str) -> "Said":
+        self.asked.append(statement)
+        if not statement.startswith("PRAGMA"):
+            return self
+        answer = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
+        if isinstance(answer, int):
+            error = sqlite3.OperationalError("as told")
+            error.sqlite_errorcode = answer
+            raise error
+        self.mode = answer
+        return self
+
+    def fetchone(self) -> tuple[str]:
+        return (self.mode,)
+
+
+def use_log(said: Said, path: Path) -> None:
+    sqlite._use_log(said, path)  # type: ignore[arg-type]
+
+
+def write_ahead(said: Said) -> None:
+    sqlite.write_ahead(said)  # type: ignore[arg-type]
+
+
+def test_who_begins_with_others_waits_for_the_log(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    said = Said(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY, "wal")
+    use_log(said, path)
+    assert said.asked == ["PRAGMA journal_mode = WAL"] * 3
+    assert slept == [0.01, 0.01]
+    with pytest.raises(InputError, match=r"kept on the disk of .*ledger\.db; give a local folder"):
+        use_log(Said("delete"), path)
+    with pytest.raises(sqlite3.OperationalError, match="as told"):
+        use_log(Said(sqlite3.SQLITE_IOERR, "wal"), path)
+
+
+def test_who_begins_with_others_does_not_wait_for_ever(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
+    said = Said(sqlite3.SQLITE_BUSY)
+    with pytest.raises(sqlite3.OperationalError, match="as told"):
+        use_log(said, path)
+    assert len(said.asked) > 1
+
+
+def test_a_log_is_asked_for_again_after_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    ask, turn = "PRAGMA journal_mode = WAL", ["BEGIN IMMEDIATE", "COMMIT"]
+    said = Said(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY, "wal")
+    write_ahead(said)
+    assert said.asked == [ask, *turn, ask, *turn, ask]
+    with pytest.raises(sqlite3.OperationalError, match="as told"):
+        write_ahead(Said(sqlite3.SQLITE_IOERR, "wal"))
+    monkeypatch.setattr(sqlite, "_ATTEMPTS", 3)
+    said = Said(sqlite3.SQLITE_BUSY)
+    with pytest.raises(sqlite3.OperationalError, match="other processes keep opening it"):
+        write_ahead(said)
+    assert said.asked == [ask, *turn] * 3
+
+
+# -- how it begins --
+
+
+def test_who_begins_second_begins_nothing(path: Path) -> None:
+    with closing(sqlite._connected(path, "mode=rwc")) as connection:
+        sqlite._begin(connection)
+        sqlite._begin(connection)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert not connection.in_transaction
+
+
+def test_a_ledger_that_cannot_be_begun_leaves_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite, "_statements", lambda: ["CREATE TABLE entry (place)", "no statement"])
+        with pytest.raises(NotVerifiedError, match="syntax error"):
+            append(SqliteLedger(path), KIND, act("r"), time_ms=0)
+        with closing(sqlite._connected(path, "mode=rwc")) as connection:
+            with pytest.raises(sqlite3.OperationalError, match="syntax error"):
+                sqlite._begin(connection)
+            assert not connection.in_transaction
+            assert not sqlite._is_begun(connection)
+    assert append(SqliteLedger(path), KIND, act("r"), time_ms=0).index == 0
