@@ -74,9 +74,8 @@ VERDICTS = (  # of both verifiers' vectors, those that the first one reads
     UNIT + "test_verdict_nodes.py", "tests/contract/test_verifiers.py",
 )  # fmt: skip
 FILE = (
-    "-k", "not database and (sqlite_ledger or witness or file or durable or full_disk or copy_)",
+    "-k", "sqlite_ledger or (file or syncs or copy_) and not database and not processes",
     UNIT + "test_sqlite_ledger.py", "tests/contract/test_ledger_store.py",
-    UNIT + "test_witness.py",
 )  # fmt: skip
 REVIEWS = ("tests/unit/clients/test_review_store.py", "tests/property/test_review.py")
 TREE = ("tests/property/test_merkle.py", UNIT + "test_merkle.py", UNIT + "test_tlog_proof.py")
