@@ -68,6 +68,15 @@ STATES = (
     UNIT + "test_note.py", UNIT + "test_checkpoint.py", UNIT + "test_witness.py",
     UNIT + "test_ledger_entries.py", "tests/property/test_ledger.py",
 )  # fmt: skip
+VERDICTS = (  # of both verifiers' vectors, those that the first one reads
+    "-k", "not verifiers and not regulator_needs or bundle_that_holds or by_both",
+    UNIT + "test_ledger_verdict.py", UNIT + "test_membership_runs.py",
+    UNIT + "test_verdict_nodes.py", "tests/contract/test_verifiers.py",
+)  # fmt: skip
+FILE = (
+    "-k", "sqlite_ledger or (file or syncs or copy_) and not database and not processes",
+    UNIT + "test_sqlite_ledger.py", "tests/contract/test_ledger_store.py",
+)  # fmt: skip
 REVIEWS = ("tests/unit/clients/test_review_store.py", "tests/property/test_review.py")
 TREE = ("tests/property/test_merkle.py", UNIT + "test_merkle.py", UNIT + "test_tlog_proof.py")
 NOISE = (
@@ -93,6 +102,9 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
             ROTATED + "test_a_witness_is_moved_by_a_proven_rotation_alone",
         ),
         "privacy/ledger/bundle.py": (UNIT + "test_bundle.py",),
+        "privacy/ledger/entry.py": (UNIT + "test_ledger_entries.py", UNIT + "test_rotation.py"),
+        "privacy/ledger/grammar.py": VERDICTS,
+        "privacy/ledger/sqlite.py": FILE,
     },
     "accounting": {
         "privacy/cap.py": (UNIT + "test_cap.py", "tests/property/test_cap.py"),

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, cast
 
@@ -90,35 +91,35 @@ def _is_members(value: object) -> bool:
     )
 
 
-def _or_none(check: _Check) -> _Check:
-    return lambda value: value is None or check(value)
+def _is_none_or(check: _Check, value: object) -> bool:
+    return value is None or check(value)
 
 
-def _one_of(*names: str) -> _Check:
-    return lambda value: value in names
+def _is_one_of(names: tuple[str, ...], value: object) -> bool:
+    return value in names
 
 
-def _is_by_member(check: _Check) -> _Check:
-    """Whether a value is a table of members, with such a thing for each."""
-    return lambda value: (
+def _is_by_member(check: _Check, value: object) -> bool:
+    """Whether `value` is a table of members, with such a thing for each."""
+    return (
         isinstance(value, dict)
         and len(value) > 0
         and all(_is_text(member) and check(thing) for member, thing in value.items())
     )
 
 
-_PROTECTION = _one_of("masked", "sealed", "ckks", "clear")
-_SIGNATURES = _is_by_member(is_hex128)
-_ROLE = _one_of("coordinator", "node")
+_PROTECTION = partial(_is_one_of, ("masked", "sealed", "ckks", "clear"))
+_SIGNATURES = partial(_is_by_member, is_hex128)
+_ROLE = partial(_is_one_of, ("coordinator", "node"))
 ROLES: Final = ("operator", "manufacturer", "insurer", "bank", "regulator")
 """What a participant of a federation may be."""
-_PARTICIPANT = _one_of(*ROLES)
+_PARTICIPANT = partial(_is_one_of, ROLES)
 _NO_KEY = ("no key",)
 # What a run may sum. `privacy.verify` says when each of them has its place.
 STATISTICS = "statistics"
 UPDATE = "update"
 EVALUATIONS = ("evaluate watch", "evaluate test", "evaluate personal")
-_STEP = _one_of(STATISTICS, UPDATE, *EVALUATIONS)
+_STEP = partial(_is_one_of, (STATISTICS, UPDATE, *EVALUATIONS))
 _WATCH, _TEST, _PERSONAL = EVALUATIONS
 ROWS: Mapping[str, str] = MappingProxyType(
     {
@@ -231,7 +232,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             (),
             "coordinator",
             # of the first suite where it is left out, as in all federations before there were more
-            MappingProxyType({"suite": _one_of("gm", "hybrid")}),
+            MappingProxyType({"suite": partial(_is_one_of, ("gm", "hybrid"))}),
         ),
         "member.invited": Kind(
             "administration",
@@ -312,7 +313,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 "dataset": _is_text,
                 "unit": _is_text,
                 "classes": _is_classes,
-                "retention_days": _or_none(is_natural),
+                "retention_days": partial(_is_none_or, is_natural),
             },
             ("run",),
             "coordinator",
@@ -330,7 +331,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 "run": _is_text,
                 "name": _is_text,
                 "task": _is_text,
-                "members": _is_by_member(is_hex64),
+                "members": partial(_is_by_member, is_hex64),
                 "minimum": is_natural,
                 "group_size": is_natural,
                 "manifest": is_hex64,
@@ -387,7 +388,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 "context": is_hex64,
                 "protection": _PROTECTION,
                 "receipt": _is_receipt,
-                "nodes": _is_by_member(_is_head),
+                "nodes": partial(_is_by_member, _is_head),
             },
             ("run", "context"),
             "coordinator",
@@ -468,7 +469,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             "modelling",
             {
                 "manifest": is_hex64,
-                "decision": _one_of("approved", "refused"),
+                "decision": partial(_is_one_of, ("approved", "refused")),
                 "reason": _is_text,
             },
             ("manifest",),
@@ -489,12 +490,12 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 "member": _is_text,
                 "dataset": _is_text,
                 "unit": _is_text,
-                "epsilon": _or_none(_is_amount),
+                "epsilon": partial(_is_none_or, _is_amount),
                 "delta": _is_amount,
                 "order": is_natural,
                 "colluders": is_natural,
-                "period_days": _or_none(_is_amount),
-                "solo_epsilon": _or_none(_is_amount),
+                "period_days": partial(_is_none_or, _is_amount),
+                "solo_epsilon": partial(_is_none_or, _is_amount),
                 "solo_order": is_natural,
             },
             _NO_KEY,

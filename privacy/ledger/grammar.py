@@ -58,14 +58,12 @@ class Reserved:
         index: The entry.
         act: Step and round.
         asked: Who was asked.
-        receipt: What it costs.
         nodes: Whose vectors arrived.
     """
 
     index: int
     act: tuple[str, int]
     asked: tuple[str, ...]
-    receipt: Receipt
     nodes: _Members
 
 
@@ -104,9 +102,7 @@ class Run:
         agreed: The manifest, which says what every receipt must be.
         launcher: Who signed the manifest, 64 hexadecimal digits.
         launched_by: The participant whose key that was; empty where no federation was begun.
-        countersigned: Who signed the manifest too; empty where nobody did.
         dataset: The contract's name, as it was declared; empty before.
-        started: The entry that started it.
         consented: Who agreed to take part.
         roster: Digest, after the keys were agreed.
         fingerprint: Of the group key.
@@ -117,7 +113,6 @@ class Run:
         committed: Rounds so far.
         updated: Whether the update of the next round was accepted.
         ended: How it ended: "finished" or "stopped"; empty while it goes on.
-        registered: Whether its model is in the register.
         step: Name and round of the step under way.
         opened: Its sums: context, survivors, aggregate.
         asked: Who was asked for them.
@@ -140,10 +135,8 @@ class Run:
     group_size: int
     protection: object
     agreed: Manifest
-    started: int
     launcher: str
     launched_by: str = ""
-    countersigned: str = ""
     members: Mapping[str, bytes] = field(default_factory=dict)
     dataset: str = ""
     consented: set[str] = field(default_factory=set)
@@ -156,7 +149,6 @@ class Run:
     committed: int = 0
     updated: bool = False
     ended: str = ""
-    registered: bool = False
     step: tuple[str, int] | None = None
     opened: list[tuple[bytes, tuple[str, ...], bytes]] = field(default_factory=list)
     asked: set[str] = field(default_factory=set)
@@ -222,7 +214,7 @@ def follow(reading: Reading, entry: Entry) -> None:
         return
     name = str(body["run"])
     if kind == "run.started":
-        _start(reading, entry, body)
+        _start(reading, body)
         return
     _require(name in reading.runs, f"run {name} was never started")
     run = reading.runs[name]
@@ -281,7 +273,7 @@ def rotated(entry: Entry, before: bytes) -> tuple[int, bytes]:
     return entry.index + 1, key
 
 
-def _start(reading: Reading, entry: Entry, body: Mapping[str, Any]) -> None:
+def _start(reading: Reading, body: Mapping[str, Any]) -> None:
     name = body["run"]
     _require(name not in reading.runs, f"run {name} was started before")
     keys = {member: bytes.fromhex(key) for member, key in body["members"].items()}
@@ -316,11 +308,10 @@ def _start(reading: Reading, entry: Entry, body: Mapping[str, Any]) -> None:
     reading.runs[name] = Run(
         manifest=str(body["manifest"]),
         keys=keys,
-        minimum=max(_number(body["minimum"]), _SMALLEST_SUM),
-        group_size=_number(body["group_size"]),
+        minimum=max(manifest.minimum_cohort, _SMALLEST_SUM),
+        group_size=manifest.group_size,
         protection=body["protection"],
         agreed=manifest,
-        started=entry.index,
         launcher=str(body["launcher"]),
         launched_by=launched_by,
         signatures=1,
@@ -364,7 +355,6 @@ def _countersign(reading: Reading, run: Run, body: Mapping[str, Any]) -> None:
         )
     except ProtocolError:
         raise NotVerifiedError(f"the second signature, by {member}, does not hold") from None
-    run.countersigned = member
     run.signatures += 1
 
 
@@ -382,7 +372,6 @@ def _decline(run: Run, body: Mapping[str, Any]) -> None:
 def _register(run: Run, body: Mapping[str, Any]) -> None:
     _require(run.ended == "finished", "a model is registered after its run has finished")
     _require(body["model"] == run.model, "another model is registered than members accepted")
-    run.registered = True
 
 
 def _require_manifest(body: Mapping[str, Any]) -> Manifest:
@@ -409,10 +398,6 @@ def _require_manifest(body: Mapping[str, Any]) -> Manifest:
 def _require(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as the sentence it is
     if not holds:
         raise NotVerifiedError(otherwise)
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0
 
 
 def _agree_on_keys(run: Run, body: Mapping[str, Any]) -> None:
@@ -483,7 +468,6 @@ def _reserve(reading: Reading, run: Run, entry: Entry, body: Mapping[str, Any]) 
         index=entry.index,
         act=(step, number),
         asked=asked,
-        receipt=receipt,
         nodes=frozenset(nodes),
     )
     for member, said in nodes.items():

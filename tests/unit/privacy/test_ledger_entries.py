@@ -429,6 +429,54 @@ def test_other_fields_fail_closed_on_writing_and_on_reading(
         parse_leaf(leaf)
 
 
+# The least and the most that each field may say: an honest writer must not be refused.
+OUTERMOST: tuple[tuple[str, Mapping[str, tuple[object, ...]]], ...] = (
+    ("run.started", {"document": ("d", "d" * 2**19), "members": ({"a": HASH},)}),
+    ("run.stopped", {"reason": ("x", "x" * 512)}),
+    ("sum.opened", {"members": (["a"],), "payload_bytes": (0, 2**53 - 1)}),
+    ("sum.opened", {"signatures": (dict.fromkeys("abc", SIGNATURE),)}),
+    ("rules.checked", {"warnings": ([], ["a", "a"])}),
+    ("member.invited", {"attributes": ({}, {"a": "x", "b": "y"})}),
+    ("data.declared", {"classes": ({}, {"L1": 0, "L2": 1, "L3": 2, "L4": 3})}),
+    ("data.declared", {"retention_days": (None, 0, 2**53 - 1)}),
+    ("device.held", {"review": (1, 2**53 - 1)}),
+    ("run.decided", {"decision": ("approved", "refused")}),
+    ("federation.begun", {"suite": ("gm", "hybrid"), "approvals": (1,)}),
+    ("ledger.begun", {"role": ("coordinator", "node")}),
+    ("member.requested", {"role": ("operator", "manufacturer", "insurer", "bank", "regulator")}),
+    (
+        "budget.terms",
+        {
+            "epsilon": (None, 0, 0.0, 1e300),
+            "delta": (0, 0.0, 1.0),
+            "period_days": (0.5, None),
+            "solo_epsilon": (0, 2.5),
+        },
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (kind, name, value)
+        for kind, fields in OUTERMOST
+        for name, values in fields.items()
+        for value in values
+    ],
+)
+def test_the_outermost_values_hold(kind: str, name: str, value: object) -> None:
+    entry = written(kind, {**BODIES[kind], name: value})
+    assert parse_leaf(entry.leaf()).body[name] == value
+
+
+def test_a_field_that_may_be_left_out_is_looked_at_where_it_stands() -> None:
+    assert "suite" not in written("federation.begun").body
+    for wrong in ("", "GM", "sm2", None, True, ["gm"]):
+        with pytest.raises(ValueError, match=r"wrong value in suite$"):
+            written("federation.begun", {**BODIES["federation.begun"], "suite": wrong})
+
+
 @pytest.mark.parametrize("kind", ["", "run.paused", "receipt", "run.stopped ", "__class__"])
 def test_unknown_kinds_fail_closed(kind: str) -> None:
     with pytest.raises(ValueError, match="unknown"):
@@ -543,6 +591,24 @@ def test_an_entry_of_unbounded_size_is_refused() -> None:
     members = {f"{index:0400}": HASH for index in range(3000)}
     with pytest.raises(ValueError, match="exceeds"):
         written("run.started", {**BODIES["run.started"], "members": members})
+
+
+def test_the_longest_leaf_is_written_and_read() -> None:
+    """One byte more is refused by both, and by no other check."""
+    warnings = ["w" * 512] * 2000
+    body = {**BODIES["rules.checked"], "warnings": warnings}
+    left = LEAF_BYTES_MAX - len(written("rules.checked", body).leaf())
+    last = [*warnings, *["w" * 512] * ((left - 3) // 515)]
+    left = LEAF_BYTES_MAX - len(written("rules.checked", {**body, "warnings": last}).leaf())
+    longest = [*last, "w" * (left - 3)]
+    entry = written("rules.checked", {**body, "warnings": longest})
+    assert len(entry.leaf()) == LEAF_BYTES_MAX == 2**20
+    assert parse_leaf(entry.leaf()) == entry
+    longer = {**body, "warnings": [*last, "w" * (left - 2)]}
+    with pytest.raises(ValueError, match="exceeds"):
+        written("rules.checked", longer)
+    with pytest.raises(NotVerifiedError, match="too long"):
+        parse_leaf(replace(entry, body=longer).leaf())
 
 
 # -- the names of acts --
