@@ -412,7 +412,7 @@ def elsewhere(do: Callable[[], object]) -> bool:
     """Whether another thread can do that at once."""
     thread = threading.Thread(target=do, daemon=True)
     thread.start()
-    thread.join(5)
+    thread.join(60)
     return not thread.is_alive()
 
 
@@ -470,11 +470,11 @@ def test_a_fork_does_not_wait_for_ever_for_another_threads_turn(
     def hold() -> None:
         with suppress(InputError), ledger.turn():
             held.set()
-            done.wait(10)
+            done.wait(120)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    held.wait(10)
+    held.wait(120)
     ledger.before_fork()
     assert ledger._connection is not None
     ledger.after_fork(child=child)
