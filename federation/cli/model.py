@@ -103,7 +103,7 @@ def explain(
     form = None if plot is None else format_of(plot)
     home = open_home()
     asked = Asked(unit=unit, at=at, plot=plot, form=form, language=language, aim=aim, fold=fold)
-    kept, asked = _kept_to_explain(home.run(run), asked, data)
+    kept, asked = _kept_to_explain(home.run(run), asked, data, against)
     model = kept.explained(against_of(against))
     if not isinstance(model, AdditiveModel):
         if not isinstance(model, WindowModel):
@@ -131,7 +131,9 @@ def explain(
         print_rich(score_page(model, scored.score, language, what_if))
 
 
-def _kept_to_explain(folder: Path, asked: "Asked", data: Path | None) -> "tuple[KeptModel, Asked]":
+def _kept_to_explain(
+    folder: Path, asked: "Asked", data: Path | None, against: str
+) -> "tuple[KeptModel, Asked]":
     """The model that is asked for; of folds together, the first, as all have the same inputs.
 
     Raises:
@@ -142,8 +144,9 @@ def _kept_to_explain(folder: Path, asked: "Asked", data: Path | None) -> "tuple[
     from federation.kept_model import folds_of, read_kept_model, require_fold
 
     require_fold(folder, asked.fold)
-    folds = folds_of(folder) if asked.fold is None and asked.of_all and data is None else 0
-    if folds:
+    whole = asked.fold is None and asked.of_all and data is None and against == "members"
+    folds = folds_of(folder)
+    if whole and folds:
         first = read_kept_model(folder, fold=1)
         if kept_importance(folder) is not None and not first.spec.is_additive:
             return first, replace(asked, folds=folds)
