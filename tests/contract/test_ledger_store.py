@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from support.ledger_writers import CHILD_S, KIND, act
+from support.ledger_writers import CHILD_S, KIND, act, everything, writes
 from support.postgres import PASSWORD, Cut, Server, cutting_proxy, postgres_server
 from support.stores import Place, PostgresPlace, SqlitePlace, Store, process, together
 
@@ -578,18 +578,6 @@ def test_a_process_forked_in_a_turn_cannot_commit_it(place: Place) -> None:
 # -- what is no ledger, or broken --
 
 
-def everything(store: LedgerStore) -> list[Callable[[], object]]:
-    return [
-        store.size,
-        lambda: list(store.leaves()),
-        lambda: store.node(0, 0),
-        store.checkpoints,
-        lambda: append(store, KIND, act("more"), time_ms=0),
-        lambda: store.keep_checkpoint(1, b"note"),
-        lambda: store.drop_checkpoint(1),
-    ]
-
-
 def test_a_ledger_of_another_format_is_refused(place: Place) -> None:
     written(place, 1)
     place.set_format(999)
@@ -795,7 +783,7 @@ def test_a_later_writer_fences_off_the_earlier_one(database: PostgresPlace) -> N
     new = database.open(writer="new")
     began = new.take_over(time_ms=1)
     assert (began.kind, dict(began.body), began.epoch) == ("writer.began", {"writer": "new"}, 2)
-    for use in everything(old)[4:]:
+    for use in writes(old):
         with pytest.raises(RefusedError, match="later writer took the ledger over") as refused:
             use()
         assert type(refused.value) is RefusedError

@@ -35,6 +35,25 @@ def act(run: str, reason: str = "by hand") -> dict[str, object]:
     return {"run": run, "reason": reason}
 
 
+def reads(store: LedgerStore) -> list[Callable[[], object]]:
+    """A call of each thing that reads a ledger."""
+    return [store.size, lambda: list(store.leaves()), lambda: store.node(0, 0), store.checkpoints]
+
+
+def writes(store: LedgerStore) -> list[Callable[[], object]]:
+    """A call of each thing that writes one."""
+    return [
+        lambda: append(store, KIND, act("more"), time_ms=0),
+        lambda: store.keep_checkpoint(1, b"note"),
+        lambda: store.drop_checkpoint(1),
+    ]
+
+
+def everything(store: LedgerStore) -> list[Callable[[], object]]:
+    """A call of each thing that a ledger is used for."""
+    return [*reads(store), *writes(store)]
+
+
 def write(store: LedgerStore, who: str, count: str) -> None:
     """So many acts, one in each turn."""
     for number in range(int(count)):
