@@ -231,9 +231,8 @@ class SqliteLedger:
                 self._require_own()
                 connection.execute("COMMIT")
             except BaseException:
-                with suppress(sqlite3.Error):
-                    if connection.in_transaction and not self._orphaned:
-                        connection.execute("ROLLBACK")
+                with suppress(sqlite3.Error):  # it may be over already
+                    connection.execute("ROLLBACK")
                 raise
 
     def note(self, name: str) -> bytes | None:
@@ -436,7 +435,6 @@ def _connect_read_only(path: Path) -> sqlite3.Connection | None:
 
 
 def _begun(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection | None:
-    begun = False
     try:
         begun = _is_begun(connection)
         if begun:

@@ -124,6 +124,13 @@ def test_where_nothing_was_written_nothing_is_made(place: Place) -> None:
             place.run("SELECT FROM {ledger}")
 
 
+def test_a_turn_may_find_and_leave_nothing(place: Place) -> None:
+    store = place.open()
+    with store.turn() as turn:
+        assert (turn.size, list(turn.leaves(0)), turn.find(b"k" * 32)) == (0, [], None)
+    assert head_of(place.open()) == EMPTY_HEAD
+
+
 def test_what_was_appended_is_found_by_every_store(place: Place) -> None:
     first = append(place.open(), KIND, act("r"), time_ms=10)
     store = place.open()

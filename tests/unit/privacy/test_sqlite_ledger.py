@@ -4,6 +4,7 @@ What every store promises is in tests/contract/test_ledger_store.py.
 """
 
 import errno
+import functools
 import os
 import sqlite3
 import threading
@@ -258,6 +259,11 @@ def test_a_ledger_that_others_keep_is_told_from_one_that_is_broken(
     assert ledger.size() == 1
 
 
+def test_others_are_waited_for_a_minute(ledger: SqliteLedger) -> None:
+    assert ledger._connection is not None
+    assert ledger._connection.execute("PRAGMA busy_timeout").fetchone() == (60_000,)
+
+
 @pytest.mark.parametrize(
     ("code", "error", "said"),
     [
@@ -294,6 +300,30 @@ def test_an_entry_that_is_not_in_its_place_is_not_followed(
         other.execute("INSERT INTO entry SELECT 1, leaf, NULL FROM entry WHERE place = 0")
     with pytest.raises(NotVerifiedError, match=r"last entry of .*ledger\.db is not in its place"):
         append(ledger, KIND, act("s"), time_ms=1)
+
+
+def test_a_hash_that_is_missing_is_said_with_its_ledger(path: Path, ledger: SqliteLedger) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("DROP TRIGGER node_is_kept")
+        other.execute("DELETE FROM node")
+    for use in (lambda: ledger.node(0, 0), lambda: append(ledger, KIND, act("s"), time_ms=1)):
+        with pytest.raises(NotVerifiedError, match=r"ledger\.db has not the hash of a part"):
+            use()
+
+
+def test_a_file_that_goes_before_it_is_read_is_not_begun_anew(
+    path: Path, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.close()
+
+    def gone(_: Path) -> bool:
+        path.unlink(missing_ok=True)
+        return True
+
+    monkeypatch.setattr(sqlite, "_may_write", gone)
+    with pytest.raises(InputError, match="cannot use the ledger"):
+        ledger.size()
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("held", [False, True])
@@ -387,8 +417,11 @@ def test_what_is_refused_is_not_held_open(
     monkeypatch.setattr(sqlite, "_may_write", lambda _: writable)
     failures = []
     for use in uses(SqliteLedger(path)):
-        with pytest.raises(NotVerifiedError, match="format 5 and this version reads 4") as refused:
+        with pytest.raises(
+            NotVerifiedError, match=r"ledger\.db is a ledger of format 5 "
+        ) as refused:
             use()
+        assert "this version reads 4" in str(refused.value)
         failures.append(refused)  # they hold what each call held
     assert held(path) == []
 
@@ -446,6 +479,24 @@ def test_a_fork_within_a_turn_leaves_the_child_nothing(path: Path, ledger: Sqlit
     connection.execute("ROLLBACK")
     connection.close()
     assert SqliteLedger(path).size() == 1
+
+
+@pytest.mark.parametrize("child", [False, True])
+def test_all_ledgers_of_a_process_are_looked_after_and_new_ones(
+    path: Path, ledger: SqliteLedger, child: bool
+) -> None:
+    """What a fork calls; tests/contract/test_ledger_store.py forks."""
+    others = [SqliteLedger(path.with_name(f"{number}.db")) for number in range(2)]
+    for one in others:
+        append(one, KIND, act("r"), time_ms=0)
+    everyone = [ledger, *others]
+    sqlite._before_fork()
+    assert [one._connection for one in everyone] == [None] * 3
+    sqlite._after_fork(child=child)
+    everyone.append(SqliteLedger(path.with_name("new.db")))
+    for one in everyone:
+        assert elsewhere(functools.partial(append, one, KIND, act("s"), time_ms=1))
+    assert [one.size() for one in everyone] == [2, 2, 2, 1]
 
 
 @pytest.mark.parametrize("child", [False, True])
@@ -526,6 +577,12 @@ def test_who_begins_with_others_waits_for_the_log(
         use_log(Said("delete"), path)
     with pytest.raises(sqlite3.OperationalError, match="as told"):
         use_log(Said(sqlite3.SQLITE_IOERR, "wal"), path)
+
+
+def test_a_ledger_is_not_kept_in_memory() -> None:
+    """SQLite takes this name for no file, and there is no log beside that."""
+    with pytest.raises(InputError, match=r"kept on the disk of :memory:; give a local folder"):
+        append(SqliteLedger(Path(":memory:")), KIND, act("r"), time_ms=0)
 
 
 def test_who_begins_with_others_does_not_wait_for_ever(
