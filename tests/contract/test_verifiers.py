@@ -3,6 +3,7 @@ finds that it does not."""
 
 import ast
 import copy
+import io
 import json
 import os
 import random
@@ -392,6 +393,58 @@ def test_it_runs_alone_with_a_policy_and_heads(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["step"] == 7
 
 
+# -- what it says, in this process --
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Its exit code, and what it wrote to both sides."""
+    code: int | str | None
+    try:
+        code = verify_alone.main([str(one) for one in arguments])
+    except SystemExit as stop:  # of argparse
+        code = stop.code
+    assert isinstance(code, int)
+    return code, *capsys.readouterr()
+
+
+FULL = """\
+ 1 form            5 ledgers, whole as they were exported
+ 2 entries         100 entries, all of known kinds
+ 3 order           nothing out of place and nothing twice
+ 4 tree            7 signed states have the roots of these entries
+ 5 signed states   each is signed by its ledger's key, and the newest are about all entries
+ 6 runs            1 runs keep the protocol; 60 signatures hold
+ 7 witnesses       the witnesses that are needed cosigned; 9 cosigned the newest state; \
+0 remembered states found
+ 8 nodes' ledgers  4 nodes' own ledgers; none reserved more than its caps
+ 9 both sides      20 releases are the same on both sides
+10 privacy         2 totals computed again from 5 receipts
+
+It holds: 29 entries, 1 runs, 2 rounds, 5 releases, of which 5 were opened.
+root {root}
+launchers: {launcher}
+leases, borrower, test: epsilon 0.1222 against the coordinator with 1 others, 0.1777 against all \
+others, delta 1e-05; 1 releases of amber-bank
+leases, borrower, training: epsilon 0.5410 against the coordinator with 1 others, 1.1668 against \
+all others, delta 1e-05; 4 releases of amber-bank
+"""
+
+
+def test_what_it_says_of_a_bundle_is_all_that_it_found(capsys: pytest.CaptureFixture[str]) -> None:
+    expected = next(one["expect"] for one in POSITIVES if one["name"] == "full")
+    said = FULL.format(root=expected["root"], launcher=expected["launchers"][0])
+    bundle = VECTORS / make.FOLDER / "full.bundle"
+    assert told(capsys, bundle) == (0, said, "")
+    code, json_said, nothing = told(capsys, bundle, "--json")
+    assert (code, nothing, json_said.count("\n")) == (0, "", 1)
+    found = json.loads(json_said)
+    assert json_said == json.dumps(found, sort_keys=True) + "\n"
+    same(found, expected)
+    assert found["verified"] is True
+    steps = [line[19:] for line in said.split("\n")[:10]]
+    assert found["steps"] == steps
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -400,6 +453,9 @@ def test_it_runs_alone_with_a_policy_and_heads(tmp_path: Path) -> None:
         ("two_data_sets", "\namber-bank: its clock was off by up to 90"),
         ("wide", "\nmissing: member-00, member-01"),
         ("unfinished", "\nunfinished: run-1\n"),
+        ("federated", "\nfounder: "),
+        ("plain", "epsilon no bound against the coordinator"),
+        ("node_alone", "\nroot (none, as the coordinator is not in it)\n"),
     ],
 )
 def test_it_says_what_an_auditor_must_ask_about(
@@ -407,39 +463,86 @@ def test_it_says_what_an_auditor_must_ask_about(
 ) -> None:
     """Findings that are no errors stand in the text as well."""
     path = VECTORS / make.FOLDER
-    assert verify_alone.main([str(path / f"{name}.bundle")]) == 0
-    assert said in capsys.readouterr().out
-    assert verify_alone.main([str(path / "empty.bundle")]) == 0
-    assert said not in capsys.readouterr().out
+    code, text, nothing = told(capsys, path / f"{name}.bundle")
+    assert (code, said in text, nothing) == (0, True, "")
+    code, text, nothing = told(capsys, path / "empty.bundle")
+    assert (code, said in text, nothing) == (0, False, "")
+
+
+def test_it_asks_for_what_was_given_to_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file, the policy, each state, and whether to use its own Ed25519."""
+    asked: list[tuple[object, ...]] = []
+    (tmp_path / "b").write_bytes(b"bundle")
+    (tmp_path / "p").write_text("# \u00fc", encoding="utf-8")
+
+    def verify(data: bytes, policy: str | None, heads: object, *, slow: bool) -> dict[str, Any]:
+        asked.append((data, policy, heads, slow))
+        raise verify_alone.NotVerified(7, "as told")
+
+    monkeypatch.setattr(verify_alone, "verify", verify)
+    root = "0" * 64
+    everything = ("--policy", tmp_path / "p", "--head", f"a:b:1:{root}", f"--head=c:2:{root}")
+    assert told(capsys, tmp_path / "b", *everything, "--slow") == (
+        *(1, "It does not hold. step 7 (witnesses): as told\n", ""),
+    )
+    assert told(capsys, tmp_path / "b", "--json") == (
+        *(1, '{"message": "as told", "step": 7, "verified": false}\n', ""),
+    )
+    assert asked == [
+        (b"bundle", "# \u00fc", [("a:b", 1, root), ("c", 2, root)], True),
+        (b"bundle", None, [], False),
+    ]
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["missing"], "cannot be read"),
-        ([], "usage"),
-        (["b", "--head", "x"], "a head is"),
+        (["missing"], "cannot be read: [Errno 2] No such file or directory: 'missing'\n"),
+        (["b", "--policy", "missing"], "cannot be read: [Errno 2]"),
+        (["b", "--policy", "latin"], "cannot be read: 'utf-8' codec"),
+        ([], "the following arguments are required: bundle"),
+        (["b", "--head", "x"], "argument --head: a head is ORIGIN:LEAVES:ROOT\n"),
+        (["b", "--head", f":1:{'0' * 64}"], "a head is"),
+        (["b", "--head", f"1:{'0' * 64}"], "a head is"),
+        (["b", "--head", f"a:-1:{'0' * 64}"], "a head is"),
+        (["b", "--head", f"a:1:{'0' * 63}"], "a head is"),
         (["b", "--policy", "p"], "quorum"),
+        (["b", "c"], "unrecognized arguments: c"),
     ],
 )
 def test_wrong_usage_is_told_from_a_bundle_that_does_not_hold(
-    tmp_path: Path, arguments: list[str], said: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
 ) -> None:
     (tmp_path / "b").write_bytes(SMALL)
     (tmp_path / "p").write_text("quorum nobody\nquorum none\n")
-    done = alone(tmp_path, *arguments)
-    assert done.returncode == 2
-    assert said in done.stderr
+    (tmp_path / "latin").write_bytes(b"# \xfc\n")
+    monkeypatch.chdir(tmp_path)
+    code, nothing, text = told(capsys, *arguments)
+    assert (code, nothing) == (2, "")
+    assert said in text
 
 
-def test_what_it_prints_cannot_command_a_terminal(tmp_path: Path) -> None:
+def test_what_it_prints_cannot_command_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bundle = tmp_path / "hostile"
     lines = BUNDLES["empty.bundle"].split(b"\n")[:-2]
-    told = lines[1].replace(b'"owner":"coordinator"', b'"owner":"\\u001b[31m"')
-    bundle.write_bytes(sealed([lines[0], told, *lines[2:]]))
-    done = alone(tmp_path, bundle)
-    assert done.returncode == 1
-    assert "\x1b" not in done.stdout + done.stderr
+    line = lines[1].replace(b'"owner":"coordinator"', b'"owner":"\\u001b[31m"')
+    bundle.write_bytes(sealed([lines[0], line, *lines[2:]]))
+    code, text, nothing = told(capsys, bundle)
+    assert (code, "?[31m" in text, "\x1b" in text, nothing) == (1, True, False, "")
+    # what a terminal cannot show is told as a number
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    verify_alone._say("\u00fc", to=narrow)
+    narrow.seek(0)
+    assert narrow.read() == "\\xfc\n"
+    verify_alone._say("\u00fc", to=io.StringIO())
 
 
 # -- its own Ed25519 --
