@@ -69,7 +69,7 @@ STATES = (
     UNIT + "test_ledger_entries.py", "tests/property/test_ledger.py",
 )  # fmt: skip
 VERDICTS = (  # of both verifiers' vectors, those that the first one reads
-    "-k", "not verifiers and not regulator_needs or bundle_that_holds or by_both",
+    "-k", "not verifiers and not regulator_needs or bundle_that_holds or step_of_first",
     UNIT + "test_ledger_verdict.py", UNIT + "test_membership_runs.py",
     UNIT + "test_verdict_nodes.py", "tests/contract/test_verifiers.py",
 )  # fmt: skip
@@ -105,6 +105,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "privacy/ledger/entry.py": (UNIT + "test_ledger_entries.py", UNIT + "test_rotation.py"),
         "privacy/ledger/grammar.py": VERDICTS,
         "privacy/ledger/sqlite.py": FILE,
+        "privacy/verify.py": (*VERDICTS, UNIT + "test_verdict_witnesses.py"),
     },
     "accounting": {
         "privacy/cap.py": (UNIT + "test_cap.py", "tests/property/test_cap.py"),
@@ -223,7 +224,11 @@ def copied(root: Path, source: str, tests: tuple[str, ...]) -> None:
     settings = {
         "source_paths": [source],
         "pytest_add_cli_args_test_selection": list(tests),
-        "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "no:randomly", *quick],
+        # mutmut first lets every function fail, `__del__` too, where nobody can catch it
+        "pytest_add_cli_args": [
+            *("-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:unraisableexception"),
+            *quick,
+        ],
         "also_copy": [*PARTS, *FILES],
         "timeout_multiplier": 20.0,
         "timeout_constant": 2.0,

@@ -331,6 +331,7 @@ def test_the_order_of_arrival_does_not_matter(name: str) -> None:
     for one, other in zip(sealed, sealed[::-1], strict=True):
         there.take(one)
         back.take(other)
+    assert there.arrived == back.arrived == group.members
     first = finished(group, there)
     second = finished(group, back, turned=True)
     assert first.survivors == second.survivors

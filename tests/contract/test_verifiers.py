@@ -10,7 +10,7 @@ import random
 import subprocess
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,20 @@ def step_of(error: NotVerifiedError) -> int:
     return int(str(error).removeprefix("step ").split(" ", 1)[0])
 
 
+def step_of_first(vector: Vector) -> int:
+    """Where the first verifier finds that this does not hold."""
+    with pytest.raises(NotVerifiedError) as refused:
+        first(vector)
+    return step_of(refused.value)
+
+
+def step_of_second(vector: Vector) -> int:
+    """Where the second does."""
+    with pytest.raises(verify_alone.NotVerified) as refused:
+        second(vector)
+    return refused.value.step
+
+
 def same(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Equal but for the last digits of epsilons."""
     for name, value in expected.items():
@@ -97,13 +111,12 @@ def test_a_bundle_that_holds_contains_the_same_to_both(vector: Vector) -> None:
     same(second(vector, slow=True), vector["expect"])
 
 
+@pytest.mark.parametrize("step_told", [step_of_first, step_of_second])
 @pytest.mark.parametrize("vector", named(NEGATIVES))
-def test_a_forgery_is_found_by_both_at_the_same_step(vector: Vector) -> None:
-    with pytest.raises(NotVerifiedError) as one:
-        first(vector)
-    with pytest.raises(verify_alone.NotVerified) as other:
-        second(vector)
-    assert (step_of(one.value), other.value.step) == (vector["step"], vector["step"])
+def test_a_forgery_is_found_by_either_at_its_step(
+    vector: Vector, step_told: Callable[[Vector], int]
+) -> None:
+    assert step_told(vector) == vector["step"]
 
 
 @pytest.mark.parametrize(

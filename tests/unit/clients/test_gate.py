@@ -52,6 +52,27 @@ def test_clean_readings_are_clean() -> None:
 
 
 @pytest.mark.parametrize(
+    "finding",
+    [
+        *({name: 1} for name in ("repeats", "conflicts", "late", "out_of_range", "gaps")),
+        {"longest_run": 3},
+        {"stuck": ("heat",)},
+        {"drifts": True},
+        {"is_off": True},
+        {"looks_like": {"heat": "kelvin"}},
+        {"repeats": 1, "conflicts": 1},
+        {"late": 2, "out_of_range": 2},
+        {"out_of_range": 3, "gaps": 3},
+    ],
+)
+def test_any_finding_is_one_to_look_at(finding: dict[str, Any]) -> None:
+    clean = found(frame(hours(30)), built({"longest_gap": 1, "stuck_after": 2, "interval": 1}))
+    assert not replace(clean, **finding).is_clean
+    # what puts nobody under review is no finding
+    assert replace(clean, out_of_threshold=9, longest_run=2, drift=0.5, clock_off=1.0).is_clean
+
+
+@pytest.mark.parametrize(
     ("cells", "out"),
     [
         ([[91, 1]], [True]),

@@ -104,6 +104,9 @@ def test_a_rejected_device_stays_out_until_a_person_looks_again(
     standing = opened().decide(digest, "release", reason="repaired", by="bob")
     assert (standing.state, standing.review) == (State.RELEASED, 2)
     assert [act.reason for act in standing.acts][2:] == [AGAIN, "repaired"]
+    held, rejected, again, released = (act.readings for act in standing.acts)
+    assert held == rejected != again == released
+    assert (standing.rejections, standing.releases) == (1, (released,))
     look = opened().look({PUMP: FINE})
     assert not look.left_out
     assert [(act.kind, act.review, act.reason, act.by) for act in look.standings[PUMP].acts] == [

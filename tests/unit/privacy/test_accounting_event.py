@@ -81,6 +81,13 @@ def test_an_event_out_of_range_cannot_be_made(change: dict[str, float]) -> None:
         replace(Event(1.0), **change)  # type: ignore[arg-type]
 
 
+def test_a_loss_has_a_bound_where_there_is_noise_that_is_not_too_coarse() -> None:
+    assert Event(1e-300).bounded
+    assert not Event(0.0).bounded
+    assert Event(1.0, discrete=True, excess=1e300).bounded
+    assert not Event(1.0, discrete=True, excess=math.inf).bounded
+
+
 def test_equal_mechanisms_are_added_up_in_any_order() -> None:
     events = [Event(2.0, 0.1, 3), Event(1.0), Event(2.0, 0.1, 4), Event(2.0, 0.1, 4, discrete=True)]
     expected = (Event(1.0), Event(2.0, 0.1, 4, discrete=True), Event(2.0, 0.1, 7))
