@@ -318,12 +318,8 @@ class SqliteLedger:
             if self._connection is not None or not self.path.exists():
                 yield self._connection
                 return
-            connection = _connect_read_only(self.path)
-            try:
+            with _read_only(self.path) as connection:
                 yield connection
-            finally:
-                if connection is not None:
-                    connection.close()
 
     def _writable(self) -> sqlite3.Connection:
         self._require_own()
@@ -427,11 +423,36 @@ def _connect(path: Path) -> sqlite3.Connection | None:
     return _begun(_connected(path, "mode=rw"), path)
 
 
-def _connect_read_only(path: Path) -> sqlite3.Connection | None:
+def _alone(path: Path) -> tuple[int, int] | None:
+    """When a file without a log was written to last, and its size; None where there is a log.
+
+    A copy on a medium that cannot be written has no log, and SQLite needs to be told so.
+    """
     log = path.with_name(f"{path.name}-wal")
-    # a copy on a medium that cannot be written has no log beside it, and nobody changes it
-    alone = not log.exists() or log.stat().st_size == 0
-    return _begun(_connected(path, "mode=ro&immutable=1" if alone else "mode=ro"), path)
+    with suppress(FileNotFoundError):
+        if log.stat().st_size:
+            return None
+    with suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_mtime_ns, found.st_size
+    return 0, 0
+
+
+@contextmanager
+def _read_only(path: Path) -> Iterator[sqlite3.Connection | None]:
+    """Give a connection, or None where nothing was ever written, to who may not write."""
+    alone = _alone(path)
+    connection = None
+    try:
+        options = "mode=ro" if alone is None else "mode=ro&immutable=1"
+        connection = _begun(_connected(path, options), path)
+        yield connection
+    finally:
+        if connection is not None:
+            connection.close()
+        # nothing was locked, so what was read may be of two states, or look broken
+        if alone is not None and _alone(path) != alone:
+            raise InputError(f"the ledger {path} was written to meanwhile; try again") from None
 
 
 def _begun(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection | None:

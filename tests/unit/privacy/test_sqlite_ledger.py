@@ -405,6 +405,56 @@ def test_who_may_not_write_reads_and_holds_nothing(
     assert (reader.size(), reader.notes()) == (0, [])
 
 
+@pytest.mark.parametrize("how", ["log", "file", "gone", "broken"])
+def test_who_may_not_write_is_not_given_two_states(
+    path: Path, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Nothing is locked there, and another process may begin to write at any time."""
+    ledger.close()
+    monkeypatch.setattr(sqlite, "_may_write", lambda _: False)
+    begun = sqlite._begun
+
+    def meanwhile(connection: sqlite3.Connection, where: Path) -> sqlite3.Connection | None:
+        writer = SqliteLedger(path)
+        writer._connection = sqlite._connect_or_begin(path)
+        writer._file = sqlite._file_at(path)
+        append(writer, KIND, act("s"), time_ms=1)
+        if how != "log":
+            writer.close()
+        if how == "gone":
+            path.rename(path.with_name("other.db"))
+        found = begun(connection, where)
+        if how == "broken":
+            raise NotVerifiedError("a page of before")
+        return found
+
+    monkeypatch.setattr(sqlite, "_begun", meanwhile)
+    with pytest.raises(InputError, match=r"ledger\.db was written to meanwhile; try again"):
+        SqliteLedger(path).size()
+    monkeypatch.setattr(sqlite, "_begun", begun)
+    if how == "gone":
+        path.with_name("other.db").rename(path)
+    assert SqliteLedger(path).size() == 2
+
+
+def test_a_file_that_goes_before_who_may_not_write_reads_it_is_said(
+    path: Path, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.close()
+
+    def gone(_: Path) -> bool:
+        path.unlink(missing_ok=True)
+        return False
+
+    monkeypatch.setattr(sqlite, "_may_write", gone)
+    with monkeypatch.context() as patch:
+        looks = iter([True, True])
+        patch.setattr(Path, "exists", lambda _: next(looks))
+        with pytest.raises(InputError, match="cannot use the ledger"):
+            SqliteLedger(path).size()
+    assert not path.exists()
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux alone shows open files")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("writable", [True, False])
