@@ -73,6 +73,7 @@ from privacy.messages import (
     CountersignRequest,
     EvaluateRequest,
     FinishNotice,
+    InitialModel,
     InitialModelRequest,
     Invite,
     Joined,
@@ -228,7 +229,8 @@ class Node:
             return reply, answer  # what is remembered changes with other runs, too
         if isinstance(request, SumNotice | StatisticsRequest | TrainRequest | EvaluateRequest):
             session.answered.clear()  # another step, or what follows on it, is under way
-        session.answered[asked] = (reply, answer)
+        if not isinstance(reply, InitialModel):  # the same in whatever words it is asked for
+            session.answered[asked] = (reply, answer)
         self._keep(session)
         if isinstance(request, SumNotice) and (request.step, request.round) in session.reserved:
             session.budget.commit(session.manifest.run, request.step, request.round)

@@ -1170,6 +1170,26 @@ def test_validation_rows_are_not_watched_after_the_test(tmp_path: Path) -> None:
     assert run.notes.rounds == [(1, True), (2, False)]
 
 
+def test_the_initial_model_is_not_remembered_for_each_way_to_ask_for_it(tmp_path: Path) -> None:
+    """Once it goes on, a node looks at nobody's acceptance; words without end would fill it."""
+    run = federation(tmp_path, MEMBERS)
+    kept: set[tuple[int, int]] = set()
+
+    def strike(at: Exchange) -> None:
+        if not isinstance(at.request, TrainRequest) or at.request.round != 1:
+            return
+        before = len(at.session().answered)
+        told = {
+            at.node.handle(InitialModelRequest(run=at.request.run, accepted={"spy": bytes([word])}))
+            for word in range(20)
+        }
+        kept.add((len(told), len(at.session().answered) - before))
+
+    watched(run).hostile = strike
+    run.run()
+    assert kept == {(1, 0)}
+
+
 # Seven lines of three points, of which any two meet in one: seven equations for seven unknowns.
 FANO = ((1, 2, 3), (1, 4, 5), (1, 6, 7), (2, 4, 6), (2, 5, 7), (3, 4, 7), (3, 5, 6))
 
