@@ -10,7 +10,7 @@ from dataclasses import replace
 from clients.ledger_files import EARLIER, LEDGER
 from clients.ledger_watch import LedgerWatch, StaleError
 from clients.node_settings import NodeSettings
-from clients.policy import budget_terms
+from clients.policy import budget_terms, names_order
 from clients.run_past import run_past
 from clients.session import Session
 from privacy.budget import Budget
@@ -182,7 +182,12 @@ class NodeBooks:
         with self._lock:
             held = self._budgets.get(unit)
             if held is None or held[0] != terms(unit):
-                made = Budget(self._ledger, terms(unit), now_ms=now_ms)
+                made = Budget(
+                    self._ledger,
+                    terms(unit),
+                    now_ms=now_ms,
+                    order_is_meant=names_order(policy, dataset=settings.contract.name, unit=unit),
+                )
                 self._budgets[unit] = held = terms(unit), made
                 # runs under way go on under the new terms
                 for session in self._sessions():

@@ -43,7 +43,7 @@ class BudgetPolicy(Frozen):
         period_days: Only releases of the last so many days count; none: all, for ever.
         solo_epsilon: Cap where all other members work together; none counts without a cap.
         order: Renyi order at which the cap is enforced, fixed once a budget was begun; none: the
-            one that buys most under the cap.
+            one that it was begun with, and of a new budget the one that buys most under the cap.
     """
 
     dataset: Annotated[str, Field(min_length=1)] = ANY
@@ -249,14 +249,7 @@ def budget_terms(policy: NodePolicy, *, member: str, dataset: str, unit: str) ->
         dataset: The data contract's name.
         unit: The contract's unit.
     """
-    budget = next(
-        (
-            one
-            for one in policy.budgets
-            if one.dataset in {ANY, dataset} and one.unit in {ANY, unit}
-        ),
-        BudgetPolicy(),
-    )
+    budget = _first_match(policy, dataset, unit)
     order = budget.order
     if order is None and budget.epsilon is not None:
         order = best_order(budget.epsilon, budget.delta)
@@ -271,6 +264,18 @@ def budget_terms(policy: NodePolicy, *, member: str, dataset: str, unit: str) ->
         period_days=budget.period_days,
         solo_epsilon=budget.solo_epsilon,
     )
+
+
+def names_order(policy: NodePolicy, *, dataset: str, unit: str) -> bool:
+    """Whether the budget that matches names the order of its filter; else one fits as it is."""
+    return _first_match(policy, dataset, unit).order is not None
+
+
+def _first_match(policy: NodePolicy, dataset: str, unit: str) -> BudgetPolicy:
+    matches = (
+        one for one in policy.budgets if one.dataset in {ANY, dataset} and one.unit in {ANY, unit}
+    )
+    return next(matches, BudgetPolicy())
 
 
 def refusals(manifest: Manifest, policy: NodePolicy, contract: DataContract) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from clients.policy import NodePolicy
 from federation.home import Home
+from federation.node_points.budgets import budget_points
 from federation.node_points.coordinator import coordinator_points
 from federation.node_points.files import certificate_point, file_points
 from federation.node_points.machine import (
@@ -61,7 +62,10 @@ def check_node(
     yield from machine_points(home.own_node, policy, around)
     yield from rest_points(home.own_node)
     if identity is not None:
-        yield ledger_point(home.own_node, identity, owner=place.name)
+        point = ledger_point(home.own_node, identity, owner=place.name)
+        yield point
+        if point.level != "failed":
+            yield from budget_points(home.own_node, place.name, policy)
     yield from remembered_points(home.own_node, place.name, rows=data)
 
 

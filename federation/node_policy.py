@@ -18,7 +18,7 @@ import yaml
 from clients.contract import DataContract
 from clients.frozen import MAX_FILE_BYTES, parse_yaml, read_yaml
 from clients.ledger_files import LEDGER
-from clients.policy import NodePolicy, budget_terms
+from clients.policy import HIGHEST_FLOOR, NodePolicy, budget_terms, names_order
 from federation.home import write_bytes
 from privacy.budget import Budget
 from privacy.errors import InputError, RefusedError, TacitError
@@ -202,6 +202,8 @@ def remarks(policy: NodePolicy) -> list[str]:
             "Every member is recognised: an operator alone can let in members that it made up, and "
             "be all others of a sum. Say whom you know under recognises."
         )
+    if policy.minimum_cohort < HIGHEST_FLOOR:
+        found.append("Sums of two members are opened: each of them can take its own part away.")
     if policy.minimum_protection.noise_from == "none":
         found.append("No run must add noise: without it, nothing bounds what a model tells.")
     if set(policy.sums) & {"clear", "ckks"}:
@@ -267,7 +269,8 @@ def over_budget(
     try:
         kept = SqliteLedger(folder / LEDGER)
         copy = MemoryLedger(kept.leaves() if kept.path.exists() else (), place=kept.place)
-        Budget(copy, terms, now_ms=_now_ms).check(receipts)
+        meant = names_order(policy, dataset=contract.name, unit=unit)
+        Budget(copy, terms, now_ms=_now_ms, order_is_meant=meant).check(receipts)
     except (InputError, RefusedError) as refusal:
         return [str(refusal)]
     return []

@@ -129,23 +129,31 @@ class Budget:
     """
 
     def __init__(
-        self, store: LedgerStore, terms: BudgetTerms, *, now_ms: Callable[[], int]
+        self,
+        store: LedgerStore,
+        terms: BudgetTerms,
+        *,
+        now_ms: Callable[[], int],
+        order_is_meant: bool = True,
     ) -> None:
         """Read and check the whole ledger, and note the terms where they are new.
 
         Args:
             store: The node's own ledger; nobody but a `Budget` may append budget entries to it.
             terms: What the node's policy allows.
+            order_is_meant: Whether a budget that was begun at another order is refused; else that
+                one stays, and the terms' own is for a new budget alone.
             now_ms: Milliseconds since 1970 UTC. Where it goes back, the ledger's times do not, and
                 of a period more releases count, never fewer.
 
         Raises:
-            RefusedError: the ledger is broken or cannot be used, belongs to another member, or was
-                begun with another order.
+            RefusedError: the ledger is broken or cannot be used, belongs to another member, was
+                begun with another order, or with one that cannot hold a cap.
             InputError: no release would ever fit under a cap at its order.
         """
         self._store = store
         self._terms = terms
+        self._order_is_meant = order_is_meant
         self._clock = now_ms
         self._mutex = threading.Lock()
         self._record = Record()
@@ -324,20 +332,25 @@ class Budget:
                 else best_order(terms.solo_epsilon, terms.delta)
             )
         else:
-            solo_order = account.solo_order
-            if account.terms.order != terms.order:
+            solo_order, order = account.solo_order, account.terms.order
+            if self._order_is_meant and order != terms.order:
                 raise BudgetError(
-                    f"the budget of {terms.dataset} was begun at order {account.terms.order}, "
-                    f"which cannot change to {terms.order}; set order: {account.terms.order} in "
-                    "the node's policy"
+                    f"the budget of {terms.dataset} was begun at order {order}, which cannot "
+                    f"change to {terms.order}; leave order out of the node's policy"
                 )
-        if terms.solo_epsilon is not None:
+            self._terms = terms = replace(terms, order=order)
+        for cap, at, name in (
+            (terms.epsilon, terms.order, "epsilon"),
+            (terms.solo_epsilon, solo_order, "solo_epsilon"),
+        ):
+            if cap is None:
+                continue
             try:
-                capacity(terms.solo_epsilon, terms.delta, solo_order)
+                capacity(cap, terms.delta, at)
             except InputError:
                 raise BudgetError(
-                    f"the budget of {terms.dataset} was begun at order {solo_order}, which cannot "
-                    f"hold solo_epsilon {terms.solo_epsilon:g}; choose a larger one"
+                    f"the budget of {terms.dataset} was begun at order {at}, which cannot hold "
+                    f"{name} {cap:g}; choose a larger one"
                 ) from None
         if account is None or account.terms != terms:
             body = {**asdict(terms), "solo_order": solo_order}

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 
 from federation.cli.join import join
 from federation.cli.output import AsJson, print_json, print_rich, progress_console
-from privacy.errors import InputError
+from privacy.errors import InputError, TacitError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -313,9 +314,16 @@ def check_policy(file: PolicyPath, as_json: AsJson = False) -> None:
 def set_policy(file: PolicyPath, as_json: AsJson = False) -> None:
     """Put a policy in force; a running node takes it over within seconds, without a restart."""
     from federation.home import open_home
-    from federation.node_policy import set_terms
+    from federation.node_points.budgets import budget_points
+    from federation.node_policy import FILE, read_terms, set_terms
+    from federation.participant import load_participant
 
-    sha256, left_open = set_terms(open_home().own_node, file)
+    home = open_home()
+    sha256, left_open = set_terms(home.own_node, file)
+    policy, _ = read_terms(home.own_node / FILE)
+    with suppress(TacitError):  # who is in no federation yet has begun no budget
+        name = load_participant(home).name
+        left_open += [one.found for one in budget_points(home.own_node, name, policy)]
     if as_json:
         print_json({"sha256": sha256, "remarks": left_open})
         return

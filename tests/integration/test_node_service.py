@@ -228,6 +228,14 @@ def test_a_node_from_its_first_start_to_its_end(tmp_path: Path) -> None:
         wait_for(
             lambda: len(read_json(here.home.own_node / "service.json")["runs"]) == 2, "two runs"
         )
+        # a cap that the budget of these runs cannot hold is said when it is set, and after that
+        terms.write_text("budgets: [{epsilon: 0.5}]\n")
+        done = tacit("node", "policy", "set", str(terms), "--json", home=here.home.root)
+        assert "cannot hold epsilon 0.5" in " ".join(json.loads(done.stdout)["remarks"])
+        checked = tacit("node", "check", "--json", home=here.home.root)
+        points = {one["name"]: one for one in json.loads(checked.stdout)["points"]}
+        assert points["budget small_binary"]["level"] == "failed"
+        assert checked.returncode == 1
         assert here.end() == 0
         assert "ended in order" in here.said()
         assert "Traceback" not in here.said()

@@ -17,11 +17,12 @@ from support.certificates import Authority as Issuer
 from support.federations import Federated
 
 from clients.contract import load_contract
-from clients.policy import NodePolicy
+from clients.policy import BudgetPolicy, NodePolicy, budget_terms
 from federation.handshake import Files, Handshake, connected
 from federation.home import Home
 from federation.node_check import check_node
 from federation.node_data import DataPlace, NodeData
+from federation.node_points.budgets import budget_points
 from federation.node_points.coordinator import (
     clock_point,
     coordinator_points,
@@ -35,6 +36,7 @@ from federation.node_points.point import Point, Surroundings, failed
 from federation.node_points.reach import reach_points, tls_point
 from federation.node_points.rows import data_points, remembered_points
 from federation.participant import IDENTITY, TLS, TLS_KEY, Place
+from privacy.budget import Budget
 from privacy.errors import NotVerifiedError, RefusedError
 from privacy.identity import Identity
 from privacy.ledger.beginning import begin_ledger
@@ -548,6 +550,33 @@ def small(tmp_path: Path) -> tables.SmallFederation:
 
 def test_a_node_without_data(tmp_path: Path) -> None:
     is_(only(remembered_points(tmp_path, NAME, rows=True)), "warning", "no data contract yet")
+
+
+def test_a_budget_that_cannot_go_on_under_the_policy(
+    small: tables.SmallFederation, tmp_path: Path
+) -> None:
+    folder = tmp_path / "node"
+    NodeData().add(small.contract, small.root).keep(folder)
+    contract = load_contract(small.contract)
+
+    def points(policy: NodePolicy) -> list[Point]:
+        return list(budget_points(folder, NAME, policy))
+
+    def capped(**budget: float) -> NodePolicy:
+        return NodePolicy(budgets=(BudgetPolicy.model_validate(budget),))
+
+    assert points(capped(epsilon=0.5)) == []  # none was begun
+    kept, _ = begun(folder)
+    terms = budget_terms(NodePolicy(), member=NAME, dataset=contract.name, unit=contract.unit)
+    Budget(kept, terms, now_ms=lambda: 1)
+    size = kept.size()
+    assert points(NodePolicy()) == points(capped(epsilon=5.0)) == points(capped(epsilon=50)) == []
+    (point,) = points(capped(epsilon=0.5))
+    is_(point, "failed", "was begun at order 8, which cannot hold epsilon 0.5", "takes part in no")
+    is_(only(points(capped(epsilon=5.0, order=5))), "failed", "leave order out", "takes part in no")
+    assert kept.size() == size
+    (folder / "node.json").write_text("[]")
+    assert points(capped(epsilon=0.5)) == []  # the look at the rows says so
 
 
 def test_what_is_remembered_cannot_be_read(tmp_path: Path) -> None:

@@ -156,12 +156,14 @@ def test_remarks_say_what_terms_leave_open(tmp_path: Path) -> None:
     assert remarks(read_terms(path)[0]) == []
     path.write_text(
         "sums: [clear]\ninitiators: {roles: []}\nminimum_protection: {noise_from: none}\n"
+        "minimum_cohort: 2\n"
     )
     text = " ".join(remarks(read_terms(path)[0]))
     for part in (
         "No budget is capped",
         "Every member is recognised",
         "No run must add noise",
+        "Sums of two members",
         "single vectors",
         "No run fits",
     ):

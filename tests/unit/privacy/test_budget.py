@@ -811,9 +811,32 @@ def test_after_a_rotation_the_new_key_takes_back_and_the_old_one_does_not(path: 
 
 def test_the_order_of_a_budget_does_not_change(path: Path) -> None:
     opened(path)
-    with pytest.raises(RefusedError, match="set order: 5"):
+    with pytest.raises(RefusedError, match="was begun at order 5, which cannot change to 6; leave"):
         opened(path, replace(TERMS, order=6))
     assert kinds(path) == ["terms"]
+
+
+def test_an_order_that_nobody_named_gives_way_to_that_of_the_budget(path: Path) -> None:
+    """A cap that is raised or lowered is usual; the filter's order stays what it was."""
+
+    def reopened(terms: BudgetTerms) -> Budget:
+        return Budget(SqliteLedger(path), terms, now_ms=Clock(), order_is_meant=False)
+
+    opened(path).reserve("r", "update", 1, RECEIPT)
+    for most in (8.0, 50.0, 4.0):
+        budget = reopened(replace(TERMS, epsilon=most, order=best_order(most, 1e-5)))
+        assert budget.statement().cohorts[0].coordinator.cap == most
+        assert releases(budget) == 1
+        budget.check([RECEIPT])
+    assert {entry.body["order"] for entry in entries_of(path) if "order" in entry.body} == {5}
+    assert [entry.body["epsilon"] for entry in entries_of(path) if "order" in entry.body] == [
+        *(8.0, 50.0, 4.0),
+    ]
+    with pytest.raises(RefusedError, match="begun at order 5, which cannot hold epsilon 1; choose"):
+        reopened(replace(TERMS, epsilon=1.0, order=best_order(1.0, 1e-5)))
+    # of a budget that is not begun, it is the one that counts
+    other = replace(TERMS, dataset="other", epsilon=1.0, order=best_order(1.0, 1e-5))
+    assert reopened(other).statement().cohorts[0].coordinator.order == best_order(1.0, 1e-5) != 5
 
 
 def test_the_order_of_the_solo_cap_is_the_first_one_whatever_the_cap_becomes(path: Path) -> None:
