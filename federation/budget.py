@@ -39,10 +39,12 @@ from privacy.receipt import Part
 READINGS: tuple[Against, Against] = ("coordinator", "solo")
 _Row: TypeAlias = tuple[BudgetStatement, CohortStatement]
 _MEANING = (
-    "Epsilon against the coordinator with some nodes (eps_coord) and against all others together "
-    "(eps_solo), as it is enforced: spent, and reserved of it (sent, not known to be accepted, "
-    "spent all the same); tight: the bound if all had been planned in advance; attack finds: of "
-    "100 units, at most, at 1 % false alarms; inf: without noise."
+    "Epsilon against the coordinator with as many nodes as a member's policy says (eps_coord) and "
+    "against all others together (eps_solo), as it is enforced: spent, and reserved of it (sent, "
+    "not known to be accepted, spent all the same). Where there is a cap, one order of Renyi "
+    "accounting enforces it: spent may then lie far above tight, the bound if all had been planned "
+    "in advance, and what is left lacks the part of the cap that delta takes with the first "
+    "release. attack finds: of 100 units, at most, at 1 % false alarms; inf: without noise."
 )
 _HISTORY_MEANING = (
     "Epsilon as it is enforced, before the run's first release and after its last one; "
