@@ -6,22 +6,44 @@ and what its labels are made of.
 
     L4              no input and no label, ever
     L3              sums are masked or sealed; noise, in a federation over the network, unless this
-                    node's policy says otherwise (`minimum_protection.noise_from`)
+                    node's policy says otherwise (`minimum_protection.noise_from`). Noise is what
+                    keeps a run's cost at `MOST_EPSILON` or below: less is as good as none
     governance      the run's task is a purpose; the last day of keeping is not past; the rows lie
                     where the contract says, where the node's policy says where that is
 """
 
+import math
 from datetime import date
+from functools import lru_cache
 from typing import Final
 
 from clients.contract import Column, DataClass, DataContract
 from clients.policy import CLASSES, NodePolicy
 from clients.spec import NodeSpec
+from privacy.accounting.event import event_of
+from privacy.accounting.rdp import epsilon
 from privacy.errors import RefusedError
-from privacy.manifest import Manifest
+from privacy.manifest import Manifest, Protection
+from privacy.plan import PrivacyPlan, planned_receipts
+from privacy.receipt import COHORTS
 
 USUAL_NOISE_FROM: Final[DataClass] = "L3"
 """From which class on a node in a federation over the network wants noise, by itself."""
+MOST_EPSILON: Final = 20.0
+"""The most that all releases of one run may cost a unit, for its noise to count as noise.
+
+By Renyi accounting, as budgets count, at `MOST_DELTA`, against the coordinator with as many nodes
+as the plan or this node's policy names, whichever is more. Neither plan nor policy moves it.
+
+It is a floor and no advice: from epsilon 10 on the usual reading is that little is promised
+(Ponomareva et al. 2023, arXiv 2303.00654, their third tier). The floor is twice that, as a node
+reads a run more strictly than its launcher plans it: what was planned for epsilon 8 against one
+node is almost 16 here where three members are in a sum and the policy counts with two colluders.
+Noise that hides nothing costs thousands and more. What several runs cost together is held by
+`budgets`, not here.
+"""
+MOST_DELTA: Final = 1e-5
+"""For which `MOST_EPSILON` holds, whatever the plan names: its launcher could name 0.99."""
 _FEW: Final = 3
 _SHOWN_BY: Final = frozenset({"clear", "ckks"})
 
@@ -59,16 +81,7 @@ def class_refusals(
             f"The run asks for {manifest.protection!r} sums, which show single vectors, and reads "
             f"columns of class L3 or above: {_named(confidential)}; set protection.sum: masked."
         )
-    bound = noise_from(policy, own_machine=own_machine)
-    # an explicit bound is about the whole contract, and `clients.policy` holds it
-    if policy.minimum_protection.noise_from is None and bound and manifest.privacy is None:
-        noisy = [c.name for c in touched if CLASSES.index(c.data_class) >= CLASSES.index(bound)]
-        if noisy:
-            reasons.append(
-                f"The run adds no noise and reads columns of class {bound} or above: "
-                f"{_named(noisy)}; add a privacy section, or let this node's people set "
-                "minimum_protection.noise_from: none in its policy."
-            )
+    reasons += _noise_refusals(manifest, spec, policy, contract, own_machine=own_machine)
     governance = contract.governance
     if governance is None:
         return reasons
@@ -79,6 +92,95 @@ def class_refusals(
         )
     reasons += place_refusals(policy, contract)
     return reasons
+
+
+def _noise_refusals(
+    manifest: Manifest,
+    spec: NodeSpec,
+    policy: NodePolicy,
+    contract: DataContract,
+    *,
+    own_machine: bool,
+) -> list[str]:
+    bound = noise_from(policy, own_machine=own_machine)
+    if bound is None:
+        return []
+    # an explicit bound is about the whole contract
+    explicit = policy.minimum_protection.noise_from is not None
+    columns = contract.columns if explicit else touched_columns(contract, spec)
+    noisy = [c.name for c in columns if CLASSES.index(c.data_class) >= CLASSES.index(bound)]
+    if not noisy or has_noise(manifest, spec, policy):
+        return []
+    plan = manifest.privacy
+    if plan is None:
+        if explicit:
+            return []  # `clients.policy` says it
+        reason = (
+            f"The run adds no noise and reads columns of class {bound} or above: "
+            f"{_named(noisy)}; add a privacy section, or let this node's people set "
+            "minimum_protection.noise_from: none in its policy."
+        )
+    else:
+        reason = (
+            f"The run adds too little noise for its columns of class {bound} or above: "
+            f"{_named(noisy)}; one {plan.unit} may lose epsilon "
+            f"{planned_epsilon(manifest, spec, policy):.4g}, and at most {MOST_EPSILON:g} counts "
+            f"as noise (by Renyi accounting, delta {MOST_DELTA:g}): ask for a smaller "
+            f"privacy.epsilon, against privacy.colluders: {_colluders(plan, policy)}."
+        )
+    return [reason]
+
+
+def has_noise(manifest: Manifest, spec: NodeSpec, policy: NodePolicy) -> bool:
+    """Whether a run's noise is enough to count as noise, for a sum or for what lies unsealed."""
+    return planned_epsilon(manifest, spec, policy) <= MOST_EPSILON
+
+
+def planned_epsilon(manifest: Manifest, spec: NodeSpec, policy: NodePolicy) -> float:
+    """What all releases of a run may cost one unit, as `MOST_EPSILON` counts; inf without noise."""
+    plan = manifest.privacy
+    if plan is None:
+        return math.inf
+    return _epsilon(
+        plan,
+        protection=manifest.protection,
+        fewest=manifest.minimum_cohort,
+        stages=spec.features.stages,
+        rounds=spec.training.rounds,
+        colluders=_colluders(plan, policy),
+    )
+
+
+def _colluders(plan: PrivacyPlan, policy: NodePolicy) -> int:
+    return max(plan.colluders, policy.colluders)
+
+
+@lru_cache(maxsize=64)
+def _epsilon(
+    plan: PrivacyPlan,
+    *,
+    protection: Protection,
+    fewest: int,
+    stages: int,
+    rounds: int,
+    colluders: int,
+) -> float:
+    planned = planned_receipts(
+        plan,
+        run="planned",
+        unit=plan.unit,
+        protection=protection,
+        fewest=fewest,
+        stages=stages,
+        rounds=rounds,
+    )
+    return max(
+        epsilon(
+            [event_of(one, colluders=colluders) for one in planned if cohort in one.cohorts],
+            MOST_DELTA,
+        )[0]
+        for cohort in COHORTS
+    )
 
 
 def place_refusals(policy: NodePolicy, contract: DataContract) -> list[str]:

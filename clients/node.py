@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients import admission, learning, one_sum, run_keys
-from clients.class_floor import keeping_refusals, place_refusals
+from clients.class_floor import has_noise, keeping_refusals, place_refusals
 from clients.contract import DataContract
 from clients.durable_file import append_whole, make_folder, write_whole
 from clients.installation import Installation
@@ -644,8 +644,9 @@ class Node:
         return folder_vault(self.home, highest_class(self.contract), self._entropy)
 
     def _model_vault(self, session: Session) -> Vault | None:
-        """What seals what came of a run: it is exact, and of confidential columns; else None."""
-        return None if session.manifest.privacy is not None else self._vault()
+        """What seals what came of a run without noise worth the name, of confidential columns."""
+        terms = self._settings.terms()
+        return None if has_noise(session.manifest, session.spec, terms) else self._vault()
 
     # -- one sum -----------------------------------------------------------------------------
 

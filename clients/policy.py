@@ -123,6 +123,7 @@ class MinimumProtection(Frozen):
         L4: The same up to L4.
         noise_from: Runs about data of this class or above must add noise; `none`: no run must;
             left out: as `clients.class_floor` says, from L3 on in a federation over the network.
+            How much counts as noise stands there too, and no policy moves it.
     """
 
     L1: Protection | None = None

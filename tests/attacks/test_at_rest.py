@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,27 @@ def test_node_check_says_what_is_not_sealed(home: Path) -> None:
     assert [one.level for one in rest_points(home)] == ["failed"]
 
 
-@pytest.mark.parametrize("noise", [False, True])
-def test_a_finished_model_without_noise_is_sealed_at_its_node(tmp_path: Path, noise: bool) -> None:
+@pytest.mark.parametrize("share", [None, 2e-6, 4.0])
+def test_a_finished_model_without_enough_noise_is_sealed_at_its_node(
+    tmp_path: Path, share: float | None
+) -> None:
     plan = {"noise": "distributed", "epsilon": 8.0, "rate": 0.25}
-    changes: dict[str, Any] = {"training": {"rounds": 1}, **({"privacy": plan} if noise else {})}
-    where = tables.write(tmp_path / "data", config_changes=changes)
+    changes: dict[str, Any] = {"training": {"rounds": 1}}
+    where = tables.write(
+        tmp_path / "data",
+        config_changes=changes if share is None else {**changes, "privacy": plan},
+    )
     direct = assemble(where.config, where.root)
+    if direct.manifest.privacy is not None and share is not None:
+        # what a launcher signs is its own: noise that covers a unit, and noise that covers nothing
+        told = replace(
+            direct.manifest.privacy,
+            update_share=share,
+            statistics_share=share,
+            watch_share=share,
+            test_share=share,
+        )
+        direct.manifest = replace(direct.manifest, privacy=told)
     homes = [node.home for node in direct.nodes.values()]
     for folder in homes[:-1]:
         folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +129,7 @@ def test_a_finished_model_without_noise_is_sealed_at_its_node(tmp_path: Path, no
         (path,) = folder.glob("runs/*/model.safetensors")
         vault = folder_vault(folder, "L3", system_bytes)
         # the last has no key: its twin that lies open
-        sealed = not noise and folder != homes[-1]
+        sealed = share != 4.0 and folder != homes[-1]
         assert is_sealed(path.read_bytes()) is sealed
         # nor does the sum that was opened over test rows lie open where the model does not
         assert ('"sum": ' in (path.parent / "sums.jsonl").read_text()) is not sealed

@@ -15,6 +15,9 @@ from clients.node import Node
 from clients.policy import NodePolicy
 from clients.spec import parse_node_spec
 from privacy.errors import RefusedError
+from privacy.plan import PrivacyPlan
+
+NOISE: dict[str, Any] = {"noise": "distributed", "epsilon": 8.0, "rate": 0.25}
 
 
 def policy(text: str = "{}") -> NodePolicy:
@@ -27,18 +30,33 @@ def classes(**changed: str) -> list[dict[str, Any]]:
     ]
 
 
+def quiet(plan: PrivacyPlan, share: float) -> PrivacyPlan:
+    return replace(
+        plan,
+        rate=1.0,
+        update_share=share,
+        statistics_share=share,
+        watch_share=share,
+        test_share=share,
+    )
+
+
 def refused(
     root: Path,
     *,
     terms: str = "{}",
     own_machine: bool = False,
     contract: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
     manifest: dict[str, Any] | None = None,
+    shares: float | None = None,
 ) -> str:
-    """What the first node's people are told when it is invited; empty if the run is done."""
-    small = tables.write(
-        root, contract_changes=contract, config_changes={"training": {"rounds": 1}}
-    )
+    """What the first node's people are told when it is invited; empty if the run is done.
+
+    With `shares` each noise of the config's own plan is that, and each unit is in each step.
+    """
+    changes = {"training": {"rounds": 1}, **(config or {})}
+    small = tables.write(root, contract_changes=contract, config_changes=changes)
     direct = assemble(small.config, small.root, policy=policy(terms))
     read: list[int] = []
 
@@ -53,6 +71,8 @@ def refused(
         place: Node(replace(node._settings, own_machine=own_machine, rows=rows(node)))
         for place, node in direct.nodes.items()
     }
+    if shares is not None and direct.manifest.privacy is not None:
+        manifest = {"privacy": quiet(direct.manifest.privacy, shares)}
     direct = replace(
         direct,
         nodes=nodes,
@@ -73,6 +93,35 @@ def test_noise_is_wanted_over_the_network_and_left_to_the_user_on_one_machine(
     assert "adds no noise and reads columns of class L3" in refused(tmp_path / "a")
     assert refused(tmp_path / "b", own_machine=True) == ""
     assert refused(tmp_path / "c", terms="minimum_protection: {noise_from: none}") == ""
+
+
+@pytest.mark.parametrize(
+    ("terms", "own_machine"),
+    [
+        ("{}", False),
+        ("minimum_protection: {noise_from: L3}", False),
+        ("minimum_protection: {noise_from: L3}", True),
+        ("{colluders: 0, budgets: [{epsilon: 1.0e+15}]}", False),
+    ],
+)
+def test_noise_that_is_next_to_nothing_is_none(
+    tmp_path: Path, terms: str, own_machine: bool
+) -> None:
+    asked: dict[str, Any] = {
+        "config": {"privacy": NOISE},
+        "terms": terms,
+        "own_machine": own_machine,
+    }
+    assert refused(tmp_path / "a", **asked) == ""
+    told = refused(tmp_path / "b", shares=2e-6, **asked)
+    assert "adds too little noise for its columns of class L3 or above" in told
+    assert "ask for a smaller privacy.epsilon" in told
+
+
+def test_where_nobody_asks_for_noise_little_is_let_in(tmp_path: Path) -> None:
+    some: dict[str, Any] = {"config": {"privacy": NOISE}, "shares": 2e-6}
+    assert refused(tmp_path / "a", own_machine=True, **some) == ""
+    assert refused(tmp_path / "b", terms="minimum_protection: {noise_from: none}", **some) == ""
 
 
 def test_nothing_below_masked_passes_whatever_the_policy_lets_in(tmp_path: Path) -> None:

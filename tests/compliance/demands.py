@@ -58,11 +58,22 @@ DEMANDS: Final = (
         cuts=(
             Cut(
                 "clients/class_floor.py",
-                "and bound and manifest.privacy is None:",
-                "and False:",
+                "if not noisy or has_noise(manifest, spec, policy):",
+                "if True:",
             ),
         ),
         test=_FLOOR + "test_noise_is_wanted_over_the_network_and_left_to_the_user_on_one_machine",
+    ),
+    Demand(
+        name="noise-that-hides",
+        cuts=(
+            Cut(
+                "clients/class_floor.py",
+                "    return planned_epsilon(manifest, spec, policy) <= MOST_EPSILON",
+                "    return manifest.privacy is not None",
+            ),
+        ),
+        test=_FLOOR + "test_noise_that_is_next_to_nothing_is_none",
     ),
     Demand(
         name="hidden-sums-for-confidential",
