@@ -98,12 +98,24 @@ def plan_run(
     seed: int,
     rules: tuple[Rule, ...],
     at: datetime,
+    own: str | None = None,
 ) -> dict[str, Any]:
     """Work out what a run would cost, and what rules it breaks.
 
     The network's size depends on the summed statistics (which columns have gaps, where quantiles
     lie), so the members' rows are read and one round of the largest member is timed, here. Rows
     are counted as a run would use them: without those of devices that its gate leaves out.
+
+    Args:
+        project: The run.
+        data_root: Where the rows are.
+        home: Whose nodes' policies and budgets count.
+        seed: The run's.
+        rules: What is demanded of it besides.
+        at: Now.
+        own: This machine's name in a federation, if it is in one. Where it has one member's rows
+            alone, as many others as the run needs at least are taken for granted, and what is said
+            of a refusal is its own node's.
 
     Returns:
         What `tacit run plan --json` prints.
@@ -135,7 +147,8 @@ def plan_run(
     largest = max(able, key=lambda one: len(one.train))
     examples = work.training_examples(work.scaled(largest.train), released)
     seconds = _second_time_s(_one_round(work, examples, spec, noise))
-    members = sorted(rows)
+    assumed = config.minimum_cohort - 1 if own is not None and len(rows) == 1 else 0
+    members = sorted([*rows, *(f"another {number}" for number in range(1, assumed + 1))])
     parties = max(len(members), 2)
     scheme = scheme_of(config.protection.sum)
     layout = _layout(project, parties, noise)
@@ -162,13 +175,15 @@ def plan_run(
     planned *= len(project.folds)
     reasons: dict[str, list[str]] = {}
     for member, one in rows.items():
-        folder = home.node(contract.name, member)
+        folder, whose = home.node(contract.name, member), member
+        if own is not None and assumed:
+            folder, whose = home.own_node, own
         policy = read_policy(home.root, folder)
         reasons[member] = [
             *refusals(manifest, policy, contract),
-            *class_refusals(manifest, spec, policy, contract, own_machine=True),
+            *class_refusals(manifest, spec, policy, contract, own_machine=not assumed),
             *keeping_refusals(contract, at.date()),
-            *over_budget(policy, folder, planned, member=member, contract=contract, plan=noise),
+            *over_budget(policy, folder, planned, member=whose, contract=contract, plan=noise),
             *_too_few(work, one, spec, released),
         ]
     watches = -(-config.training.rounds // config.watch_every) if config.watch_every else 0
@@ -195,6 +210,7 @@ def plan_run(
             }
             for member, one in rows.items()
         },
+        "assumed_members": assumed,
         "rounds": config.training.rounds,
         "folds": len(project.folds),
         "protection": config.protection.sum,
@@ -369,5 +385,12 @@ def plan_table(plan: dict[str, Any]) -> RenderableType:
     for one in plan["rules"]["findings"]:
         word = "refused" if one["severity"] == "refuse" else "warning"
         facts.add_row(f"rule {one['rule']}", f"{word}: {one['says']} {one['mend']}")
+    if plan["assumed_members"]:
+        others = f"{plan['assumed_members']} other member{'s'[: plan['assumed_members'] != 1]}"
+        facts.add_row(
+            "others",
+            f"only these rows are here; {others} are taken for granted, and their nodes are asked "
+            "when it is launched",
+        )
     verdict = "It can run." if plan["feasible"] else "It would be refused."
     return Group(table, facts, Text(verdict, style="bold"))

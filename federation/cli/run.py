@@ -56,6 +56,7 @@ def plan(
     from federation.compliance import load_rules
     from federation.config import data_root, load_project, with_wish
     from federation.home import open_home
+    from federation.participant import FEDERATION, load_participant
     from federation.plan import plan_privacy, plan_run, plan_table, privacy_lines
 
     project = with_wish(load_project(config), epsilon=epsilon, multiplier=multiplier)
@@ -67,6 +68,7 @@ def plan(
             print_rich("\n".join(privacy_lines(privacy)))
         return
     home = open_home()
+    joined = (home.participant / FEDERATION).exists()
     report = plan_run(
         project,
         data_root(data),
@@ -74,6 +76,7 @@ def plan(
         seed=seed,
         rules=load_rules(rules, home=home.root),
         at=datetime.now(UTC),
+        own=load_participant(home).name if joined else None,
     )
     if as_json:
         print_json(report)
