@@ -11,10 +11,14 @@ Keys are made here and never leave. New keys wait beside the old ones, as `next.
 certified; `settle` finishes what was cut short in between.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
+
+from filelock import FileLock, Timeout
 
 from federation.certificates import certificate_digest, read_certificate
 from federation.home import Home, read_json, write_json
@@ -31,6 +35,7 @@ TLS_KEY: Final = "tls.key.pem"
 TLS: Final = "tls.pem"
 ROOT: Final = "root.pem"
 FEDERATION: Final = "federation.json"
+LOCK_S: Final = 30.0
 NEXT: Final = "next."
 """Before the names of keys and a certificate that will take the place of those there are."""
 
@@ -104,6 +109,28 @@ class Place:
             authority=self.folder / ROOT,
             now=now or datetime.now(UTC),
         )
+
+    @contextmanager
+    def alone(self, lock: str) -> Iterator[None]:
+        """Hold some of the files, which other processes of this machine read and write too.
+
+        Args:
+            lock: The name of the file that is locked for it, the same in every process.
+
+        Raises:
+            InputError: another process stays on, or the folder cannot be written.
+        """
+        try:
+            with FileLock(self.folder / lock, timeout=LOCK_S):
+                yield
+        except Timeout:
+            raise InputError(
+                f"another process holds {self.folder / lock}; end it, and try again"
+            ) from None
+        except OSError as failure:
+            raise InputError(
+                f"{self.folder}: cannot be written ({failure.strerror}); give it to this user"
+            ) from None
 
     def write(self) -> None:
         """Write `federation.json`, which makes the place whole."""
