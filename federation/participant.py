@@ -20,7 +20,7 @@ from typing import Final, Self
 
 from filelock import FileLock, Timeout
 
-from federation.certificates import certificate_digest, read_certificate
+from federation.certificates import certificate_digest, read_certificate, take_place
 from federation.home import Home, read_json, write_json
 from federation.registry.access import Role
 from federation.registry.credentials import Credentials, load_credentials
@@ -36,8 +36,6 @@ TLS: Final = "tls.pem"
 ROOT: Final = "root.pem"
 FEDERATION: Final = "federation.json"
 LOCK_S: Final = 30.0
-NEXT: Final = "next."
-"""Before the names of keys and a certificate that will take the place of those there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,10 +201,8 @@ def settle(folder: Path) -> None:
 
     The new certificate is written only once the coordinator has the new keys on record, and is
     moved last.
+
+    Raises:
+        InputError: the folder cannot be written.
     """
-    if not (folder / (NEXT + TLS)).exists():
-        return
-    for name in (IDENTITY, TLS_KEY, TLS):
-        waiting = folder / (NEXT + name)
-        if waiting.exists():
-            waiting.replace(folder / name)
+    take_place(folder, (IDENTITY, TLS_KEY, TLS))
