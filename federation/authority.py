@@ -1,7 +1,8 @@
 """The federation's root: who issues certificates, and what it issued; the operator's alone.
 
 <home>/federation/root.key.pem root.pem      the root; whoever has the key can let anybody in
-                  server.key.pem server.pem  of the coordinator's three listeners
+                  server.key.pem server.pem  of the coordinator's three listeners; new ones wait as
+                                             next.* until both are whole
                   certificates/<sha256>.pem  what was issued to participants
                   requests/<sha256>.der      public TLS keys that ask for one
                   federation.json            name, hosts and addresses
@@ -16,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from federation.certificates import (
+    NEXT,
     certificate_digest,
     key_pem,
     load_key,
@@ -28,6 +30,7 @@ from federation.certificates import (
     private_folder,
     read_certificate,
     spki,
+    take_place,
     tls_digest,
     write_private,
 )
@@ -39,6 +42,8 @@ from privacy.errors import InputError, RefusedError
 DOOR_PORT: Final = 9441
 REGISTRY_PORT: Final = 9443
 FLEET_PORT: Final = 9444
+SERVER_KEY: Final = "server.key.pem"
+SERVER: Final = "server.pem"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +142,20 @@ class Authority:
         return certificate_digest(self.root)
 
     def renew_server(self, now: datetime) -> None:
-        """Make the coordinator's listeners a new key and certificate; they take them at a start."""
+        """Make the coordinator's listeners a new key and certificate; they take them at a start.
+
+        Whatever ends the process in between, they take both of the old ones or both of the new.
+
+        Raises:
+            InputError: the disk refuses.
+        """
         key = new_key()
         certificate = make_server(self.root, self._key, key.public_key(), self.hosts, now)
-        write_private(self.folder / "server.key.pem", key_pem(key))
-        write_bytes(self.folder / "server.pem", pem_of(certificate))
+        # what waits from before is never mixed with what comes now
+        take_place(self.folder, (SERVER_KEY, SERVER))
+        write_private(self.folder / (NEXT + SERVER_KEY), key_pem(key))
+        write_bytes(self.folder / (NEXT + SERVER), pem_of(certificate))
+        take_place(self.folder, (SERVER_KEY, SERVER))
 
     def server(self, now: datetime) -> Credentials:
         """Return what the coordinator's listeners show, and whom they believe.
@@ -149,9 +163,10 @@ class Authority:
         Raises:
             InputError: a file is missing, or the certificate is not valid now.
         """
+        take_place(self.folder, (SERVER_KEY, SERVER))
         return load_credentials(
-            certificate=self.folder / "server.pem",
-            key=self.folder / "server.key.pem",
+            certificate=self.folder / SERVER,
+            key=self.folder / SERVER_KEY,
             authority=self.folder / "root.pem",
             now=now,
         )

@@ -6,6 +6,8 @@ Keys of a connection are EC P-256, as Flower's node authentication and every TLS
 import hashlib
 import ipaddress
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -17,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from clients.durable_file import write_whole
+from clients.durable_file import sync_folder, write_whole
 from federation.registry.peer import Peer
 from privacy.errors import InputError, NotVerifiedError, RefusedError
 
@@ -27,6 +29,8 @@ CLIENT_DAYS: Final = 90
 SKEW: Final = timedelta(hours=1)
 """How far a machine's clock may be behind that of whoever issued."""
 CSR_BYTES_MAX: Final = 4096
+NEXT: Final = "next."
+"""Before the names of keys and a certificate that will take the place of those there are."""
 # all that the library raises for bytes that are nothing of the kind, or of a kind that it lacks
 _MALFORMED: Final = (
     ValueError,
@@ -83,6 +87,33 @@ def write_private(path: Path, data: bytes) -> None:
         write_whole(path, data, mode=0o600)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from None
+
+
+def take_place(folder: Path, names: Sequence[str]) -> None:
+    """Finish putting new keys and their certificate in the place of the old, where it was begun.
+
+    They wait beside these as `next.*`. The certificate is written last and moved last: while it
+    waits, whatever else waits belongs to it.
+
+    Args:
+        folder: Where.
+        names: Of the files, the certificate's last.
+
+    Raises:
+        InputError: the disk refuses; the next call goes on.
+    """
+    certificate = names[-1]
+    if not (folder / (NEXT + certificate)).exists():
+        return
+    try:
+        for name in names:
+            if name == certificate:
+                sync_folder(folder)
+            with suppress(FileNotFoundError):  # it was moved before, or by another process
+                (folder / (NEXT + name)).replace(folder / name)
+        sync_folder(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
 
 
 def private_folder(path: Path) -> None:

@@ -317,10 +317,12 @@ def _identity(home: Home, view: LedgerView) -> Identity:
 
 def _in_memory(log: Log) -> MemoryLedger:
     ledger = MemoryLedger(log.leaves, place=f"the bundle's {log.origin}")
+    notes: dict[int, bytes] = {}
     for note in log.checkpoints:
         try:
-            size = int(note.split(b"\n", 2)[1])
+            notes[int(note.split(b"\n", 2)[1])] = note
         except (IndexError, ValueError):
             raise NotVerifiedError("a signed state in the bundle cannot be read") from None
+    for size, note in notes.items():
         ledger.keep_checkpoint(size, note)
     return ledger

@@ -1,10 +1,11 @@
 """What a participant's machine knows of the coordinator's ledger: its key, and how far it saw it.
 
     <home>/participant/ledger.json   the newest state that was shown here, and the ledger's keys
+                       ledger.lock   held while it is written
 
 The first key came with the invitation. The ledger may have changed it since, and is believed only
 with the proof of that: no key is taken on the coordinator's word, none is taken back, and no state
-that does not follow on the one that was seen last.
+that does not follow on the one that was seen last, by whichever of this machine's processes.
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from privacy.ledger.note import VerifierKey, parse_note
 from privacy.ledger.rotation import key_at
 
 FILE: Final = "ledger.json"
+LOCK: Final = "ledger.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,23 +91,34 @@ def newest_state(place: Place, client: RegistryClient) -> tuple[Pin, Checkpoint]
             follow on what was seen.
         TacitError: the registry cannot be asked.
     """
-    pin = read_pin(place)
     source = RegistrySource(client)
     origin = place.ledger_origin
     note = client.checkpoint(origin)
     shown = parse_checkpoint_text(parse_note(note).text)
     if shown.origin != origin:
         raise NotVerifiedError(f"the registry shows another ledger than {origin}; ask the operator")
+    while True:
+        pin = read_pin(place)
+        found = _held_to(pin, source, note, shown)
+        if found == pin:
+            return pin, shown
+        # proofs are asked for without the lock: a coordinator that is slow keeps nobody waiting
+        with place.alone(LOCK):
+            if read_pin(place) == pin:
+                _write(place, found)
+                return found, shown
+        # another process saw more meanwhile: the same state is held to that
+
+
+def _held_to(pin: Pin, source: RegistrySource, note: bytes, shown: Checkpoint) -> Pin:
+    """Return what is known with this state, which begins or continues what is known already."""
     if shown.size < pin.seen.size:
         open_checkpoint(note, pin.key_at(shown.size))
         _require_growth(source, shown, pin.seen)
-        return pin, shown
+        return pin
     _, since = open_followed(source, note, pin.key, seen=pin.seen.size)
     _require_growth(source, pin.seen, shown)
-    found = Pin((*pin.keys, *((one.since, one.key.public) for one in since)), shown)
-    if found != pin:
-        _write(place, found)
-    return found, shown
+    return Pin((*pin.keys, *((one.since, one.key.public) for one in since)), shown)
 
 
 def _require_growth(source: RegistrySource, old: Checkpoint, new: Checkpoint) -> None:

@@ -18,18 +18,12 @@ from privacy.ledger.checkpoint import (
     parse_checkpoint_text,
     sign_checkpoint,
     verify_cosignature,
-    with_cosignatures,
+    with_room,
 )
 from privacy.ledger.entry import key_of, parse_leaf
 from privacy.ledger.keys import cosigner_key, log_key
 from privacy.ledger.merkle import Frontier, frontier_at
-from privacy.ledger.note import (
-    NOTE_BYTES_MAX,
-    SIGNATURES_MAX,
-    NoteSignature,
-    VerifierKey,
-    parse_note,
-)
+from privacy.ledger.note import NoteSignature, VerifierKey, parse_note
 from privacy.ledger.rotation import key_at, key_history, rotations_among
 from privacy.ledger.store import (
     LedgerStore,
@@ -209,10 +203,9 @@ class LedgerRecorder:
             line = NoteSignature(key.name, key.key_id, signature)
             verify_cosignature(checkpoint, key, line)
             lines.append(line)
+        note = with_room(state.note, lines)
         with self._mutex:
-            kept = dict(self.store.checkpoints())
-            before = kept.get(state.size, state.note)
-            note = with_cosignatures(before, _that_fit(before, lines))
+            # others cosign the same state here, and the registry signs it: the store joins all
             self.store.keep_checkpoint(state.size, note)
             last, many = self._kept.get(run, (state.size, 0))
             # a state with more cosignatures says of the sums before it what this one may not
@@ -256,19 +249,6 @@ def _require_participants(membership: Membership, body: Mapping[str, object]) ->
             )
     if not membership.may_launch(bytes.fromhex(str(body["launcher"]))):
         raise RefusedError("Who signed this run may launch none in this federation.")
-
-
-def _that_fit(note: bytes, lines: Sequence[NoteSignature]) -> list[NoteSignature]:
-    """As many of these cosignatures as a note has room for; two thirds of 6,000 members fit."""
-    there = {(one.name, one.key_id) for one in parse_note(note).signatures}
-    count, size_bytes = SIGNATURES_MAX - len(there), NOTE_BYTES_MAX - len(note)
-    fit: list[NoteSignature] = []
-    for line in lines:
-        if (line.name, line.key_id) not in there:
-            count, size_bytes = count - 1, size_bytes - len(line.to_line().encode())
-        if count >= 0 and size_bytes >= 0:
-            fit.append(line)
-    return fit
 
 
 def trusted_tree(store: LedgerStore, origin: str, keys: Sequence[tuple[int, bytes]]) -> Frontier:

@@ -11,12 +11,16 @@ Keys are made here and never leave. New keys wait beside the old ones, as `next.
 certified; `settle` finishes what was cut short in between.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
-from federation.certificates import certificate_digest, read_certificate
+from filelock import FileLock, Timeout
+
+from federation.certificates import certificate_digest, read_certificate, take_place
 from federation.home import Home, read_json, write_json
 from federation.registry.access import Role
 from federation.registry.credentials import Credentials, load_credentials
@@ -31,8 +35,7 @@ TLS_KEY: Final = "tls.key.pem"
 TLS: Final = "tls.pem"
 ROOT: Final = "root.pem"
 FEDERATION: Final = "federation.json"
-NEXT: Final = "next."
-"""Before the names of keys and a certificate that will take the place of those there are."""
+LOCK_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +108,28 @@ class Place:
             now=now or datetime.now(UTC),
         )
 
+    @contextmanager
+    def alone(self, lock: str) -> Iterator[None]:
+        """Hold some of the files, which other processes of this machine read and write too.
+
+        Args:
+            lock: The name of the file that is locked for it, the same in every process.
+
+        Raises:
+            InputError: another process stays on, or the folder cannot be written.
+        """
+        try:
+            with FileLock(self.folder / lock, timeout=LOCK_S):
+                yield
+        except Timeout:
+            raise InputError(
+                f"another process holds {self.folder / lock}; end it, and try again"
+            ) from None
+        except OSError as failure:
+            raise InputError(
+                f"{self.folder}: cannot be written ({failure.strerror}); give it to this user"
+            ) from None
+
     def write(self) -> None:
         """Write `federation.json`, which makes the place whole."""
         write_json(
@@ -176,10 +201,8 @@ def settle(folder: Path) -> None:
 
     The new certificate is written only once the coordinator has the new keys on record, and is
     moved last.
+
+    Raises:
+        InputError: the folder cannot be written.
     """
-    if not (folder / (NEXT + TLS)).exists():
-        return
-    for name in (IDENTITY, TLS_KEY, TLS):
-        waiting = folder / (NEXT + name)
-        if waiting.exists():
-            waiting.replace(folder / name)
+    take_place(folder, (IDENTITY, TLS_KEY, TLS))

@@ -35,6 +35,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from privacy.errors import InputError, NotVerifiedError, RefusedError, TacitError
+from privacy.ledger.checkpoint import merged
 from privacy.ledger.entry import FORMAT, Body, Entry, parse_leaf
 from privacy.ledger.head import next_entry
 from privacy.ledger.merkle import leaf_hash, new_nodes
@@ -392,15 +393,20 @@ class PostgresLedger:
             raise _no_hash(self.place)
         return bytes(rows[0][0])
 
-    def keep_checkpoint(self, size: int, note: bytes) -> None:
+    def keep_checkpoint(self, size: int, note: bytes) -> bytes:
         """See the Protocol; a writer of an earlier epoch is refused as in a turn."""
         with self._transaction(durable=True) as (connection, head):
             self._fenced(head)
+            row = connection.execute(
+                "SELECT note FROM tacit.checkpoint WHERE ledger = %s AND size = %s", (head.id, size)
+            ).fetchone()
+            whole = merged(None if row is None else bytes(row[0]), note)
             connection.execute(
                 "INSERT INTO tacit.checkpoint VALUES (%s, %s, %s)"
                 " ON CONFLICT (ledger, size) DO UPDATE SET note = excluded.note",
-                (head.id, size, note),
+                (head.id, size, whole),
             )
+        return whole
 
     def drop_checkpoint(self, size: int) -> None:
         """See the Protocol; a writer of an earlier epoch is refused as in a turn."""

@@ -13,6 +13,7 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from federation.certificates import (
+    NEXT,
     at,
     key_pem,
     load_key,
@@ -31,7 +32,6 @@ from federation.members.client import MembersClient
 from federation.participant import (
     FEDERATION,
     IDENTITY,
-    NEXT,
     ROOT,
     TLS,
     TLS_KEY,

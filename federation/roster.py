@@ -12,12 +12,9 @@ cosigned states of the ledger, are against that.
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
-
-from filelock import FileLock, Timeout
 
 from federation.home import read_json, write_bytes, write_json
 from federation.members.client import MembersClient
@@ -32,7 +29,6 @@ READ: Final = "membership-read.json"
 LOCK: Final = "membership.lock"
 BYTES_MAX: Final = 64 << 20
 """Of all acts: some hundred thousand."""
-LOCK_S: Final = 30.0
 READ_EVERY_MS: Final = 60_000
 """How much later a good read is, at least, to be written down anew."""
 _OTHER: Final = (
@@ -71,13 +67,13 @@ class SeenActs:
             NotVerifiedError: an act does not hold, or the acts are not those that were seen before.
         """
         with self._mutex:
-            with self._alone():
+            with self._place.alone(LOCK):
                 self._load()
             try:
                 known = len(self._leaves)
                 reading, fresh = self._fetched(client)
                 shown = [*self._leaves, *fresh]
-                with self._alone():
+                with self._place.alone(LOCK):
                     self._load()  # another process may have read them, or more, meanwhile
                     self._grow(shown, reading)
                     if self._is_unwritten:
@@ -98,7 +94,7 @@ class SeenActs:
         if fault:
             raise NotVerifiedError(fault)
         with self._mutex:
-            with self._alone():
+            with self._place.alone(LOCK):
                 self._load()
             return self._membership
 
@@ -179,22 +175,6 @@ class SeenActs:
         path = self._place.folder / CACHE
         write_bytes(path, canonical_json([leaf.decode("ascii") for leaf in self._leaves]))
         self._stamp, self._is_unwritten = _stamp(path), False
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the files; another process of this machine reads and writes them too."""
-        try:
-            with FileLock(self._place.folder / LOCK, timeout=LOCK_S):
-                yield
-        except Timeout:
-            raise InputError(
-                f"another process holds {self._place.folder / LOCK}; end it, and try again"
-            ) from None
-        except OSError as failure:
-            raise InputError(
-                f"{self._place.folder}: cannot be written ({failure.strerror}); give it to this "
-                "user"
-            ) from None
 
 
 class _Reading:

@@ -6,7 +6,8 @@ from federation.ledger_recorder import LedgerRecorder
 def sign_newest(ledger: LedgerRecorder) -> bool:
     """Sign the newest state and keep it, where entries came since; return whether it did.
 
-    To be called while no run is under way: runs keep states of their own, with cosignatures.
+    To be called while no run is under way: runs keep states of their own, with cosignatures. Those
+    of one that has just ended may come in meanwhile; the store keeps them.
 
     Raises:
         NotVerifiedError: the entries are not those that were signed before.

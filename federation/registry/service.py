@@ -6,7 +6,6 @@ log signed and witnesses cosigned. What cannot be answered is refused with one s
 
 import logging
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
@@ -57,7 +56,6 @@ class RegistryService(RegistryServicer):
         self._bundle = bundle
         self._witnesses = witnesses
         self._now_ms = now_ms
-        self._keeping = threading.Lock()
 
     def Ledgers(  # noqa: N802 - the wire's name
         self, request: wire.LedgersRequest, context: grpc.ServicerContext
@@ -136,27 +134,25 @@ class RegistryService(RegistryServicer):
             signature = NoteSignature.from_line(request.line)
         except NotVerifiedError:
             raise invalid("that is no line of a signature (C2SP signed-note)") from None
-        with self._keeping:
-            note = dict(view.store.checkpoints()).get(request.size)
-            if note is None:
-                raise missing("no checkpoint of that size is kept; ask for the newest")
-            text = parse_note(note).text
-            checkpoint = parse_checkpoint_text(text)
-            if (checkpoint.origin, checkpoint.size) != (view.origin, request.size):
-                raise NotVerifiedError(f"{view.store.place} keeps a checkpoint of another log")
-            try:
-                time_s = verify_cosignature(text, key, signature)
-            except NotVerifiedError:
-                raise invalid(
-                    "that is no cosignature of the kept checkpoint by your registered key"
-                ) from None
-            if time_s > self._now_ms() // 1000 + CLOCK_S:
-                raise invalid("the cosignature is from the future; set the witness's clock")
-            merged = with_cosignatures(note, [signature])
-            if merged != note:
-                view.store.keep_checkpoint(request.size, merged)
+        note = dict(view.store.checkpoints()).get(request.size)
+        if note is None:
+            raise missing("no checkpoint of that size is kept; ask for the newest")
+        text = parse_note(note).text
+        checkpoint = parse_checkpoint_text(text)
+        if (checkpoint.origin, checkpoint.size) != (view.origin, request.size):
+            raise NotVerifiedError(f"{view.store.place} keeps a checkpoint of another log")
+        try:
+            time_s = verify_cosignature(text, key, signature)
+        except NotVerifiedError:
+            raise invalid(
+                "that is no cosignature of the kept checkpoint by your registered key"
+            ) from None
+        if time_s > self._now_ms() // 1000 + CLOCK_S:
+            raise invalid("the cosignature is from the future; set the witness's clock")
+        # others may have cosigned it, or signed it anew, since it was read: the store joins all
+        kept = view.store.keep_checkpoint(request.size, with_cosignatures(note, [signature]))
         _LOG.info("cosigned %s at %d by %s", view.origin, request.size, caller.peer.uri)
-        return wire.CheckpointReply(note=merged)
+        return wire.CheckpointReply(note=kept)
 
     def Budgets(  # noqa: N802
         self, request: wire.BudgetsRequest, context: grpc.ServicerContext

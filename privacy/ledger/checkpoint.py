@@ -14,6 +14,8 @@ from privacy.ledger.merkle import EMPTY_ROOT, HASH_BYTES
 from privacy.ledger.note import (
     COSIGNATURE_V1,
     ED25519,
+    NOTE_BYTES_MAX,
+    SIGNATURES_MAX,
     Note,
     NoteSignature,
     VerifierKey,
@@ -178,6 +180,56 @@ def with_cosignatures(note: bytes, cosignatures: Iterable[NoteSignature]) -> byt
         raise NotVerifiedError(f"the cosignatures do not fit into the note: {error}") from None
 
 
+def merged(kept: bytes | None, note: bytes) -> bytes:
+    """Return what to keep where a note comes to one that is kept: the signatures of both.
+
+    Nothing is verified here.
+
+    Args:
+        kept: The note that is kept, whose signatures stay; None: none is.
+        note: Another over the same checkpoint; `with_room` says what of it is taken.
+
+    Raises:
+        NotVerifiedError: they are not over the same checkpoint, or one of them is no signed note.
+    """
+    if kept is None or kept == note:
+        return note
+    other = parse_note(note)
+    if other.text != parse_note(kept).text:
+        raise NotVerifiedError(
+            "a signed state is to be kept in place of another of the same size; restore the "
+            "ledger from a copy"
+        )
+    return with_room(kept, other.signatures)
+
+
+def with_room(note: bytes, signatures: Iterable[NoteSignature]) -> bytes:
+    """Return the note with as many of these signatures as it has room for, one of each key.
+
+    Whoever signed it stays, a witness with its latest time. Two thirds of 6,000 members fit.
+    Nothing is verified here.
+
+    Raises:
+        NotVerifiedError: `note` is no signed note.
+    """
+    parsed = parse_note(note)
+    there = {(each.name, each.key_id): each for each in parsed.signatures}
+    if len(there) != len(parsed.signatures):
+        raise NotVerifiedError("a key has signed this note twice; ask its log for it again")
+    size_bytes = len(note)
+    for each in signatures:
+        before = there.get((each.name, each.key_id))
+        if before is not None:
+            if _is_later(each, before):
+                there[each.name, each.key_id] = each
+            continue
+        line_bytes = len(each.to_line().encode())
+        if len(there) < SIGNATURES_MAX and size_bytes + line_bytes <= NOTE_BYTES_MAX:
+            there[each.name, each.key_id] = each
+            size_bytes += line_bytes
+    return Note(parsed.text, tuple(there.values())).to_bytes()
+
+
 def verify_cosignature(
     checkpoint: Checkpoint | str, key: VerifierKey, signature: NoteSignature
 ) -> int:
@@ -235,6 +287,12 @@ def cosigners(note: bytes, keys: Iterable[VerifierKey]) -> dict[str, int]:
         if time_s is not None:
             times[key.name] = max(time_s, times.get(key.name, 0))
     return times
+
+
+def _is_later(each: NoteSignature, before: NoteSignature) -> bool:
+    """Whether both are cosignatures, and the one is of a later time than the other."""
+    both = {len(each.signature), len(before.signature)} == {_COSIGNATURE_BYTES}
+    return both and each.signature[:_TIME_BYTES] > before.signature[:_TIME_BYTES]
 
 
 def _parse_text(text: str) -> Checkpoint:

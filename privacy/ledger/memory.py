@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from privacy.errors import NotVerifiedError, RefusedError
+from privacy.ledger.checkpoint import merged
 from privacy.ledger.entry import Body, Entry, parse_leaf
 from privacy.ledger.head import next_entry
 from privacy.ledger.merkle import leaf_hash, new_nodes
@@ -97,9 +98,11 @@ class MemoryLedger:
         except KeyError:
             raise NotVerifiedError(f"{self.place} has not so many entries") from None
 
-    def keep_checkpoint(self, size: int, note: bytes) -> None:
+    def keep_checkpoint(self, size: int, note: bytes) -> bytes:
         """See the Protocol."""
-        self._checkpoints[size] = note
+        with self._mutex:
+            self._checkpoints[size] = merged(self._checkpoints.get(size), note)
+            return self._checkpoints[size]
 
     def drop_checkpoint(self, size: int) -> None:
         """See the Protocol."""

@@ -16,6 +16,7 @@ from typing import Final
 from urllib.parse import quote
 
 from privacy.errors import InputError, NotVerifiedError, RefusedError
+from privacy.ledger.checkpoint import merged
 from privacy.ledger.entry import FORMAT, Body, Entry, parse_leaf
 from privacy.ledger.head import next_entry
 from privacy.ledger.merkle import leaf_hash, new_nodes
@@ -136,25 +137,13 @@ class SqliteLedger:
     @contextmanager
     def turn(self, *, durable: bool = True) -> Iterator[SqliteTurn]:
         """See the Protocol."""
-        with self._mutex, self._sentences():
-            connection = self._writable()
+        with self._transaction(durable=durable) as connection:
+            turn = SqliteTurn(connection, self.place, self.epoch)
             try:
-                # in WAL, FULL syncs the log with each commit and NORMAL with the next one that does
-                connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-                connection.execute("BEGIN IMMEDIATE")
-                turn = SqliteTurn(connection, self.place, self.epoch)
-                try:
-                    yield turn
-                finally:
-                    turn.end()
-                turn.require_whole()
-                self._require_own()
-                connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    if connection.in_transaction and not self._orphaned:
-                        connection.execute("ROLLBACK")
-                raise
+                yield turn
+            finally:
+                turn.end()
+            turn.require_whole()
 
     def size(self) -> int:
         """See the Protocol."""
@@ -183,16 +172,15 @@ class SqliteLedger:
                 raise NotVerifiedError(f"{self.place} holds no entries")
             return _node(connection, self.place, level, index)
 
-    def keep_checkpoint(self, size: int, note: bytes) -> None:
+    def keep_checkpoint(self, size: int, note: bytes) -> bytes:
         """See the Protocol."""
-        with self._mutex, self._sentences():
-            connection = self._writable()
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(
-                "INSERT INTO checkpoint VALUES (?, ?)"
-                " ON CONFLICT (size) DO UPDATE SET note = excluded.note",
-                (size, note),
-            )
+        with self._transaction(durable=True) as connection:
+            row = connection.execute(
+                "SELECT note FROM checkpoint WHERE size = ?", (size,)
+            ).fetchone()
+            whole = merged(None if row is None else bytes(row[0]), note)
+            connection.execute("INSERT OR REPLACE INTO checkpoint VALUES (?, ?)", (size, whole))
+        return whole
 
     def drop_checkpoint(self, size: int) -> None:
         """See the Protocol."""
@@ -218,22 +206,12 @@ class SqliteLedger:
             InputError: The file cannot be written.
             NotVerifiedError: It is no ledger of this format.
         """
-        with self._mutex, self._sentences():
-            connection = self._writable()
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                connection.execute(_NOTES)
-                if value is None:
-                    connection.execute("DELETE FROM note WHERE name = ?", (name,))
-                else:
-                    connection.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (name, value))
-                self._require_own()
-                connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):  # it may be over already
-                    connection.execute("ROLLBACK")
-                raise
+        with self._transaction(durable=True) as connection:
+            connection.execute(_NOTES)
+            if value is None:
+                connection.execute("DELETE FROM note WHERE name = ?", (name,))
+            else:
+                connection.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (name, value))
 
     def note(self, name: str) -> bytes | None:
         """Return what is kept under that name beside the entries; None where nothing is."""
@@ -307,6 +285,24 @@ class SqliteLedger:
         else:
             with suppress(RuntimeError):  # it was never acquired
                 self._mutex.release()
+
+    @contextmanager
+    def _transaction(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
+        """Hold the file for one writer until all that was done is committed."""
+        with self._mutex, self._sentences():
+            connection = self._writable()
+            try:
+                # in WAL, FULL syncs the log with each commit and NORMAL with the next one that does
+                connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                self._require_own()
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    if connection.in_transaction and not self._orphaned:
+                        connection.execute("ROLLBACK")
+                raise
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:

@@ -104,11 +104,22 @@ class LedgerStore(Protocol):
         """
         ...
 
-    def keep_checkpoint(self, size: int, note: bytes) -> None:
-        """Keep a signed checkpoint, in place of one of the same size; it is on disk on return.
+    def keep_checkpoint(self, size: int, note: bytes) -> bytes:
+        """Keep a signed checkpoint, with who signed one of the same size that is kept already.
 
-        It can be signed again, but who cosigned it is asked once: what a crash took of that would
-        be missing for ever, and auditors would find a sum that nobody witnessed.
+        It can be signed again, but who cosigned it is asked once: what a crash or another writer
+        took of that would be missing for ever, and auditors would find a sum that nobody
+        witnessed. So it is on disk on return, and no other writer, in any process, comes between
+        the look at what is kept and the writing.
+
+        Returns:
+            The note as it is kept now, see `checkpoint.merged`.
+
+        Raises:
+            InputError: the place cannot be read or written, or another writer stays on.
+            NotVerifiedError: another state of that size is kept, or what is there is no ledger of
+                this format.
+            RefusedError: a later writer took the ledger over.
         """
         ...
 

@@ -1080,6 +1080,7 @@ def test_the_newest_state_is_not_read_with_every_question() -> None:
     store.keep_checkpoint(0, b"first")
     assert [newest.note() for _ in range(9)] == [b"first"] * 9
     assert len(read) == 2
+    store.drop_checkpoint(0)
     store.keep_checkpoint(0, b"first, cosigned")
     now[0] = KEPT_S
     assert newest.note() == b"first, cosigned"

@@ -27,9 +27,12 @@ from federation import postgres_ledger
 from federation.ledger_place import open_store
 from federation.postgres_ledger import PostgresLedger
 from privacy.errors import InputError, NotVerifiedError, RefusedError
+from privacy.ledger import sqlite
+from privacy.ledger.checkpoint import Checkpoint, merged
 from privacy.ledger.entry import Entry
 from privacy.ledger.head import EMPTY_HEAD, in_order
 from privacy.ledger.merkle import Frontier, leaf_hash, verify_consistency, verify_inclusion
+from privacy.ledger.note import Note, NoteSignature
 from privacy.ledger.sqlite import SqliteLedger
 from privacy.ledger.store import (
     LedgerStore,
@@ -96,6 +99,15 @@ def verified(store: LedgerStore) -> list[Entry]:
     entries = list(in_order(entries_of(store.leaves())))
     assert len(entries) == size
     return entries
+
+
+def signed_note(size: int, **times_s: int) -> bytes:
+    """The state of `size` entries, as its log and these witnesses signed it; none of it holds."""
+    text = Checkpoint("log", size, bytes(32)).text()
+    lines = [NoteSignature("log", b"logs", bytes(64))]
+    for name, time_s in times_s.items():
+        lines.append(NoteSignature(name, b"wits", time_s.to_bytes(8, "big") + bytes(64)))
+    return Note(text, tuple(lines)).to_bytes()
 
 
 def one_sentence(error: BaseException) -> str:
@@ -275,14 +287,63 @@ def test_turns_are_not_nested_and_end(place: Place) -> None:
 
 def test_checkpoints_are_kept_by_size(place: Place) -> None:
     store = place.open()
-    store.keep_checkpoint(7, b"seven")
-    store.keep_checkpoint(3, b"three")
-    store.keep_checkpoint(7, b"seven, again")
-    assert place.open().checkpoints() == [(3, b"three"), (7, b"seven, again")]
+    for size, note in ((7, b"seven"), (3, b"three"), (7, b"seven")):
+        assert store.keep_checkpoint(size, note) == note
+    assert place.open().checkpoints() == [(3, b"three"), (7, b"seven")]
     store.drop_checkpoint(3)
     store.drop_checkpoint(4)
+    assert place.open().checkpoints() == [(7, b"seven")]
+    store.drop_checkpoint(7)
+    store.keep_checkpoint(7, b"seven, again")
     assert place.open().checkpoints() == [(7, b"seven, again")]
     assert store.size() == 0
+
+
+def test_who_signed_a_state_stays_with_it(place: Place) -> None:
+    one, two = place.open(), place.open()
+    one.keep_checkpoint(7, signed_note(7))
+    assert two.keep_checkpoint(7, signed_note(7, bank=1, mill=1)) == signed_note(7, bank=1, mill=1)
+    assert one.keep_checkpoint(7, signed_note(7)) == signed_note(7, bank=1, mill=1)
+    whole = signed_note(7, bank=1, mill=3, east=2)
+    assert one.keep_checkpoint(7, signed_note(7, mill=3, east=2)) == whole
+    assert two.keep_checkpoint(7, signed_note(7, mill=2)) == whole
+    assert place.open().checkpoints() == [(7, whole)]
+
+
+@pytest.mark.parametrize("other", [b"nonsense", signed_note(8)])
+def test_no_state_takes_the_place_of_another(place: Place, other: bytes) -> None:
+    store = place.open()
+    store.keep_checkpoint(7, signed_note(7, bank=1))
+    with pytest.raises(NotVerifiedError) as refused:
+        store.keep_checkpoint(7, other)
+    one_sentence(refused.value)
+    assert place.open().checkpoints() == [(7, signed_note(7, bank=1))]
+    append(store, KIND, act("more"), time_ms=1)
+    assert store.keep_checkpoint(7, signed_note(7, mill=1)) == signed_note(7, bank=1, mill=1)
+
+
+def test_nobody_comes_between_the_look_at_a_checkpoint_and_its_writing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.hurry(monkeypatch)
+    one, two = place.open(), place.open()
+    for store in (one, two):  # both are open
+        store.keep_checkpoint(7, signed_note(7))
+    refused: list[str] = []
+
+    def between(kept: bytes | None, note: bytes) -> bytes:
+        monkeypatch.setattr(module, "merged", merged)
+        with pytest.raises(InputError, match=r"another (process|writer) keeps the ledger") as told:
+            two.keep_checkpoint(7, signed_note(7, mill=1))
+        refused.append(one_sentence(told.value))
+        return merged(kept, note)
+
+    module = sqlite if isinstance(one, SqliteLedger) else postgres_ledger
+    monkeypatch.setattr(module, "merged", between)
+    one.keep_checkpoint(7, signed_note(7, bank=1))
+    assert len(refused) == 1
+    two.keep_checkpoint(7, signed_note(7, mill=1))
+    assert one.checkpoints() == [(7, signed_note(7, bank=1, mill=1))]
 
 
 def test_a_closed_store_opens_again(place: Place) -> None:

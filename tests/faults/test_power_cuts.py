@@ -15,7 +15,9 @@ from faults.killing import commit, reserve
 from faults.lossy_disk import Disk, image, watched
 
 from privacy.errors import InputError, NotVerifiedError
+from privacy.ledger.checkpoint import Checkpoint, merged
 from privacy.ledger.merkle import Frontier
+from privacy.ledger.note import Note, NoteSignature
 from privacy.ledger.sqlite import SqliteLedger
 from privacy.ledger.store import checked_frontier
 
@@ -92,9 +94,12 @@ def carry_out(
         if kind == "commit":
             commit(ledger, run)
         else:
-            kept = ledger.size(), b"note" * chance.randrange(1, 200)
-            written.checkpoints.append(kept)
-            ledger.keep_checkpoint(*kept)
+            size = ledger.size()
+            name = run + "x" * chance.randrange(800)
+            state = Checkpoint("log", size, bytes(32)).text()
+            note = Note(state, (NoteSignature(name, b"wits", bytes(72)),)).to_bytes()
+            written.checkpoints.append((size, merged(dict(written.checkpoints).get(size), note)))
+            ledger.keep_checkpoint(size, note)
 
 
 def require_held(folder: Path, written: Written, told: int) -> None:

@@ -40,13 +40,14 @@ class SimLedger(MemoryLedger):
             self.sync()
         self._moment("after an entry")
 
-    def keep_checkpoint(self, size: int, note: bytes) -> None:
+    def keep_checkpoint(self, size: int, note: bytes) -> bytes:
         self._moment("before a signed state")
         if self._refuses("signed state"):
             raise InputError(f"cannot use the ledger {self.place}: the disk is full")
-        super().keep_checkpoint(size, note)
+        kept = super().keep_checkpoint(size, note)
         self.sync()
         self._moment("after a signed state")
+        return kept
 
     def keep_note(self, name: str, value: bytes | None) -> None:
         self._moment("before a note")

@@ -653,8 +653,12 @@ def test_signatures_under_a_checkpoint_that_do_not_hold() -> None:
         raw = bytearray(base64.b64decode(tail))
         raw[-1] ^= 1
         lines[number] = f"{head} {base64.b64encode(raw).decode()}"
-        story.stores[COORDINATOR].keep_checkpoint(size, "\n".join(lines).encode())
+        show("\n".join(lines).encode())
         return causes(story)
+
+    def show(other: bytes) -> None:
+        story.stores[COORDINATOR].drop_checkpoint(size)
+        story.stores[COORDINATOR].keep_checkpoint(size, other)
 
     app = app_of(story)
     assert "4 others cosigned it" in ask(app, "/entries/coordinator/3").text
@@ -662,7 +666,7 @@ def test_signatures_under_a_checkpoint_that_do_not_hold() -> None:
     assert "3 others cosigned it" in ask(app, "/entries/coordinator/3").text
     assert with_line(4) == {"checkpoint_unsigned": 1}
     assert "nobody signed it" in ask(app, "/entries/coordinator/3").text
-    story.stores[COORDINATOR].keep_checkpoint(size, b"no note\n")
+    show(b"no note\n")
     found = causes(story)
     assert set(found) == {"checkpoint_broken", "checkpoint_alone"}
     assert ask(app_of(story), "/").status_code == 200

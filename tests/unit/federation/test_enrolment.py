@@ -527,6 +527,86 @@ def test_the_servers_certificate_is_renewed(tmp_path: Path) -> None:
     assert "PRIVATE" not in repr(one.authority) + repr(after)
 
 
+class Cut(BaseException):
+    """The process ends."""
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_the_server_has_a_whole_pair_wherever_renewals_are_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    one = Federated(tmp_path)
+    replace, left = Path.replace, 0
+
+    def cut(self: Path, target: Path) -> Path:
+        nonlocal left
+        left -= 1
+        if left == 0 and not after:
+            raise Cut
+        moved = replace(self, target)
+        if left == 0:
+            raise Cut
+        return moved
+
+    def renewed(place: int) -> bool:
+        """Whether a renewal came to its end, cut at this of the times that a file takes a name."""
+        nonlocal left
+        left = place
+        try:
+            one.authority.renew_server(one.now)
+        except Cut:
+            return False
+        finally:
+            left = 0
+        return True
+
+    def shown() -> tuple[bytes, bytes]:
+        """As at the next start; raises where the key is not the certificate's."""
+        found = Authority.load(one.home.authority).server(one.now)
+        return found.certificate, found.key
+
+    monkeypatch.setattr(Path, "replace", cut)
+    pairs = [shown()]
+    for step in range(1, 6):
+        # a key and a certificate are written, and both are moved
+        assert renewed(step) is (step == 5)
+        pairs.append(shown())
+    changed = [before != now for before, now in itertools.pairwise(pairs)]
+    assert changed == [False, after, True, True, True]
+    assert all((a == c) == (b == d) for (a, b), (c, d) in itertools.pairwise(pairs))
+    assert not list(one.home.authority.glob("next.*"))
+    # a second one, before anything looked at what the first one left
+    for first, second in itertools.product(range(1, 5), range(1, 7)):
+        renewed(first)
+        renewed(second)
+        shown()
+
+
+def test_a_certificate_takes_its_place_once_its_key_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    replace = Path.replace
+
+    def moved(self: Path, target: Path) -> Path:
+        there = replace(self, target)
+        told.append(target.name)
+        return there
+
+    for name in ("next.tls.key.pem", "next.tls.pem"):
+        (tmp_path / name).write_bytes(name.encode())
+    monkeypatch.setattr(Path, "replace", moved)
+    monkeypatch.setattr(
+        "federation.certificates.sync_folder", lambda folder: told.append(f"sync {folder.name}")
+    )
+    settle(tmp_path)
+    sync = f"sync {tmp_path.name}"
+    assert told == ["tls.key.pem", sync, "tls.pem", sync]
+    settle(tmp_path)
+    assert len(told) == 4
+    assert (tmp_path / "tls.pem").read_bytes() == b"next.tls.pem"
+
+
 # -- the list --
 
 

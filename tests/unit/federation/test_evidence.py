@@ -328,6 +328,11 @@ def test_what_a_bundle_holds_is_not_checked_by_looking_at_it() -> None:
     empty = signed_state(Checkpoint(ORIGIN, 0, EMPTY_ROOT), key_of(COORDINATOR))
     kept = bundled_evidence(replace(bundle, logs=(replace(log, checkpoints=(empty,)),)))
     assert kept.views[0].store.checkpoints() == [(0, empty)]
+    # two of one size are no reason to show nothing; of a bundle that is verified there are none
+    two = replace(log, checkpoints=(b"x\n0\n", empty))
+    assert bundled_evidence(replace(bundle, logs=(two,))).views[0].store.checkpoints() == [
+        (0, empty)
+    ]
 
 
 def test_a_key_history_is_told_as_the_entries_say(household: Household) -> None:

@@ -1,16 +1,18 @@
 """What a participant's machine takes for the coordinator's ledger when its key has changed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
+from filelock import FileLock, Timeout
 from support.federations import Federated
 from support.rotations import rotate as rotated_in
 
 from federation.coordinator_key import rotate_key
-from federation.ledger_pin import FILE, Pin, newest_state, read_pin
+from federation.home import write_json
+from federation.ledger_pin import FILE, LOCK, Pin, newest_state, read_pin
 from federation.ledger_recorder import LedgerRecorder, now_ms
 from federation.participant import Place
 from federation.registry.client import RegistryClient
@@ -90,18 +92,90 @@ def test_a_ledger_of_which_nothing_is_signed_yet_has_the_pinned_key(tmp_path: Pa
             assert reach.ledger_key() == place.ledger_key
 
 
+# -- two that ask at once --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", ["checkpoint", "consistency"])
+def test_who_asks_slowly_takes_back_nothing_that_another_saw(
+    federated: Federated, place: Place, moment: str
+) -> None:
+    old, first = Identity.load(federated.home.coordinator), leaves_of(federated)
+    Shown(place, first[:-1], old).look()  # a pin that both begin with
+    key = rotate(federated)
+    slow = Shown(place, leaves_of(federated), old)
+    newest, slow.size = slow.size, len(first)
+    slow.between = moment, lambda: looked(place)
+    pin, state = slow.look()
+    assert slow.is_late
+    # it is shown what was newest when it asked, and knows what the other saw
+    assert state.size == len(first) < newest
+    assert pin == read_pin(place)
+    assert (pin.key.public, pin.seen.size) == (key, newest)
+
+
+@pytest.mark.parametrize("moment", ["checkpoint", "consistency"])
+@pytest.mark.parametrize("more", [0, 1, 3])
+def test_two_that_are_shown_two_histories_do_not_both_believe(
+    federated: Federated, place: Place, moment: str, more: int
+) -> None:
+    signer, leaves = Identity.load(federated.home.coordinator), leaves_of(federated)
+    Shown(place, leaves[:-2], signer).look()
+    fork = MemoryLedger(leaves[:-1])
+    for number in range(1 + more):
+        append(fork, "writer.began", {"writer": f"{number}"}, time_ms=now_ms())
+    slow = Shown(place, list(fork.leaves()), signer)
+    slow.between = moment, lambda: looked(place)
+    with pytest.raises(NotVerifiedError, match="does not begin with the"):
+        slow.look()
+    assert slow.is_late
+    assert read_pin(place).seen.size == len(leaves)
+    looked(place)
+
+
+def test_nobody_comes_between_the_second_look_and_the_writing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[Path] = []
+
+    def write(path: Path, value: Mapping[str, Any]) -> None:
+        with pytest.raises(Timeout), FileLock(place.folder / LOCK, timeout=0):
+            pass
+        held.append(path)
+        write_json(path, value)
+
+    monkeypatch.setattr("federation.ledger_pin.write_json", write)
+    looked(place)
+    assert held == [place.folder / FILE]
+    looked(place)  # nothing is new, so nothing is written
+    assert len(held) == 1
+
+
 # -- what is not followed --------------------------------------------------------------------------
 
 
 class Shown:
-    """A registry with a ledger of its own making."""
+    """A registry with a ledger of its own making.
+
+    Attributes:
+        between: What happens meanwhile, once: the call that is slow to answer, and the act.
+        is_late: Whether that happened.
+    """
 
     def __init__(self, place: Place, leaves: Sequence[bytes], signer: Identity) -> None:
         self.store = MemoryLedger(leaves)
         self.place, self.signer = place, signer
         self.size = self.store.size()
+        self.between: tuple[str, Callable[[], object]] | None = None
+        self.is_late = False
+
+    def _meanwhile(self, call: str) -> None:
+        if self.between is not None and self.between[0] == call:
+            (_, act), self.between = self.between, None
+            act()
+            self.is_late = True
 
     def checkpoint(self, origin: str) -> bytes:
+        self._meanwhile("checkpoint")
         head = head_of(self.store, self.size)
         return sign_checkpoint(
             Checkpoint(origin, head.leaves, bytes.fromhex(head.root)),
@@ -119,6 +193,7 @@ class Shown:
 
     def consistency(self, origin: str, old: int, new: int) -> tuple[bytes, ...]:
         del origin
+        self._meanwhile("consistency")
         return prove_consistency(self.store, old, new)
 
     def look(self) -> tuple[Pin, Checkpoint]:

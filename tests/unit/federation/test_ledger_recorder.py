@@ -12,7 +12,6 @@ from support.direct import recorder
 from support.membership import Acts, public
 
 from aggregator.ports import State
-from federation import ledger_recorder
 from federation.ledger_recorder import LedgerRecorder
 from privacy.errors import NotVerifiedError, RefusedError
 from privacy.identity import Identity
@@ -359,6 +358,7 @@ def test_a_reopened_ledger_trusts_no_state_but_its_own(kept: LedgerRecorder) -> 
         kept.store.keep_checkpoint(5, note)
         with pytest.raises(NotVerifiedError):
             reopened(kept)
+        kept.store.drop_checkpoint(5)
     other = replace(state, origin="tacit/coordinator/another")
     elsewhere = sign_checkpoint(
         other, key=log_key(other.origin, kept.identity.public), sign=kept.identity.sign_note
@@ -487,8 +487,8 @@ def test_of_more_members_than_a_note_can_hold_as_many_are_kept_as_it_holds(
     kept: LedgerRecorder, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # as large as a note may be, hundreds of thousands of bytes, the same takes minutes
-    monkeypatch.setattr(ledger_recorder, "NOTE_BYTES_MAX", NOTE_BYTES)
-    monkeypatch.setattr(ledger_recorder, "SIGNATURES_MAX", 256)
+    monkeypatch.setattr("privacy.ledger.checkpoint.NOTE_BYTES_MAX", NOTE_BYTES)
+    monkeypatch.setattr("privacy.ledger.checkpoint.SIGNATURES_MAX", 256)
     people = {name.replace("{}", str(i)): Identity.create(system_bytes) for i in range(300)}
     state = kept.state()
     kept.cosigned("run-1", state, signs(state, people))

@@ -167,7 +167,7 @@ def kept(place: Place) -> list[bytes]:
 def test_the_file_is_held_while_it_is_used(
     coordinator: Coordinator, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("federation.roster.LOCK_S", 0.05)
+    monkeypatch.setattr("federation.participant.LOCK_S", 0.05)
     with (
         FileLock(place.folder / LOCK),
         pytest.raises(InputError, match="another process holds"),

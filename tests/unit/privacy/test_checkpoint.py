@@ -8,11 +8,13 @@ from privacy.ledger.checkpoint import (
     Checkpoint,
     cosign,
     cosigners,
+    merged,
     open_checkpoint,
     parse_checkpoint_text,
     sign_checkpoint,
     verify_cosignature,
     with_cosignatures,
+    with_room,
 )
 from privacy.ledger.merkle import EMPTY_ROOT
 from privacy.ledger.note import (
@@ -331,6 +333,59 @@ def test_only_cosignatures_are_added() -> None:
     assert len(parse_note(with_cosignatures(NOTE, many[:-1])).signatures) == 4096
     with pytest.raises(NotVerifiedError, match="do not fit"):
         with_cosignatures(NOTE, many)
+
+
+def test_what_is_kept_twice_has_the_signatures_of_both() -> None:
+    one, two = with_cosignatures(NOTE, [_by_one(7)]), with_cosignatures(NOTE, [_by_two(9)])
+    both = with_cosignatures(NOTE, [_by_one(7), _by_two(9)])
+    assert merged(None, one) == merged(one, one) == merged(one, NOTE) == one
+    assert merged(NOTE, one) == one
+    assert merged(one, two) == both
+    assert merged(both, with_cosignatures(NOTE, [_by_one(8), _by_two(8)])) == with_cosignatures(
+        NOTE, [_by_one(8), _by_two(9)]
+    )
+    # another key of the log, as after a change of keys
+    new = replace(LOG, public=TWO.public)
+    by_new = sign_checkpoint(HEAD, key=new, sign=TWO_PRIVATE.sign)
+    assert open_checkpoint(merged(one, by_new), LOG) == open_checkpoint(merged(one, by_new), new)
+    assert cosigners(merged(one, by_new), [ONE]) == {"one": 7}
+    assert merged(b"none at all", b"none at all") == b"none at all"
+
+
+def test_what_is_kept_is_of_one_checkpoint() -> None:
+    other = sign_checkpoint(replace(HEAD, root=bytes(32)), key=LOG, sign=LOG_PRIVATE.sign)
+    for kept, note in ((NOTE, other), (NOTE, b"none"), (b"none", NOTE)):
+        with pytest.raises(NotVerifiedError, match=r"another of the same size|no signed note"):
+            merged(kept, note)
+
+
+def test_who_signed_stays_though_others_find_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = NoteSignature(LOG.name, LOG.key_id, bytes(72))
+    kept = parse_note(NOTE).signatures[0]
+    assert (
+        with_room(NOTE, [first, NoteSignature("one", ONE.key_id, bytes(64))])
+        == Note(HEAD.text(), (kept, NoteSignature("one", ONE.key_id, bytes(64)))).to_bytes()
+    )
+    witnessed = with_room(NOTE, [_by_one(7)])
+    assert with_room(witnessed, [NoteSignature("one", ONE.key_id, bytes(64))]) == witnessed
+    many = [NoteSignature(f"w{i}", bytes(4), bytes(72)) for i in range(4096)]
+    full = with_room(witnessed, [*many, _by_one(9)])
+    assert parse_note(full).signatures == (kept, _by_one(9), *many[:4094])
+    monkeypatch.setattr("privacy.ledger.checkpoint.NOTE_BYTES_MAX", len(witnessed) + 120)
+    long, short = NoteSignature("w" * 90, bytes(4), bytes(72)), many[0]
+    assert len(short.to_line().encode()) <= 120 < len(long.to_line().encode())
+    assert parse_note(with_room(witnessed, [long, short, many[1]])).signatures == (
+        kept,
+        _by_one(7),
+        short,
+    )
+    exact = len(witnessed) + len(short.to_line().encode())
+    for room, there in ((exact, True), (exact - 1, False)):
+        monkeypatch.setattr("privacy.ledger.checkpoint.NOTE_BYTES_MAX", room)
+        assert (short in parse_note(with_room(witnessed, [short])).signatures) is there
+    twice = Note(HEAD.text(), (kept, kept)).to_bytes()
+    with pytest.raises(NotVerifiedError, match="twice"):
+        with_room(twice, [])
 
 
 def test_a_bad_cosignature_of_a_known_witness_spoils_the_note() -> None:

@@ -6,6 +6,7 @@ import pytest
 from support.ledger_writers import KIND, act
 
 from privacy.errors import NotVerifiedError, RefusedError
+from privacy.ledger.checkpoint import Checkpoint
 from privacy.ledger.memory import MemoryLedger
 from privacy.ledger.merkle import (
     EMPTY_ROOT,
@@ -15,6 +16,7 @@ from privacy.ledger.merkle import (
     verify_consistency,
     verify_inclusion,
 )
+from privacy.ledger.note import Note, NoteSignature
 from privacy.ledger.store import (
     append,
     append_once,
@@ -119,9 +121,23 @@ def test_a_store_is_hashed_anew_from_any_tree_that_is_trusted() -> None:
 
 def test_checkpoints_are_kept_one_of_a_size() -> None:
     store = MemoryLedger(place="here")
-    for size, note in ((5, b"five"), (2, b"two"), (5, b"five again"), (7, b"seven")):
-        store.keep_checkpoint(size, note)
+    for size, note in ((5, b"five"), (2, b"two"), (5, b"five"), (7, b"seven")):
+        assert store.keep_checkpoint(size, note) == note
     store.drop_checkpoint(7)
     store.drop_checkpoint(9)
-    assert store.checkpoints() == [(2, b"two"), (5, b"five again")]
+    assert store.checkpoints() == [(2, b"two"), (5, b"five")]
     assert MemoryLedger().place == "memory"
+
+
+def test_who_signed_a_state_stays_with_it() -> None:
+    def note(*lines: NoteSignature) -> bytes:
+        return Note(Checkpoint("log", 5, bytes(32)).text(), lines).to_bytes()
+
+    log = NoteSignature("log", b"logs", bytes(64))
+    bank, mill = (NoteSignature(name, b"wits", bytes(72)) for name in ("bank", "mill"))
+    store = MemoryLedger(place="here")
+    store.keep_checkpoint(5, note(log, bank))
+    assert store.keep_checkpoint(5, note(log, mill)) == note(log, bank, mill)
+    with pytest.raises(NotVerifiedError, match="no signed note"):
+        store.keep_checkpoint(5, b"five")
+    assert store.checkpoints() == [(5, note(log, bank, mill))]
