@@ -77,6 +77,65 @@ def test_what_is_appended_is_durable(tmp_path: Path, synced: list[str]) -> None:
     assert synced == [str(path), str(tmp_path), str(path)]
 
 
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_what_could_not_be_appended_is_gone_and_the_next_line_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    path = tmp_path / "lines"
+    append_whole(path, b"one\n")
+    real, calls = os.write, list[int]()
+
+    def half(descriptor: int, data: bytes) -> int:
+        calls.append(descriptor)
+        if len(calls) > 1:
+            raise OSError(28, "No space left on device")
+        return real(descriptor, data[:2])
+
+    def refused(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, half if call == "write" else refused)
+        with pytest.raises(OSError, match=r"No space|output error"):
+            append_whole(path, b"two\n")
+    assert path.read_bytes() == b"one\n"
+    append_whole(path, b"three\n")
+    assert path.read_bytes() == b"one\nthree\n"
+
+
+@pytest.mark.parametrize("before", [b"", b"one\n", b"x" * 200_000 + b"\n"])
+def test_a_line_that_a_crash_cut_off_is_gone_before_the_next_one(
+    tmp_path: Path, before: bytes
+) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(before + b"h" * 70_000)
+    append_whole(path, b"two\n")
+    assert path.read_bytes() == before + b"two\n"
+
+
+def test_what_was_never_said_to_be_there_is_gone_before_the_next_line(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b"one\nrefused, and not taken away\n")
+    append_whole(path, b"two\n", after=4)
+    assert path.read_bytes() == b"one\ntwo\n"
+    append_whole(path, b"three\n", after=1_000)  # nothing is made up where lines are missing
+    assert path.read_bytes() == b"one\ntwo\nthree\n"
+
+
+def test_a_file_whose_first_line_was_refused_has_its_name_on_disk_with_the_next(
+    tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", refused)
+        with pytest.raises(OSError, match="No space"):
+            append_whole(tmp_path / "lines", b"one\n")
+    append_whole(tmp_path / "lines", b"one\n")
+    assert synced == [str(tmp_path / "lines"), str(tmp_path)]
+
+
 def test_a_folder_and_what_it_is_in_are_durable(tmp_path: Path, synced: list[str]) -> None:
     for _ in range(2):
         make_folder(tmp_path / "a" / "b", mode=0o700)
