@@ -23,6 +23,7 @@ from clients.vault_folder import (
     vault_lock,
 )
 from federation.home import Home, read_json, write_json
+from federation.kept_identity import kept_identity
 from privacy.errors import InputError
 from privacy.identity import Identity
 from privacy.ledger.beginning import begin_ledger
@@ -74,9 +75,10 @@ class ReviewPlace:
                     f"{self.folder}: cannot be made ({failure.strerror}); give it to this user."
                 ) from None
             # an embedded node's own; a participant's was made when it joined
-            if not self.identity.exists() and self.identity.parent == self.folder:
-                Identity.create(system_bytes).save(self.identity)
-            identity = Identity.load(self.identity)
+            own = self.identity.parent == self.folder
+            identity = (
+                kept_identity(self.identity, system_bytes) if own else Identity.load(self.identity)
+            )
             begin_ledger(ledger, identity, owner=self.member, role="node", time_ms=_now_ms())
         participants = begin and self.identity.parent != self.folder
         if participants and contract is not None and highest_class(contract) in SEALED_CLASSES:
