@@ -6,6 +6,7 @@
                        federation.json         the rest; written last, so what has it is whole
                        membership.json         the acts of membership as they were read last
                        ledger.json             the coordinator's ledger as it was shown last
+                       lock                    held while new keys take their place
 
 Keys are made here and never leave. New keys wait beside the old ones, as `next.*`, until they are
 certified; `settle` finishes what was cut short in between.
@@ -16,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
+from filelock import FileLock
+
 from federation.certificates import certificate_digest, read_certificate
 from federation.home import Home, read_json, write_json
 from federation.registry.access import Role
@@ -25,12 +28,14 @@ from privacy.errors import InputError, NotVerifiedError
 from privacy.identity import Identity
 from privacy.ledger.keys import log_key
 from privacy.ledger.note import VerifierKey
+from privacy.whole_file import sync_folder
 
 IDENTITY: Final = "identity.pem"
 TLS_KEY: Final = "tls.key.pem"
 TLS: Final = "tls.pem"
 ROOT: Final = "root.pem"
 FEDERATION: Final = "federation.json"
+LOCK: Final = "lock"
 NEXT: Final = "next."
 """Before the names of keys and a certificate that will take the place of those there are."""
 
@@ -175,11 +180,25 @@ def settle(folder: Path) -> None:
     """Finish putting certified new keys in the place of the old ones, where that was begun.
 
     The new certificate is written only once the coordinator has the new keys on record, and is
-    moved last.
+    moved last. Any number of processes may do it at once: one does it, and the others wait for it.
+
+    Raises:
+        InputError: The folder cannot be written.
     """
-    if not (folder / (NEXT + TLS)).exists():
+    certified = folder / (NEXT + TLS)
+    if not certified.exists():
         return
-    for name in (IDENTITY, TLS_KEY, TLS):
-        waiting = folder / (NEXT + name)
-        if waiting.exists():
-            waiting.replace(folder / name)
+    try:
+        with FileLock(folder / LOCK):
+            # keys that wait now may be those of the next renewal, which are not certified yet
+            if not certified.exists():
+                return
+            for name in (IDENTITY, TLS_KEY, TLS):
+                waiting = folder / (NEXT + name)
+                if waiting.exists():
+                    waiting.replace(folder / name)
+            sync_folder(folder)
+    except OSError as failure:
+        raise InputError(
+            f"{folder}: cannot be written ({failure.strerror}); give it to this user"
+        ) from None
