@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from clients.durable_file import write_whole
+from clients.durable_file import make_folder, write_whole
 from federation.registry.peer import Peer
 from privacy.errors import InputError, NotVerifiedError, RefusedError
 
@@ -86,13 +86,13 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def private_folder(path: Path) -> None:
-    """Make a folder that its owner alone can enter, where it is missing.
+    """Make a folder, and what it is in, that its owner alone can enter, where they are missing.
 
     Raises:
         InputError: it cannot be made.
     """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path, mode=0o700)
     except OSError as error:
         raise InputError(f"cannot make the folder {path}: {error.strerror}") from None
 

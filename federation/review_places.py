@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
+from clients.durable_file import make_folder
 from clients.gate import Device, Watched
 from clients.ledger_files import LEDGER
 from clients.policy import highest_class
@@ -69,7 +70,7 @@ class ReviewPlace:
         ledger = SqliteLedger(self.folder / LEDGER)
         if begin:
             try:
-                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_folder(self.folder, mode=0o700)
             except OSError as failure:
                 raise InputError(
                     f"{self.folder}: cannot be made ({failure.strerror}); give it to this user."
@@ -121,7 +122,7 @@ class ReviewPlace:
         value = {"contract": str(contract.absolute()), "data": str(data.absolute())}
         path = folder / PLACE
         if not path.exists() or read_json(path) != value:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(folder, mode=0o700)
             write_json(path, value)
 
     def remembered(self) -> tuple[Path, Path] | None:
