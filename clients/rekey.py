@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients.durable_file import sync_folder
 from clients.passphrase import Ask, ask_on_terminal
 from clients.sealed_files import kept_files, label_of, sealed_again
 from clients.vault import KeyService
@@ -33,6 +32,7 @@ from clients.vault_folder import (
 )
 from privacy.errors import InputError
 from privacy.randomness import Entropy
+from privacy.whole_file import sync_folder
 
 
 @dataclass(frozen=True, slots=True)

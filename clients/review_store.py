@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from clients.durable_file import make_folder, sync_folder
+from clients.durable_file import make_folder
 from clients.gate import Device, Watched
 from clients.review import CLEAR, HELD, REJECTED, RELEASED, Standing, State, standings
 from clients.rows_digest import rows_key
@@ -30,6 +30,7 @@ from privacy.json_value import json_value
 from privacy.ledger.entry import parse_leaf
 from privacy.ledger.store import LedgerStore, Turn
 from privacy.randomness import Entropy
+from privacy.whole_file import sync_folder
 
 FOLDER: Final = "review"
 BY_READINGS: Final = "three readings in a row or more lie outside their threshold"

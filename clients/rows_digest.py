@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from clients.durable_file import write_first
 from clients.members import MemberRows
 from privacy.canonical import framed
 from privacy.errors import InputError
 from privacy.randomness import Entropy
+from privacy.whole_file import write_first
 
 _KEY_BYTES = 32
 _FILE = "rows.key"

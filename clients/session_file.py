@@ -55,12 +55,13 @@ from typing import Final
 
 import msgspec
 
-from clients.durable_file import make_folder, sync_folder, write_whole
+from clients.durable_file import make_folder, write_whole
 from clients.vault import Vault, is_sealed
 from privacy.errors import InputError, NotVerifiedError, RefusedError, TacitError
 from privacy.ledger.head import LedgerHead
 from privacy.ledger.sqlite import SqliteLedger
 from privacy.ledger.store import head_of
+from privacy.whole_file import sync_folder
 
 FOLDER: Final = "sessions"
 RUN_NAME: Final = re.compile("[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")

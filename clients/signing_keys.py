@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from clients.durable_file import make_folder, sync_folder
+from clients.durable_file import make_folder
 from privacy.errors import InputError, ProtocolError, RefusedError
 from privacy.identity import Identity
 from privacy.ledger.sqlite import SqliteLedger
@@ -24,6 +24,7 @@ from privacy.randomness import Entropy
 from privacy.secure_sum.keys import Roster
 from privacy.suites import require_here
 from privacy.suites.voice import SEED_BYTES, Voice
+from privacy.whole_file import sync_folder
 
 _NAMED: Final = 16
 _NOTE: Final = "signing"

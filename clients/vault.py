@@ -28,11 +28,11 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256, SM4
 from cryptography.hazmat.primitives.ciphers.modes import GCM
 
-from clients.durable_file import write_first
 from privacy.canonical import framed
 from privacy.errors import InputError, NotVerifiedError
 from privacy.json_value import json_value
 from privacy.randomness import Entropy
+from privacy.whole_file import write_first
 
 Suite = Literal["aes", "sm4"]
 KEY_FILE: Final = "vault.key"

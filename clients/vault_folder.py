@@ -20,7 +20,7 @@ from typing import Annotated, Final, Literal, Self
 from filelock import FileLock, Timeout
 from pydantic import Field, TypeAdapter, ValidationError
 
-from clients.durable_file import sync_folder, write_whole
+from clients.durable_file import write_whole
 from clients.frozen import Frozen
 from clients.passphrase import Ask, PassphrasePlace, ask_on_terminal, read_passphrase
 from clients.vault import (
@@ -37,6 +37,7 @@ from privacy.canonical import canonical_json
 from privacy.errors import InputError, NotVerifiedError, RefusedError
 from privacy.json_value import json_value
 from privacy.randomness import Entropy
+from privacy.whole_file import sync_folder
 
 FILE: Final = "vault.json"
 LOCK: Final = ".vault.lock"

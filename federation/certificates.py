@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from clients.durable_file import sync_folder, write_whole
+from clients.durable_file import make_folder, write_whole
 from federation.registry.peer import Peer
 from privacy.errors import InputError, NotVerifiedError, RefusedError
+from privacy.whole_file import sync_folder
 
 ROOT_DAYS: Final = 3652
 SERVER_DAYS: Final = 365
@@ -117,13 +118,13 @@ def take_place(folder: Path, names: Sequence[str]) -> None:
 
 
 def private_folder(path: Path) -> None:
-    """Make a folder that its owner alone can enter, where it is missing.
+    """Make a folder, and what it is in, that its owner alone can enter, where they are missing.
 
     Raises:
         InputError: it cannot be made.
     """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path, mode=0o700)
     except OSError as error:
         raise InputError(f"cannot make the folder {path}: {error.strerror}") from None
 

@@ -173,14 +173,7 @@ def _require_idle(home: Home, store: LedgerStore) -> None:
 
 
 def _wait(home: Home, new: Identity) -> None:
-    part = home.root / f".{WAITING}.part"
-    try:
-        part.unlink(missing_ok=True)
-        new.save(part)
-        part.replace(home.root / WAITING)
-        _sync(home)
-    except OSError as failure:
-        raise InputError(f"{home.root}: cannot be written ({failure.strerror}).") from None
+    new.save(home.root / WAITING)
 
 
 def _take_its_place(home: Home) -> None:

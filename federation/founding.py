@@ -7,7 +7,6 @@ own place is written last.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from federation.authority import Addresses, Authority
 from federation.certificates import (
@@ -20,13 +19,13 @@ from federation.certificates import (
 )
 from federation.enrolment import Enrolment
 from federation.home import Home, write_bytes
+from federation.kept_identity import kept_identity
 from federation.ledger_place import open_store
 from federation.ledger_recorder import COORDINATOR
 from federation.participant import FEDERATION, IDENTITY, ROOT, TLS, TLS_KEY, Place
 from federation.registry.access import Role
 from federation.registry.peer import Peer
 from privacy.errors import InputError, ProtocolError
-from privacy.identity import Identity
 from privacy.ledger.beginning import begin_ledger
 from privacy.membership import NAME_CHARACTERS_MAX, sign_act
 from privacy.randomness import Entropy
@@ -126,8 +125,8 @@ def found(
             "the same options again, or use another home"
         )
     private_folder(home.participant)
-    identity = _identity(home.participant / IDENTITY, entropy)
-    coordinator = _identity(home.coordinator, entropy)
+    identity = kept_identity(home.participant / IDENTITY, entropy)
+    coordinator = kept_identity(home.coordinator, entropy)
     store = open_store(home.ledger_place)
     origin = begin_ledger(store, coordinator, owner=COORDINATOR, role=COORDINATOR, time_ms=now_ms())
     enrolment = Enrolment(store, authority, now_ms=now_ms)
@@ -166,9 +165,3 @@ def found(
     )
     place.write()
     return place
-
-
-def _identity(path: Path, entropy: Entropy) -> Identity:
-    if not path.exists():
-        Identity.create(entropy).save(path)
-    return Identity.load(path)

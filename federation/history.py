@@ -8,7 +8,7 @@ from rich.text import Text
 
 from federation.home import Home, read_json
 from federation.ledger_place import open_store
-from federation.record import read_rounds, read_state
+from federation.record import count_rounds, read_rounds, read_state
 from federation.report import NAMES, plot_curve, size, sparkline, summary, watched
 from privacy.errors import TacitError
 from privacy.ledger.store import entries_of
@@ -33,7 +33,7 @@ def _brief(home: Home, run: str) -> dict[str, Any]:
         "task": state.get("task"),
         "name": state.get("name"),
         "state": _state(home, state),
-        "rounds": len(read_rounds(folder)),
+        "rounds": count_rounds(folder),
     }
     if "reason" in state:
         brief["reason"] = state["reason"]

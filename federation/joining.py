@@ -27,6 +27,7 @@ from federation.channel import UnreachedError
 from federation.door.client import DoorClient
 from federation.home import Home, read_json, write_bytes, write_json
 from federation.invitation import Token
+from federation.kept_identity import kept_identity
 from federation.participant import FEDERATION, IDENTITY, ROOT, TLS, TLS_KEY, Place
 from federation.proto import door_pb2 as wire
 from federation.registry.plain import plain
@@ -83,11 +84,10 @@ def make_keys(home: Home, token: Token, entropy: Entropy) -> Identity:
         for name in (IDENTITY, TLS_KEY, TLS):
             (folder / name).unlink(missing_ok=True)
         write_json(folder / JOINING, {"token": token.digest})
-    if not (folder / IDENTITY).exists():
-        Identity.create(entropy).save(folder / IDENTITY)
+    identity = kept_identity(folder / IDENTITY, entropy)
     if not (folder / TLS_KEY).exists():
         write_private(folder / TLS_KEY, key_pem(new_key()))
-    return Identity.load(folder / IDENTITY)
+    return identity
 
 
 def join_federation(

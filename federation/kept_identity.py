@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from privacy.errors import InputError
 from privacy.identity import Identity
 from privacy.randomness import Entropy
 
@@ -9,9 +10,15 @@ from privacy.randomness import Entropy
 def kept_identity(path: Path, entropy: Entropy) -> Identity:
     """The identity in a file; one that is not there is made. One that is there is never replaced.
 
+    Of two processes that make it at once, both have the one that is there in the end.
+
     Raises:
         InputError: It cannot be read or made.
     """
     if not path.exists():
-        Identity.create(entropy).save(path)
+        try:
+            Identity.create(entropy).save(path)
+        except InputError:
+            if not path.exists():
+                raise
     return Identity.load(path)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from federation.home import read_json, write_json
-from federation.participant import Place
+from federation.participant import Place, alone
 from federation.registry.client import RegistryClient, RegistrySource
 from federation.registry.opened import open_followed
 from federation.registry.source import AbsentError
@@ -103,7 +103,7 @@ def newest_state(place: Place, client: RegistryClient) -> tuple[Pin, Checkpoint]
         if found == pin:
             return pin, shown
         # proofs are asked for without the lock: a coordinator that is slow keeps nobody waiting
-        with place.alone(LOCK):
+        with alone(place.folder, LOCK):
             if read_pin(place) == pin:
                 _write(place, found)
                 return found, shown

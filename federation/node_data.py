@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 from pydantic import Field
 
 from clients.contract import DataContract, load_contract
+from clients.durable_file import make_folder
 from clients.frozen import Frozen, parse_settings
 from federation.home import read_json, write_json
 from privacy.errors import InputError
@@ -83,7 +84,7 @@ class NodeData:
             name: {"contract": str(place.contract), "data": str(place.data)}
             for name, place in sorted(self.places.items())
         }
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder, mode=0o700)
         write_json(folder / FILE, {"format": 1, "device": self.device, "contracts": contracts})
 
     def add(self, contract: Path, data: Path) -> Self:

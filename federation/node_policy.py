@@ -16,6 +16,7 @@ from typing import Final
 import yaml
 
 from clients.contract import DataContract
+from clients.durable_file import make_folder
 from clients.frozen import MAX_FILE_BYTES, parse_yaml, read_yaml
 from clients.ledger_files import LEDGER
 from clients.policy import HIGHEST_FLOOR, NodePolicy, budget_terms, names_order
@@ -174,7 +175,7 @@ def set_terms(folder: Path, file: Path) -> tuple[str, list[str]]:
         raise InputError(f"{file}: no such file; check the path.")
     policy = _parse(data, file)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder, mode=0o700)
     except OSError as failure:
         raise InputError(
             f"{folder}: cannot be written ({failure.strerror}); give it to this user."

@@ -6,6 +6,7 @@
                        federation.json         the rest; written last, so what has it is whole
                        membership.json         the acts of membership as they were read last
                        ledger.json             the coordinator's ledger as it was shown last
+                       lock                    held while new keys take their place
 
 Keys are made here and never leave. New keys wait beside the old ones, as `next.*`, until they are
 certified; `settle` finishes what was cut short in between.
@@ -20,7 +21,7 @@ from typing import Final, Self
 
 from filelock import FileLock, Timeout
 
-from federation.certificates import certificate_digest, read_certificate, take_place
+from federation.certificates import NEXT, certificate_digest, read_certificate, take_place
 from federation.home import Home, read_json, write_json
 from federation.registry.access import Role
 from federation.registry.credentials import Credentials, load_credentials
@@ -35,6 +36,7 @@ TLS_KEY: Final = "tls.key.pem"
 TLS: Final = "tls.pem"
 ROOT: Final = "root.pem"
 FEDERATION: Final = "federation.json"
+LOCK: Final = "lock"
 LOCK_S: Final = 30.0
 
 
@@ -108,28 +110,6 @@ class Place:
             now=now or datetime.now(UTC),
         )
 
-    @contextmanager
-    def alone(self, lock: str) -> Iterator[None]:
-        """Hold some of the files, which other processes of this machine read and write too.
-
-        Args:
-            lock: The name of the file that is locked for it, the same in every process.
-
-        Raises:
-            InputError: another process stays on, or the folder cannot be written.
-        """
-        try:
-            with FileLock(self.folder / lock, timeout=LOCK_S):
-                yield
-        except Timeout:
-            raise InputError(
-                f"another process holds {self.folder / lock}; end it, and try again"
-            ) from None
-        except OSError as failure:
-            raise InputError(
-                f"{self.folder}: cannot be written ({failure.strerror}); give it to this user"
-            ) from None
-
     def write(self) -> None:
         """Write `federation.json`, which makes the place whole."""
         write_json(
@@ -181,6 +161,28 @@ class Place:
         return place
 
 
+@contextmanager
+def alone(folder: Path, lock: str) -> Iterator[None]:
+    """Hold some files of a folder, which other processes of this machine read and write too.
+
+    Args:
+        folder: Where they are.
+        lock: The name of the file that is locked for it, the same in every process.
+
+    Raises:
+        InputError: another process stays on, or the folder cannot be written.
+    """
+    try:
+        with FileLock(folder / lock, timeout=LOCK_S):
+            yield
+    except Timeout:
+        raise InputError(f"another process holds {folder / lock}; end it, and try again") from None
+    except OSError as failure:
+        raise InputError(
+            f"{folder}: cannot be written ({failure.strerror}); give it to this user"
+        ) from None
+
+
 def load_participant(home: Home) -> Place:
     """Return this machine's place.
 
@@ -200,9 +202,13 @@ def settle(folder: Path) -> None:
     """Finish putting certified new keys in the place of the old ones, where that was begun.
 
     The new certificate is written only once the coordinator has the new keys on record, and is
-    moved last.
+    moved last. Any number of processes may do it at once: one does it, and the others wait for it.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: another process stays on, or the folder cannot be written.
     """
-    take_place(folder, (IDENTITY, TLS_KEY, TLS))
+    if not (folder / (NEXT + TLS)).exists():
+        return
+    # once it is ours, keys that wait may be those of the next renewal, without a certificate
+    with alone(folder, LOCK):
+        take_place(folder, (IDENTITY, TLS_KEY, TLS))

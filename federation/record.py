@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from clients.durable_file import append_whole
 from clients.importance import Importance
 from federation.home import read_json, write_bytes, write_json
 from privacy.errors import InputError
 from privacy.json_value import json_value
 from privacy.manifest import Manifest
+
+ROUNDS: Final = "rounds.jsonl"
 
 
 @dataclass(kw_only=True)
@@ -39,15 +42,30 @@ class RunFolder:
         write_bytes(self.path / f"{name}.sig", signature)
 
     def log(self, line: str) -> None:
-        """Add a line to the run's log, with the time."""
-        with (self.path / "run.log").open("a", encoding="utf-8") as file:
-            file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}\n")
+        """Add a line to the run's log, with the time.
+
+        Raises:
+            InputError: The disk refuses.
+        """
+        path = self.path / "run.log"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}\n")
+        except OSError as failure:
+            raise _refused(path, failure) from None
 
     def round(self, record: dict[str, Any]) -> None:
-        """Append one committed round; a line is there whole or the reader drops it."""
+        """Append one committed round, whole or not at all.
+
+        Raises:
+            InputError: The disk refuses.
+        """
+        path = self.path / ROUNDS
+        try:
+            append_whole(path, (json.dumps(record, allow_nan=False) + "\n").encode())
+        except OSError as failure:
+            raise _refused(path, failure) from None
         self.rounds.append(record)
-        with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
 
     def model(self, source: Path, name: str) -> Path:
         """Keep the final model, as a member of this machine wrote it."""
@@ -56,13 +74,34 @@ class RunFolder:
         return path
 
 
+def _refused(path: Path, failure: OSError) -> InputError:
+    return InputError(f"{path}: cannot be written ({failure.strerror}); free some space.")
+
+
+def count_rounds(folder: Path) -> int:
+    """How many committed rounds are written down; they are not read, as lists are long."""
+    try:
+        return (folder / ROUNDS).read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
 def read_rounds(folder: Path) -> list[dict[str, Any]]:
-    """Committed rounds of a run; a last line that was cut off by a crash is left out."""
-    path = folder / "rounds.jsonl"
+    """Committed rounds of a run; a last line that was cut off by a crash is left out.
+
+    Raises:
+        InputError: What was kept is no such thing.
+    """
+    path = folder / ROUNDS
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json_value(line) for line in lines]
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        return [json_value(line) for line in lines]
+    except (OSError, ValueError):
+        raise InputError(
+            f"{path}: is damaged; move it away, and the run is shown without its rounds."
+        ) from None
 
 
 def read_state(folder: Path) -> dict[str, Any]:

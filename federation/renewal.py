@@ -28,6 +28,7 @@ from federation.channel import UnknownCallerError
 from federation.desk import local_enrolment
 from federation.door.client import DoorClient
 from federation.home import Home, write_bytes
+from federation.kept_identity import kept_identity
 from federation.members.client import MembersClient
 from federation.participant import (
     FEDERATION,
@@ -113,8 +114,8 @@ def _renew(place: Place, identity: Entropy | None, now_ms: Callable[[], int]) ->
     folder = place.folder
     old = place.identity()
     waiting = folder / (NEXT + IDENTITY)
-    if identity is not None and not waiting.exists():
-        Identity.create(identity).save(waiting)
+    if identity is not None:
+        kept_identity(waiting, identity)
     new = Identity.load(waiting) if waiting.exists() else old
     if not (folder / (NEXT + TLS_KEY)).exists():
         write_private(folder / (NEXT + TLS_KEY), key_pem(new_key()))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
+from clients.durable_file import make_folder
 from clients.gate import Device, Watched
 from clients.ledger_files import LEDGER
 from clients.policy import highest_class
@@ -23,6 +24,7 @@ from clients.vault_folder import (
     vault_lock,
 )
 from federation.home import Home, read_json, write_json
+from federation.kept_identity import kept_identity
 from privacy.errors import InputError
 from privacy.identity import Identity
 from privacy.ledger.beginning import begin_ledger
@@ -68,15 +70,16 @@ class ReviewPlace:
         ledger = SqliteLedger(self.folder / LEDGER)
         if begin:
             try:
-                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_folder(self.folder, mode=0o700)
             except OSError as failure:
                 raise InputError(
                     f"{self.folder}: cannot be made ({failure.strerror}); give it to this user."
                 ) from None
             # an embedded node's own; a participant's was made when it joined
-            if not self.identity.exists() and self.identity.parent == self.folder:
-                Identity.create(system_bytes).save(self.identity)
-            identity = Identity.load(self.identity)
+            own = self.identity.parent == self.folder
+            identity = (
+                kept_identity(self.identity, system_bytes) if own else Identity.load(self.identity)
+            )
             begin_ledger(ledger, identity, owner=self.member, role="node", time_ms=_now_ms())
         participants = begin and self.identity.parent != self.folder
         if participants and contract is not None and highest_class(contract) in SEALED_CLASSES:
@@ -119,7 +122,7 @@ class ReviewPlace:
         value = {"contract": str(contract.absolute()), "data": str(data.absolute())}
         path = folder / PLACE
         if not path.exists() or read_json(path) != value:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(folder, mode=0o700)
             write_json(path, value)
 
     def remembered(self) -> tuple[Path, Path] | None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from federation.home import read_json, write_bytes, write_json
 from federation.members.client import MembersClient
-from federation.participant import Place
+from federation.participant import Place, alone
 from privacy.canonical import canonical_json, parse_canonical
 from privacy.errors import InputError, NotVerifiedError, ProtocolError
 from privacy.ledger.entry import Entry, parse_leaf
@@ -67,13 +67,13 @@ class SeenActs:
             NotVerifiedError: an act does not hold, or the acts are not those that were seen before.
         """
         with self._mutex:
-            with self._place.alone(LOCK):
+            with alone(self._place.folder, LOCK):
                 self._load()
             try:
                 known = len(self._leaves)
                 reading, fresh = self._fetched(client)
                 shown = [*self._leaves, *fresh]
-                with self._place.alone(LOCK):
+                with alone(self._place.folder, LOCK):
                     self._load()  # another process may have read them, or more, meanwhile
                     self._grow(shown, reading)
                     if self._is_unwritten:
@@ -94,7 +94,7 @@ class SeenActs:
         if fault:
             raise NotVerifiedError(fault)
         with self._mutex:
-            with self._place.alone(LOCK):
+            with alone(self._place.folder, LOCK):
                 self._load()
             return self._membership
 

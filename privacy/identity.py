@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from privacy.errors import InputError, ProtocolError
 from privacy.randomness import Entropy
 from privacy.signature import holds
+from privacy.whole_file import write_first
 
 PUBLIC_BYTES = 32
 SIGNATURE_BYTES = 64
@@ -55,7 +56,9 @@ class Identity:
         return cls(private)
 
     def save(self, path: Path) -> None:
-        """Write the key, readable by its owner alone; an existing file is never replaced.
+        """Write the key, whole or not at all, readable by its owner alone.
+
+        An existing file is never replaced. The key is on disk on return.
 
         Raises:
             InputError: the file exists, or its folder cannot be written.
@@ -66,17 +69,8 @@ class Identity:
             serialization.NoEncryption(),
         )
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-            except OSError:
-                path.unlink()  # half a key would stand in the way of a whole one
-                raise
-        except FileExistsError:
-            raise InputError(f"an identity is already in {path}; keep it, or move it") from None
+            if not write_first(path, data):
+                raise InputError(f"an identity is already in {path}; keep it, or move it")
         except OSError as error:
             raise InputError(f"cannot write the identity {path}: {error.strerror}") from None
 

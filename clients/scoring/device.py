@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from clients.durable_file import append_whole, make_folder, write_first, write_whole
+from clients.durable_file import append_whole, make_folder, write_whole
 from clients.scoring.bundle import LAST_S
 from clients.scoring.bundle_file import clock_text
 from clients.scoring.form import Form
@@ -40,6 +40,7 @@ from privacy.canonical import canonical_json, framed, parse_canonical
 from privacy.errors import InputError, NotVerifiedError, ProtocolError, RefusedError
 from privacy.identity import Identity
 from privacy.randomness import Entropy
+from privacy.whole_file import write_first
 
 SUITE: Final = "intl"
 _KEY_BYTES: Final = 32

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from clients.durable_file import make_folder
 from federation.home import write_bytes
 from federation.registry.plain import plain
 from federation.registry.source import AbsentError, LogInfo, Source
@@ -111,7 +112,7 @@ class LogWitness:
             NotVerifiedError: another key is remembered for one of `logs`.
         """
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(folder, mode=0o700)
         except OSError as error:
             raise InputError(f"cannot make the folder {folder}: {error.strerror}") from None
         self.folder = folder

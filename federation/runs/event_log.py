@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from clients.durable_file import append_whole
 from federation.runs.event import ENDS, Event, Registered, Told, parse_event
 from privacy.errors import InputError, NotVerifiedError
 
@@ -25,10 +26,10 @@ class EventLog:
         self._path = folder / FILE
         self._now_ms = now_ms
         self._changed = threading.Condition()
-        self._told, whole = _read(self._path)
+        self._told, self._whole = _read(self._path)
         try:
-            if self._path.exists() and self._path.stat().st_size > whole:
-                os.truncate(self._path, whole)
+            if self._path.exists() and self._path.stat().st_size > self._whole:
+                os.truncate(self._path, self._whole)
         except OSError as failure:
             raise InputError(f"{self._path}: cannot be written ({failure.strerror}).") from None
 
@@ -40,17 +41,17 @@ class EventLog:
         """
         with self._changed:
             told = Told(number=len(self._told), time_ms=self._now_ms(), event=event)
+            line = told.to_bytes() + b"\n"
             try:
-                with self._path.open("ab") as file:
-                    file.write(told.to_bytes() + b"\n")
-                    file.flush()
-                    # who was told a number is never told something else by it
-                    os.fsync(file.fileno())
+                # who was told a number is never told something else by it: it is on disk before,
+                # right after what was told, whatever was refused in between
+                append_whole(self._path, line, after=self._whole)
             except OSError as failure:
                 raise InputError(
                     f"{self._path}: cannot be written ({failure.strerror}); free some space."
                 ) from None
             self._told.append(told)
+            self._whole += len(line)
             self._changed.notify_all()
 
     def since(self, start: int, *, wait_s: float) -> list[Told]:

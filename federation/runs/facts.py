@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from aggregator.plan import parse_plan
 from federation.home import Home
-from federation.record import read_state
+from federation.record import count_rounds, read_state
 from federation.runs.order import FILE, Order, read_order
 from privacy.errors import TacitError
 
@@ -83,19 +83,11 @@ def facts_of(order: Order, folder: Path, *, is_carried_out: bool) -> RunFacts:
         state=state,
         launcher=order.launcher,
         members=manifest.members,
-        rounds=_committed(folder),
+        rounds=count_rounds(folder),
         of=parse_plan(dict(manifest.coordinator_settings)).rounds,
         launched_ms=order.launched_ms,
         reason=str(kept.get("reason", "")) if state in {STOPPED, INTERRUPTED} else "",
     )
-
-
-def _committed(folder: Path) -> int:
-    """How many rounds are written down; they are counted, and not read, as lists are long."""
-    try:
-        return (folder / "rounds.jsonl").read_bytes().count(b"\n")
-    except OSError:
-        return 0
 
 
 def ordered_runs(home: Home) -> list[str]:

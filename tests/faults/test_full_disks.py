@@ -7,13 +7,18 @@ from below SQLite (`test_power_cuts`).
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 from support import tables
 from support.cli import assert_one_sentence, tacit
+from support.sums import Exchange, federation, watched
+
+from federation.record import read_sums
+from privacy.errors import RefusedError
+from privacy.messages import SumNotice
 
 SIZES_KB: Final = (0, 40, 100, 140, 200, 280, 400) if "TACIT_LONG" in os.environ else (100, 280)
 """A whole launch of this size needs some 500 kB."""
@@ -79,3 +84,42 @@ def test_a_home_that_may_not_be_written_is_read_and_refuses_the_rest(
     again = tacit("audit", "verify", "--json", home=home)
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["root"] == json.loads(before.stdout)["root"]
+
+
+def test_a_sum_that_a_node_wrote_down_half_is_written_whole_once_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = federation(tmp_path, ("bank", "east", "mill", "north"))
+    path = run._folder("bank") / "sums.jsonl"
+    refused: list[str] = []
+
+    def full(at: Exchange) -> None:
+        if at.node.member != "bank" or not isinstance(at.request, SumNotice):
+            return
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", half_of_a_line(path))
+            with pytest.raises(RefusedError, match="make room in its folder"):
+                at.node.handle(at.request, at.payload)
+        refused.append(at.step)
+
+    watched(run).hostile = full
+    run.run()
+    assert refused
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [f"{one['step']} {one['round']}" for one in found] == refused
+    assert read_sums(path)
+
+
+def half_of_a_line(path: Path) -> Callable[[int, bytes], int]:
+    """As `os.write`, on a disk that has room for a piece of the next line of that file."""
+    real, calls = os.write, list[int]()
+
+    def write(descriptor: int, data: bytes) -> int:
+        if Path(f"/proc/self/fd/{descriptor}").readlink() != path:
+            return real(descriptor, data)
+        calls.append(descriptor)
+        if len(calls) > 1:
+            raise OSError(28, "No space left on device")
+        return real(descriptor, data[:9])
+
+    return write

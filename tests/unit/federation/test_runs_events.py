@@ -1,5 +1,6 @@
 """Events: kept with numbers, read again after a crash, and followed over lines that break."""
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,42 @@ def test_a_log_that_cannot_be_written_tells_nobody(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written"):
         kept.tell(Step(name="a"))
     assert kept.since(0, wait_s=0) == []
+
+
+@pytest.mark.parametrize("fault", ["half of it", "no word for it", "it stays"])
+def test_an_event_that_the_disk_refused_is_told_to_nobody_and_takes_none_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    kept = log(tmp_path)
+    kept.tell(Step(name="a"))
+    real, calls = os.write, list[int]()
+
+    def half(descriptor: int, data: bytes) -> int:
+        calls.append(descriptor)
+        if len(calls) > 1:
+            raise OSError(28, "No space left on device")
+        return real(descriptor, data[:20])
+
+    def unsure(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        if fault == "half of it":
+            patch.setattr(os, "write", half)
+        else:
+            patch.setattr(os, "fsync", unsure)
+        with pytest.raises(InputError, match="cannot be written"):
+            kept.tell(Step(name="b"))
+    if fault == "it stays":
+        with (tmp_path / FILE).open("ab") as file:
+            file.write(Told(number=1, time_ms=5, event=Step(name="b")).to_bytes() + b"\n")
+    kept.tell(Step(name="c"))
+    kept.tell(END)
+    told = kept.since(0, wait_s=0)
+    assert events(told) == [Step(name="a"), Step(name="c"), END]
+    # a coordinator that starts again says the same by the same numbers, and the end is there
+    assert log(tmp_path).since(0, wait_s=0) == told == read_events(tmp_path)
+    assert log(tmp_path).is_over
 
 
 def test_who_waits_is_woken(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 import copy
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,33 @@ def test_a_key_that_did_not_reach_the_disk_leaves_no_file(
     assert not path.exists()
     identity.save(path)
     assert Identity.load(path).public == identity.public
+
+
+@pytest.mark.parametrize("call", ["fdopen", "fsync", "link"])
+def test_a_key_whose_writer_is_killed_stands_in_nobodys_way(tmp_path: Path, call: str) -> None:
+    path = tmp_path / "identity.pem"
+    code = (
+        "import os, sys; from pathlib import Path; from privacy.identity import Identity; "
+        f"os.{call} = lambda *_: os._exit(9); Identity.create(os.urandom).save(Path(sys.argv[1]))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode == 9
+    assert not path.exists()
+    identity = Identity.create(system_bytes)
+    identity.save(path)
+    assert Identity.load(path).public == identity.public
+    assert [one.name for one in tmp_path.iterdir()] == ["identity.pem"]
+
+
+def test_a_saved_key_has_its_name_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, real = list[Path](), os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    Identity.create(system_bytes).save(tmp_path / "identity.pem")
+    assert synced[-1] == tmp_path
 
 
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
