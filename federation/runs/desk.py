@@ -311,6 +311,9 @@ class RunDesk:
             self._end(desked, failure)
         except Exception:  # noqa: BLE001 - whatever it is, the run can be gone on with
             _LOG.exception("%s failed inside", desked.order.run)
+            if desked.stopped_by:
+                self._end_for_good(desked, _stopped_by(desked.stopped_by))
+                return
             self._interrupt(desked, "failed inside; the operator sees why in the server's log")
 
     def _finish(self, desked: _Desked, result: RunResult, seconds: float) -> None:
