@@ -114,6 +114,15 @@ from privacy.sum_context import (
 )
 
 Floats = NDArray[np.float64]
+_TELLING = (
+    StatisticsRequest
+    | TrainRequest
+    | EvaluateRequest
+    | SurvivorsNotice
+    | ReleaseRequest
+    | RevealRequest
+)
+"""Whoever answers these tells something of its rows, or helps to open it."""
 UNITS = " (units)"
 """After a run's name: what it tells of single units, where it protects whole organisations.
 
@@ -238,6 +247,8 @@ class Node:
         if isinstance(request, SumNotice):
             return self._accept(session, request, payload), b""
         _require_bare(payload)
+        if isinstance(request, _TELLING):
+            self._require_launcher(session)
         if isinstance(request, Asked):
             one_sum.confirm(session, self.member, request.accepted)
         if isinstance(request, StatisticsRequest | TrainRequest | EvaluateRequest):
@@ -660,7 +671,9 @@ class Node:
         if (step.name, step.round) in session.sealed:
             raise ProtocolError(SEALED_BEFORE)
         # before it is noted as sealed: what could not be sealed for want of them may come again
-        session.agreed.sealer.require_pairs(step.cohorts[step.of(self.member)])
+        cohort = step.cohorts[step.of(self.member)]
+        admission.require_enough_left(self._settings, cohort)
+        session.agreed.sealer.require_pairs(cohort)
         with self._lock:  # what is left to spend of all runs is read there
             session.sealed.add((step.name, step.round))
         if step.name == STATISTICS:
@@ -756,6 +769,7 @@ class Node:
         step, cohort = one_sum.under_way(session, self.member, request.context)
         cohort.require_survivors(request.survivors)
         admission.require_recognised(self._settings, request.survivors)
+        admission.require_none_left(self._settings, cohort.roster, request.survivors)
         session.require_no_difference(step, cohort, request.context, request.survivors)
         one_sum.require_shown(session, self.member, self._settings.identity, step, request)
         session.agreed.sealer.require_vote(request.context, request.survivors)
@@ -823,6 +837,20 @@ class Node:
                 ACCEPTED_DOMAIN, session.history
             ),
         )
+
+    def _require_launcher(self, session: Session) -> None:
+        """Return if who launched a run takes part still; otherwise the run is over at this node.
+
+        What was opened by then is accepted, and the model written: that tells nothing of rows.
+
+        Raises:
+            ProtocolError: The launcher was revoked; this node has left the run.
+        """
+        if self._settings.gone({"launcher": session.launcher}):
+            session.gone = "whoever launched it takes part in the federation no more"
+            self._log.warning("run %s is left: %s", session.manifest.run, session.gone)
+            self._leave(session, why=session.gone)
+        session.require_here()
 
     # -- learning ----------------------------------------------------------------------------
 

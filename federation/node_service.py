@@ -435,6 +435,7 @@ def make_service(home: Home, outside: Outside, *, say: Callable[[str], None]) ->
                     launchers=roster.launchers,
                     known=roster.known,
                     recognised=lambda: roster.recognised(policy().recognises),
+                    left=roster.left,
                     seen=roster.seen,
                     suite=roster.suite,
                     contract=contract,

@@ -191,6 +191,16 @@ def test_a_node_joins_tells_and_keeps_how_it_is(world: World, tmp_path: Path) ->
     assert state["policy"]["fault"] == ""
 
 
+def test_a_node_sees_that_somebody_left_while_its_runs_are_under_way(world: World) -> None:
+    settings = world.make().desk._any._settings
+    launcher, other = (world.federated.identity(name).public for name in (LAUNCHER, OTHER))
+    directory = {"launcher": launcher, OTHER: other}
+    assert settings.gone(directory) == frozenset()
+    world.federated.desk().revoke(LAUNCHER, "left")
+    settings = world.make().desk._any._settings
+    assert settings.gone(directory) == {"launcher"}
+
+
 def test_a_node_without_a_second_signature_refuses(world: World, tmp_path: Path) -> None:
     stop = threading.Event()
     answers: list[Reply] = []
