@@ -314,6 +314,9 @@ def test_runs_are_left_before_the_others_are_gone_on_with_and_while_the_node_wor
     (folder / "policy.yaml").write_text("forget_days: 3\n")
     service = replace(world.make(), desk=cast("Any", desk))
     ask_to_leave(folder, UnderWay(b"\xab" * 32, "a-run"), "the contract ended")
+    stale = folder / "pending" / f"{'ef' * 32}.json"
+    stale.parent.mkdir()
+    stale.write_text("{}")
 
     def work(_: ClientApp) -> None:
         asked = ask_to_leave(folder, UnderWay(b"\xcd" * 32, "a-run"), "by hand")
@@ -330,6 +333,7 @@ def test_runs_are_left_before_the_others_are_gone_on_with_and_while_the_node_wor
     # once a day from then on, and what the watch did at once
     assert desk.asked.count("forget") == 2
     assert before_ms <= desk.before_ms < before_ms + 600_000
+    assert not stale.exists()
     assert "left a-silent-run: nothing was heard of it for 3 days" in world.said
 
 
