@@ -54,6 +54,7 @@ from clients.vault_folder import folder_vault
 from privacy.errors import (
     InputError,
     NotVerifiedError,
+    OwnFileError,
     ProtocolError,
     RefusedError,
     TacitError,
@@ -444,12 +445,14 @@ class Node:
                     ) from None
                 self._log.warning("run %s is left: %s", file.name, fault)
                 raise ProtocolError(
-                    f"This node was restarted and has left the run {file.name}: {_clause(fault)}."
+                    f"This node was restarted and has left the run {file.name}: "
+                    f"{_clause_for_others(fault)}."
                 ) from None
             except InputError as fault:
+                self._log.warning("run %s is not gone on with yet: %s", file.name, fault)
                 raise RefusedError(
                     f"This node was restarted and cannot go on with the run {file.name} yet: "
-                    f"{_clause(fault)}."
+                    f"{_clause_for_others(fault)}."
                 ) from None
             if session is not None:
                 with self._lock:
@@ -898,7 +901,7 @@ class Node:
                 "This node cannot write the model; make room in its folder."
             ) from None
         except InputError as failure:
-            raise RefusedError(f"This node cannot keep the model: {failure}") from None
+            raise OwnFileError(f"This node cannot keep the model: {failure}") from None
         self._finished.add(session.run)
         self._leave(session, finished=True)
         return Ready(member=self.member)
@@ -917,6 +920,12 @@ class Node:
 
 def _clause(fault: Exception) -> str:
     return str(fault).rstrip(".")
+
+
+def _clause_for_others(fault: Exception) -> str:
+    """What the coordinator is told of a fault that may be about this machine's own files."""
+    own = isinstance(fault, OwnFileError | InputError)
+    return OwnFileError.told.rstrip(".") if own else _clause(fault)
 
 
 def _require_bare(payload: bytes) -> None:

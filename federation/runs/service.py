@@ -23,7 +23,7 @@ from federation.runs.check import check_launch
 from federation.runs.desk import RunDesk
 from federation.runs.event_log import EventLog
 from federation.runs.facts import RunFacts
-from privacy.errors import NotVerifiedError, RefusedError
+from privacy.errors import NotVerifiedError, OwnFileError, RefusedError
 
 if TYPE_CHECKING:
     from privacy.membership import Membership
@@ -203,7 +203,7 @@ def _sentences() -> Iterator[None]:
         yield
     except AbsentError as error:
         raise missing(str(error)) from None
-    except NotVerifiedError:
+    except (NotVerifiedError, OwnFileError):
         raise
     except RefusedError as error:
         raise CallRefusedError(grpc.StatusCode.FAILED_PRECONDITION, str(error)) from None

@@ -37,7 +37,13 @@ from federation.runs.event import (
 from federation.runs.facts import home_facts
 from federation.runs.order import Order, keep_order, read_order
 from federation.runs.untold import keep_untold, read_untold
-from privacy.errors import CohortError, InputError, NotVerifiedError, RefusedError
+from privacy.errors import (
+    CohortError,
+    DamagedFileError,
+    InputError,
+    NotVerifiedError,
+    RefusedError,
+)
 from privacy.ledger.store import entries_of
 
 WAIT_S = 60.0
@@ -220,7 +226,14 @@ def test_too_few_in_the_middle_interrupts_and_it_can_be_gone_on_with(tmp_path: P
     assert isinstance(events[-1], Finished)
 
 
-@pytest.mark.parametrize("error", [InputError("/secret/place: disk full"), RuntimeError("a bug")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputError("/secret/place: disk full"),
+        DamagedFileError("the last entry of /secret/place is broken"),
+        RuntimeError("a bug"),
+    ],
+)
 def test_what_is_wrong_with_the_machine_is_not_told_to_members(
     tmp_path: Path, error: Exception
 ) -> None:
