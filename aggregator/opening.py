@@ -299,7 +299,8 @@ def _vote(
                 work.ledger.note_witnessed(public, reserved.state.size)
                 cosignatures[member] = vote.cosignature
                 gathering.take_vote(Vote(member, vote.signature))
-        if gathering.leave_silent_out():
+        here = [name for name in gathering.survivors if work.members[name].present]
+        if gathering.leave_silent_out(here):
             continue
         asked: dict[str, tuple[Request, bytes]] = {
             member: (

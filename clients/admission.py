@@ -185,6 +185,30 @@ def require_still_members(
             )
 
 
+def require_none_left(settings: NodeSettings, roster: Roster, survivors: Collection[str]) -> None:
+    """Return if all whom a sum would be over take part in the federation still.
+
+    Raises:
+        RefusedError: Somebody was revoked since the members' keys were agreed on.
+    """
+    gone = sorted(settings.gone({name: roster.directory[name] for name in survivors}))
+    if gone:
+        raise RefusedError(
+            f"{', '.join(gone)} takes part in the federation no more; leave it out of the sum."
+        )
+
+
+def require_enough_left(settings: NodeSettings, cohort: Cohort) -> None:
+    """Return if a sum can be opened without those who take part in the federation no more.
+
+    Raises:
+        CohortError: They are too many, so that what it costs would be spent for nothing.
+    """
+    gone = settings.gone({name: cohort.roster.directory[name] for name in cohort.members})
+    if gone:
+        cohort.require_survivors([name for name in cohort.members if name not in gone])
+
+
 def require_safe(settings: NodeSettings, session: Session, roster: Roster, minimum: int) -> None:
     """Return if those who agreed, perhaps not all who were asked, are enough to hide among.
 

@@ -11,7 +11,14 @@ from flwr.clientapp import ClientApp
 
 from clients.desk import Desk
 from clients.node import Node
-from privacy.errors import BudgetError, DataError, InputError, ProtocolError, TacitError
+from privacy.errors import (
+    BudgetError,
+    DataError,
+    InputError,
+    OwnFileError,
+    ProtocolError,
+    TacitError,
+)
 from privacy.messages import Parcel, Refused, pack, unpack_request
 
 
@@ -41,6 +48,12 @@ def _answer(node: Node | Desk, content: RecordDict) -> Parcel:
         # what was spent in other federations is nobody's business here
         logging.getLogger(f"tacit.node.{node.member}").info("refused: %s", refusal)
         told = str(refusal) if node.tells_data_errors else "Its privacy budget does not hold this."
+        return pack(Refused(member=node.member, reason=told))
+    except OwnFileError as fault:
+        # where things lie on this machine is nobody's business; what is wrong with what the
+        # coordinator sent is another error, and is told
+        logging.getLogger(f"tacit.node.{node.member}").warning("refused: %s", fault)
+        told = str(fault) if node.tells_data_errors else fault.told
         return pack(Refused(member=node.member, reason=told))
     except TacitError as refusal:
         logging.getLogger(f"tacit.node.{node.member}").info("refused: %s", refusal)

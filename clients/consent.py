@@ -18,6 +18,8 @@ from privacy.manifest import Manifest
 
 GRANTED_S: Final = 120.0
 """How long a place is kept for a run that was agreed to and has not begun."""
+REASONS_MAX: Final = 1_000
+FULL: Final = "Too many runs wait at this node already; this one waits until there are fewer."
 PERSON: Final = "A person at this node decides about this run."
 
 
@@ -54,8 +56,11 @@ class Decisions(Protocol):
 
     def wait(
         self, manifest: Manifest, launcher: str, *, on: Literal["person", "time"], why: str
-    ) -> None:
+    ) -> bool:
         """Keep a run that waits where a person sees it; may be called over and over.
+
+        Returns:
+            Whether it is kept; not where too many wait already.
 
         Raises:
             TacitError: It cannot be kept.
@@ -118,8 +123,11 @@ class Consents:
         if not why:
             self._settle(manifest)
             return Consent.GIVEN
-        self._reasons[run] = why
-        self.decisions.wait(manifest, launcher, on=on, why=why)
+        kept = self.decisions.wait(manifest, launcher, on=on, why=why)
+        self._reasons[run] = why if kept else FULL
+        while len(self._reasons) > REASONS_MAX:
+            # those who ask again hear their own again
+            self._reasons.pop(next(iter(self._reasons)), None)
         return Consent.WAITING
 
     def reason(self, manifest: Manifest) -> str:

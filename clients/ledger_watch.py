@@ -16,6 +16,7 @@ from privacy.errors import (
     CohortError,
     InputError,
     NotVerifiedError,
+    OwnFileError,
     ProtocolError,
     RefusedError,
 )
@@ -111,7 +112,7 @@ class LedgerWatch:
                 if known is None and remember:
                     turn.append("ledger.followed", body, time_ms=self._now_ms())
         except InputError as failure:
-            raise RefusedError(f"{failure}; this node follows no ledger then.") from None
+            raise OwnFileError(f"{failure}; this node follows no ledger then.") from None
 
     def seen(self, origin: str) -> int:
         """Entries of the ledger when this node cosigned it last; 0 of one that it does not know.
@@ -186,7 +187,7 @@ class LedgerWatch:
                 # a time that was told is never taken back
                 at_s = max(time_s, known.time_ms // 1000)
         except InputError as failure:
-            raise RefusedError(f"{failure}; nothing was cosigned.") from None
+            raise OwnFileError(f"{failure}; nothing was cosigned.") from None
         # The turn is over, so it is on disk.
         return cosign(shown, key=self._key, sign=self._identity.sign_note, time_s=at_s).signature
 

@@ -54,6 +54,7 @@ from clients.vault_folder import folder_vault
 from privacy.errors import (
     InputError,
     NotVerifiedError,
+    OwnFileError,
     ProtocolError,
     RefusedError,
     TacitError,
@@ -115,6 +116,15 @@ from privacy.sum_context import (
 )
 
 Floats = NDArray[np.float64]
+_TELLING = (
+    StatisticsRequest
+    | TrainRequest
+    | EvaluateRequest
+    | SurvivorsNotice
+    | ReleaseRequest
+    | RevealRequest
+)
+"""Whoever answers these tells something of its rows, or helps to open it."""
 UNITS = " (units)"
 """After a run's name: what it tells of single units, where it protects whole organisations.
 
@@ -240,6 +250,8 @@ class Node:
         if isinstance(request, SumNotice):
             return self._accept(session, request, payload), b""
         _require_bare(payload)
+        if isinstance(request, _TELLING):
+            self._require_launcher(session)
         if isinstance(request, Asked):
             one_sum.confirm(session, self.member, request.accepted)
         if isinstance(request, StatisticsRequest | TrainRequest | EvaluateRequest):
@@ -435,12 +447,14 @@ class Node:
                     ) from None
                 self._log.warning("run %s is left: %s", file.name, fault)
                 raise ProtocolError(
-                    f"This node was restarted and has left the run {file.name}: {_clause(fault)}."
+                    f"This node was restarted and has left the run {file.name}: "
+                    f"{_clause_for_others(fault)}."
                 ) from None
             except InputError as fault:
+                self._log.warning("run %s is not gone on with yet: %s", file.name, fault)
                 raise RefusedError(
                     f"This node was restarted and cannot go on with the run {file.name} yet: "
-                    f"{_clause(fault)}."
+                    f"{_clause_for_others(fault)}."
                 ) from None
             if session is not None:
                 with self._lock:
@@ -663,7 +677,9 @@ class Node:
         if (step.name, step.round) in session.sealed:
             raise ProtocolError(SEALED_BEFORE)
         # before it is noted as sealed: what could not be sealed for want of them may come again
-        session.agreed.sealer.require_pairs(step.cohorts[step.of(self.member)])
+        cohort = step.cohorts[step.of(self.member)]
+        admission.require_enough_left(self._settings, cohort)
+        session.agreed.sealer.require_pairs(cohort)
         with self._lock:  # what is left to spend of all runs is read there
             session.sealed.add((step.name, step.round))
         if step.name == STATISTICS:
@@ -759,6 +775,7 @@ class Node:
         step, cohort = one_sum.under_way(session, self.member, request.context)
         cohort.require_survivors(request.survivors)
         admission.require_recognised(self._settings, request.survivors)
+        admission.require_none_left(self._settings, cohort.roster, request.survivors)
         session.require_no_difference(step, cohort, request.context, request.survivors)
         one_sum.require_shown(session, self.member, self._settings.identity, step, request)
         session.agreed.sealer.require_vote(request.context, request.survivors)
@@ -827,6 +844,20 @@ class Node:
             ),
         )
 
+    def _require_launcher(self, session: Session) -> None:
+        """Return if who launched a run takes part still; otherwise the run is over at this node.
+
+        What was opened by then is accepted, and the model written: that tells nothing of rows.
+
+        Raises:
+            ProtocolError: The launcher was revoked; this node has left the run.
+        """
+        if self._settings.gone({"launcher": session.launcher}):
+            session.gone = "whoever launched it takes part in the federation no more"
+            self._log.warning("run %s is left: %s", session.manifest.run, session.gone)
+            self._leave(session, why=session.gone)
+        session.require_here()
+
     # -- learning ----------------------------------------------------------------------------
 
     def _write_down(self, session: Session, record: Mapping[str, object]) -> None:
@@ -873,7 +904,7 @@ class Node:
                 "This node cannot write the model; make room in its folder."
             ) from None
         except InputError as failure:
-            raise RefusedError(f"This node cannot keep the model: {failure}") from None
+            raise OwnFileError(f"This node cannot keep the model: {failure}") from None
         self._finished.add(session.run)
         self._leave(session, finished=True)
         return Ready(member=self.member)
@@ -892,6 +923,12 @@ class Node:
 
 def _clause(fault: Exception) -> str:
     return str(fault).rstrip(".")
+
+
+def _clause_for_others(fault: Exception) -> str:
+    """What the coordinator is told of a fault that may be about this machine's own files."""
+    own = isinstance(fault, OwnFileError | InputError)
+    return OwnFileError.told.rstrip(".") if own else _clause(fault)
 
 
 def _require_bare(payload: bytes) -> None:

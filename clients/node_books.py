@@ -15,7 +15,13 @@ from clients.run_past import run_past
 from clients.session import Session
 from privacy.budget import Budget
 from privacy.budget_record import BudgetTerms
-from privacy.errors import InputError, NotVerifiedError, ProtocolError, RefusedError
+from privacy.errors import (
+    InputError,
+    NotVerifiedError,
+    OwnFileError,
+    ProtocolError,
+    RefusedError,
+)
 from privacy.ledger.beginning import begin_ledger
 from privacy.ledger.entry import key_of
 from privacy.ledger.store import LedgerStore, Turn, append
@@ -142,7 +148,9 @@ class NodeBooks:
 
     def note_refusal(self, manifest: Manifest, refusal: RefusedError) -> None:
         """Keep the first reason why a run was refused; a disk that is full hides no refusal."""
-        words = str(refusal).split()
+        # whoever audits the ledger is told no more of this machine than the coordinator is
+        said = refusal.told if isinstance(refusal, OwnFileError) else str(refusal)
+        words = said.split()
         reason = " ".join(words)[:REASON_CHARACTERS_MAX]
         body = {"manifest": manifest.digest().hex(), "reason": reason}
         with suppress(InputError, RefusedError):
@@ -255,7 +263,7 @@ class NodeBooks:
         """
         try:
             return self.watch().cosign(state, time_s=int(time.time()), again=True)
-        except StaleError:
+        except (StaleError, OwnFileError):
             raise
         except NotVerifiedError as fault:
             self._log.warning("the coordinator's ledger was not cosigned: %s", fault)

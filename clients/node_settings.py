@@ -37,6 +37,8 @@ class NodeSettings:
             members that a launcher made up would add vectors that it knows, and the rest of the
             sum would be one member's.
         recognised: Of those, whom its terms recognise now; None, or where it says None: everybody.
+        left: Of these public keys, those whose holders take part in the federation no more, as it
+            was seen last; asked before each step of a run under way. None: nobody leaves.
         seen: Digest of the first so many acts of membership, as this node sees them; empty: they
             are not so many. None: its runs are of no federation.
         suite: The federation's suite of algorithms, as its founder signed it; None: its runs are of
@@ -62,6 +64,7 @@ class NodeSettings:
     launchers: Callable[[], Mapping[str, bytes]] | None = None
     known: Mapping[str, bytes] | Callable[[], Mapping[str, bytes]]
     recognised: Callable[[], Collection[str] | None] | None = None
+    left: Callable[[Collection[bytes]], Collection[bytes]] | None = None
     seen: Callable[[int], str] | None = None
     suite: Callable[[], str] | None = None
     contract: DataContract
@@ -89,6 +92,13 @@ class NodeSettings:
         if recognised is None:
             return frozenset()
         return frozenset(names) - frozenset(recognised) - {self.member}
+
+    def gone(self, directory: Mapping[str, bytes]) -> frozenset[str]:
+        """Who of these takes part in the federation no more; by name, with the keys of a run."""
+        if self.left is None:
+            return frozenset()
+        keys = frozenset(self.left(frozenset(directory.values())))
+        return frozenset(name for name, key in directory.items() if key in keys)
 
     def initiator(self, key: bytes) -> tuple[str, bytes]:
         """Name and public key of who signed a run, if it may start runs here.

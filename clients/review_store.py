@@ -25,7 +25,7 @@ from clients.review import CLEAR, HELD, REJECTED, RELEASED, Standing, State, sta
 from clients.rows_digest import rows_key
 from clients.vault import KnownVault, Vault, is_sealed
 from privacy.canonical import framed
-from privacy.errors import InputError, NotVerifiedError, RefusedError
+from privacy.errors import DamagedFileError, InputError, NotVerifiedError, RefusedError
 from privacy.json_value import json_value
 from privacy.ledger.entry import parse_leaf
 from privacy.ledger.store import LedgerStore, Turn
@@ -381,7 +381,7 @@ class Reviews:
         return value
 
     def _damaged(self, name: str) -> NotVerifiedError:
-        return NotVerifiedError(
+        return DamagedFileError(
             f"{self.folder / name}.json: is damaged, belongs elsewhere, or was sealed with another "
             "key; restore it from a copy, or remove it, and what it released waits again."
         )

@@ -19,7 +19,7 @@ from clients.review_store import FOLDER as REVIEWS
 from clients.session_file import FOLDER as SESSIONS
 from clients.vault import KeyService, Label, is_sealed_file, rewrap, unseal
 from clients.vault_folder import SEALED_CLASSES
-from privacy.errors import InputError, NotVerifiedError
+from privacy.errors import DamagedFileError, InputError, NotVerifiedError
 from privacy.randomness import Entropy
 
 TABLES: Final = "tables"
@@ -78,7 +78,7 @@ def label_of(kept: Kept, keys: KeyService) -> Label:
         except NotVerifiedError:
             continue
         return label
-    raise NotVerifiedError(
+    raise DamagedFileError(
         f"{kept.path}: is damaged, or sealed with another key; restore it from a copy, or take it "
         "away, and run this again."
     )

@@ -57,7 +57,13 @@ import msgspec
 
 from clients.durable_file import make_folder, write_whole
 from clients.vault import Vault, is_sealed
-from privacy.errors import InputError, NotVerifiedError, RefusedError, TacitError
+from privacy.errors import (
+    InputError,
+    NotVerifiedError,
+    OwnFileError,
+    RefusedError,
+    TacitError,
+)
 from privacy.ledger.head import LedgerHead
 from privacy.ledger.sqlite import SqliteLedger
 from privacy.ledger.store import head_of
@@ -159,7 +165,7 @@ class SessionFile:
                 f"This node cannot keep its run ({failure.strerror}); make room in its folder."
             ) from None
         except InputError as failure:
-            raise RefusedError(f"This node cannot keep its run: {failure}") from None
+            raise OwnFileError(f"This node cannot keep its run: {failure}") from None
 
     def load(self) -> bytes:
         """Read the newest state; the next one is written after it.

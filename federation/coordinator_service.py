@@ -162,7 +162,11 @@ def coordinating(
         ).start()
 
         traffic = Traffic()
-        engine = LinkedEngine(CountedLinks(superlink, traffic), ledger)
+        engine = LinkedEngine(
+            CountedLinks(superlink, traffic),
+            ledger,
+            left=lambda keys: enrolment.membership().left(keys),
+        )
         desk = RunDesk(home, ledger, engine, now_ms=now_ms)
         stack.callback(desk.close)
         threading.Thread(target=desk.tell_ends, args=(ended,), name="ends", daemon=True).start()

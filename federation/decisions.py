@@ -9,6 +9,7 @@ for each manifest, and any process that shares the ledger sees it.
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -30,6 +31,10 @@ BY_HAND: Final = "by hand"
 REASON_CHARACTERS_MAX: Final = 300
 WAITING_MAX: Final = 200
 """Runs that wait at once, at most: nobody fills a node's disk by asking."""
+WAITING_OF_ONE_MAX: Final = 50
+"""Of one launcher: nobody takes all places."""
+GIVEN_UP_MS: Final = 3_600_000
+"""Whoever waits asks again within seconds; where there is no room, this long ago is given up."""
 _REWRITTEN_S: Final = 30.0
 
 
@@ -119,25 +124,36 @@ class NodeDecisions:
 
     def wait(
         self, manifest: Manifest, launcher: str, *, on: Literal["person", "time"], why: str
-    ) -> None:
+    ) -> bool:
         """See the Protocol."""
         path = self._path(manifest)
         now_ms = self._now_ms()
         before = _read(path) if path.exists() else None
         if before is None:
-            if len(_files(self._folder / PENDING)) >= WAITING_MAX:
-                raise RefusedError(
-                    f"{WAITING_MAX} runs wait at this node already; ask again when it decided."
-                )
+            if not self._has_room(launcher):
+                forget_stale(self._folder, before_ms=now_ms - GIVEN_UP_MS)
+                if not self._has_room(launcher):
+                    return False
             found = self._describe(manifest, launcher, on=on, why=why, now_ms=now_ms)
         else:
             found = replace(before, on=on, why=why, seen_ms=now_ms)
         changed = before is None or (before.on, before.why) != (on, why)
         if not changed and before is not None and now_ms - before.seen_ms < _REWRITTEN_S * 1000:
-            return
+            return True
         _keep(path, found.to_json())
         if changed:
             self._told(found)
+        return True
+
+    def _has_room(self, launcher: str) -> bool:
+        paths, name = _files(self._folder / PENDING), plain(launcher)
+        if len(paths) >= WAITING_MAX:
+            return False
+        own = 0
+        for path in paths:
+            with suppress(InputError):  # half of a file of an earlier version
+                own += _read(path).launcher == name
+        return own < WAITING_OF_ONE_MAX
 
     def settled(self, manifest: Manifest) -> None:
         """See the Protocol."""

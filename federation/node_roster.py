@@ -8,7 +8,7 @@ holds, for as long as the node's terms say. After that nothing new is agreed to.
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from clients.policy import Recognises
@@ -140,6 +140,24 @@ class NodeRoster:
             found = self.membership()
         people, members = found.active(), found.members()
         return terms.of({name: people[name].approved_by for name in members})
+
+    def left(self, keys: Collection[bytes]) -> frozenset[bytes]:
+        """Which of these keys are of nobody who takes part, as it was seen last.
+
+        For runs under way: nobody is asked, unless nothing was read yet, and its age does not
+        matter.
+
+        Raises:
+            NotVerifiedError: What the coordinator showed last, or what is remembered, does not
+                hold.
+            TacitError: It cannot be asked, and nothing is remembered.
+        """
+        with self._mutex:
+            if self._wrong:
+                raise NotVerifiedError(self._wrong)
+            self._found = self._found or self._cached()
+            found = self._found
+        return (found or self.membership()).left(keys)
 
     @property
     def fault(self) -> str:

@@ -236,7 +236,11 @@ class NodeService:
             _limit_threads(threads)
 
     def _forget(self) -> None:
-        """Leave runs that nothing was heard of; their coordinator will not come back to them."""
+        """Leave runs that nothing was heard of; their coordinator will not come back to them.
+
+        What waits, and nobody asked for since a week, waits no more.
+        """
+        forget_stale(self.folder, before_ms=_now_ms() - STALE_MS)
         days = self.policy().forget_days
         for run in self.desk.forget(_now_ms() - round(days * _DAY_MS)):
             self.say(f"left {run}: nothing was heard of it for {days:g} days")
@@ -388,7 +392,6 @@ def make_service(home: Home, outside: Outside, *, say: Callable[[str], None]) ->
         read_ms=lambda: outside.read_ms(place),
         good_h=lambda: policy().membership_hours,
     )
-    forget_stale(folder, before_ms=_now_ms() - STALE_MS)
     confidential = any(highest_class(one) in {"L3", "L4"} for one in contracts.values())
     if confidential:
         with vault_lock(folder):
@@ -435,6 +438,7 @@ def make_service(home: Home, outside: Outside, *, say: Callable[[str], None]) ->
                     launchers=roster.launchers,
                     known=roster.known,
                     recognised=lambda: roster.recognised(policy().recognises),
+                    left=roster.left,
                     seen=roster.seen,
                     suite=roster.suite,
                     contract=contract,

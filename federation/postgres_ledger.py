@@ -34,7 +34,14 @@ from typing import Any, Final, LiteralString, NamedTuple, TypeAlias
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from privacy.errors import InputError, NotVerifiedError, RefusedError, TacitError
+from privacy.errors import (
+    DamagedFileError,
+    InputError,
+    NotVerifiedError,
+    OwnFileError,
+    RefusedError,
+    TacitError,
+)
 from privacy.ledger.checkpoint import merged
 from privacy.ledger.entry import FORMAT, Body, Entry, parse_leaf
 from privacy.ledger.head import next_entry
@@ -201,7 +208,7 @@ class PostgresTurn:
             (self._ledger, entry.index, leaf, entry.key),
         )
         if made.rowcount != 1:
-            raise RefusedError(f"{self._place} holds this {kind} already")
+            raise OwnFileError(f"{self._place} holds this {kind} already")
         self._half = True
         levels, places, hashes = zip(*nodes, strict=True)
         self._connection.execute(
@@ -232,11 +239,11 @@ class PostgresTurn:
         try:
             entry = parse_leaf(row[1])
         except NotVerifiedError as error:
-            raise NotVerifiedError(
+            raise DamagedFileError(
                 f"the last entry of {self._place} is broken ({error}); restore it from a copy"
             ) from None
         if entry.index != row[0]:
-            raise NotVerifiedError(f"the last entry of {self._place} is not in its place")
+            raise DamagedFileError(f"the last entry of {self._place} is not in its place")
         if entry.epoch > self._epoch:
             raise _set_back(self._place)
         return entry
@@ -491,7 +498,7 @@ class PostgresLedger:
             "SELECT id, format, epoch FROM tacit.ledger WHERE name = %s FOR UPDATE", (self.name,)
         ).fetchone()
         if row is None:
-            raise NotVerifiedError(f"{self.place} was taken out of its database; restore a copy")
+            raise DamagedFileError(f"{self.place} was taken out of its database; restore a copy")
         head = _Head(*row)
         self._require_format(head)
         return head
@@ -580,7 +587,7 @@ class PostgresLedger:
 
     def _require_format(self, head: _Head) -> None:
         if head.format != FORMAT:
-            raise NotVerifiedError(
+            raise DamagedFileError(
                 f"{self.place} is a ledger of format {head.format} and this version reads "
                 f"{FORMAT}; update tacit"
             )
@@ -648,7 +655,7 @@ def _sentence(error: psycopg.Error, place: str, address: _Address) -> TacitError
             f"the server refuses the user of {place}; check name, password and rights"
         )
     if state.startswith(("23", "42", "3F", "XX001", "XX002")):
-        return NotVerifiedError(
+        return DamagedFileError(
             f"what {place} holds is no whole ledger of this version "
             f"({address.quoted(error)}); restore it from a copy"
         )
@@ -658,11 +665,11 @@ def _sentence(error: psycopg.Error, place: str, address: _Address) -> TacitError
 
 
 def _set_back(place: str) -> NotVerifiedError:
-    return NotVerifiedError(f"{place} was set back to an earlier epoch; restore its latest copy")
+    return DamagedFileError(f"{place} was set back to an earlier epoch; restore its latest copy")
 
 
 def _no_hash(place: str) -> NotVerifiedError:
-    return NotVerifiedError(f"{place} has not the hash of a part of its entries; restore a copy")
+    return DamagedFileError(f"{place} has not the hash of a part of its entries; restore a copy")
 
 
 # A child must not speak over, or close, a connection of its parent.

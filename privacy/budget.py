@@ -42,7 +42,15 @@ from privacy.budget_record import (
     Release,
     ReleaseKey,
 )
-from privacy.errors import BudgetError, InputError, NotVerifiedError, ProtocolError, RefusedError
+from privacy.errors import (
+    BudgetError,
+    DamagedFileError,
+    InputError,
+    NotVerifiedError,
+    OwnFileError,
+    ProtocolError,
+    RefusedError,
+)
 from privacy.identity import verify_signature
 from privacy.ledger.entry import Body, Entry
 from privacy.ledger.merkle import Frontier, frontier_at
@@ -283,7 +291,7 @@ class Budget:
                     "reserved here, so it cannot be taken back"
                 )
             if not self._record.keys:
-                raise RefusedError(
+                raise OwnFileError(
                     f"the ledger {self._store.place} holds no key of this node, so nothing can be "
                     "taken back; begin it with one"
                 )
@@ -292,7 +300,7 @@ class Budget:
             try:
                 verify_signature(self._record.keys[-1], ABORT_DOMAIN, message, signature)
             except ProtocolError:
-                raise RefusedError(
+                raise OwnFileError(
                     f"the key that signs is not the one that {self._store.place} holds, so nothing "
                     "can be taken back; note the new key there first"
                 ) from None
@@ -321,7 +329,7 @@ class Budget:
         terms, where = self._terms, self._store.place
         member = self._record.member()
         if member not in {None, terms.member}:
-            raise RefusedError(
+            raise OwnFileError(
                 f"{where} is the budget of {member}, not of {terms.member}; use a folder of its own"
             )
         account = self._record.accounts.get((terms.dataset, terms.unit))
@@ -405,7 +413,7 @@ class Budget:
             terms = self._terms
             account = self._record.accounts[terms.dataset, terms.unit]
             if account.terms != terms:
-                raise RefusedError(
+                raise OwnFileError(
                     f"another process opened {self._store.place} with other terms; restart this "
                     "node, so that it reads its policy again"
                 )
@@ -424,11 +432,11 @@ class Budget:
                     # what was taken in in this turn is not on disk: all is read anew
                     self._record, self._ahead = Record(), False
                 if isinstance(error, InputError):
-                    raise RefusedError(f"{error}; nothing may leave before it is written") from None
+                    raise OwnFileError(f"{error}; nothing may leave before it is written") from None
                 raise
 
-    def _broken(self, reason: object) -> RefusedError:
-        return RefusedError(
+    def _broken(self, reason: object) -> OwnFileError:
+        return OwnFileError(
             f"the budget {self._store.place} does not hold ({reason}), so nothing may leave; "
             "restore it from its newest copy"
         )
@@ -457,7 +465,7 @@ class Budget:
                 raise self._broken(error) from None
         self._seen, self._ahead = record.tree, False
 
-    def _cut(self) -> RefusedError:
+    def _cut(self) -> OwnFileError:
         return self._broken("it was cut or changed while it was in use")
 
     def _append(self, turn: Turn, kind: str, body: Body, now_ms: int) -> None:
@@ -514,7 +522,7 @@ def read_ledger(store: LedgerStore) -> tuple[Record, tuple[Entry, ...]]:
         entries = tuple(record.follow(leaf) for leaf in store.leaves())
         _require_kept(store, record.tree)
     except NotVerifiedError as error:
-        raise NotVerifiedError(
+        raise DamagedFileError(
             f"the budget {store.place} does not hold ({error}); restore it from its newest copy"
         ) from None
     return record, entries

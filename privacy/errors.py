@@ -8,11 +8,16 @@
         +-- ProtocolError     a message is malformed, repeated, forged or from another round
         |   +-- CohortError   too few members, or not the agreed ones, for a sum
         +-- NotVerifiedError  a ledger does not hold what it claims
+        |   +-- DamagedFileError  such a ledger, or another file, of this machine
+        +-- OwnFileError      a file of this machine cannot be used; the sentence says where it is
+            +-- DamagedFileError
 
 A message is one clear sentence that says what to do. It names files, columns and members, never
 values of rows. Whatever was put in it, from a file or from another member, it is said in one line
 that a terminal can show. Errors of the programmer stay `ValueError` and `RuntimeError`.
 """
+
+from typing import Final
 
 from privacy.one_line import in_one_line
 
@@ -55,3 +60,19 @@ class CohortError(ProtocolError):
 
 class NotVerifiedError(RefusedError):
     """A ledger does not hold what it claims."""
+
+
+class OwnFileError(RefusedError):
+    """A ledger, or another file, of this machine cannot be used as it has to be.
+
+    The sentence may say where it lies, so it is for this machine's people alone.
+
+    Attributes:
+        told: What others are told instead.
+    """
+
+    told: Final = "A file of this machine cannot be used; its own log says why."
+
+
+class DamagedFileError(OwnFileError, NotVerifiedError):
+    """A ledger, or another file, of this machine does not hold what it has to."""

@@ -155,6 +155,7 @@ class Membership:
         acts: What names each act. None happens twice.
         digests: After each act, the digest over it and all before; see `acts_digest`.
         renewals: Name -> when it renewed its keys, the newest `RENEWALS_MAX` times.
+        replaced: Signing key that was renewed -> the one in its place, both hexadecimal.
     """
 
     federation: str
@@ -170,6 +171,7 @@ class Membership:
     acts: Grown[_Act] = field(default_factory=Grown)
     digests: Grown[bytes] = field(default_factory=Grown)
     renewals: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    replaced: Mapping[str, str] = field(default_factory=dict)
     suite: SuiteId = "intl"
 
     @property
@@ -205,6 +207,21 @@ class Membership:
     def approvers(self) -> Mapping[str, bytes]:
         """Name -> key of the active operators and members."""
         return self._keys_of(APPROVERS)
+
+    def left(self, keys: Iterable[bytes]) -> frozenset[bytes]:
+        """Return which of these signing keys are of nobody who takes part now.
+
+        Whoever renewed a key takes part under the new one; whoever was revoked does so under none,
+        also where its name was given anew.
+        """
+        active = {one.key.hex() for one in self.participants.values() if not one.revoked}
+        return frozenset(key for key in keys if self._newest(key.hex()) not in active)
+
+    def _newest(self, key: str) -> str:
+        # no key is taken twice, so this comes to an end
+        while key in self.replaced:
+            key = self.replaced[key]
+        return key
 
     def may_launch(self, key: bytes) -> str:
         """Return the active bank, insurer or operator with this key; nothing if there is none."""
@@ -356,6 +373,7 @@ class Roll:
         self._candidates = {} if before is None else dict(before.candidates)
         self._invitations = {} if before is None else dict(before.invitations)
         self._renewals = {} if before is None else dict(before.renewals)
+        self._replaced = {} if before is None else dict(before.replaced)
         self._keys: Grown[str] = Grown() if before is None else before.keys
         self._tls: Grown[str] = Grown() if before is None else before.tls
         self._acts: Grown[_Act] = Grown() if before is None else before.acts
@@ -380,6 +398,7 @@ class Roll:
                 acts=self._acts,
                 digests=self._digests,
                 renewals=MappingProxyType(dict(self._renewals)),
+                replaced=MappingProxyType(dict(self._replaced)),
             )
             self._is_current = True
         return self._at
@@ -592,6 +611,8 @@ class Roll:
         self._keys = self._keys.plus(said["new"])
         self._tls = self._tls.plus(said["tls"])
         self._renewals[name] = (*times, time_ms)[-RENEWALS_MAX:]
+        if said["new"] != said["key"]:
+            self._replaced[said["key"]] = said["new"]
 
     def _revoke(self, said: Mapping[str, Any], _: int) -> None:
         name, kind = said["name"], "member.revoked"

@@ -42,7 +42,7 @@ from federation.runs.facts import (
 from federation.runs.observer import RunObserver, printable
 from federation.runs.order import Order, keep_order, read_order
 from federation.runs.untold import keep_untold, read_untold
-from privacy.errors import CohortError, InputError, RefusedError, TacitError
+from privacy.errors import CohortError, InputError, OwnFileError, RefusedError, TacitError
 
 RUNS_MAX: Final = 16
 """At once."""
@@ -311,6 +311,9 @@ class RunDesk:
             self._end(desked, failure)
         except Exception:  # noqa: BLE001 - whatever it is, the run can be gone on with
             _LOG.exception("%s failed inside", desked.order.run)
+            if desked.stopped_by:
+                self._end_for_good(desked, _stopped_by(desked.stopped_by))
+                return
             self._interrupt(desked, "failed inside; the operator sees why in the server's log")
 
     def _finish(self, desked: _Desked, result: RunResult, seconds: float) -> None:
@@ -364,7 +367,7 @@ class RunDesk:
             self._end_for_good(desked, _stopped_by(desked.stopped_by))
         elif self._closing:
             _LOG.info("left %s, to be resumed", run)
-        elif isinstance(failure, InputError):
+        elif isinstance(failure, InputError | OwnFileError):
             # a sentence about this machine is for its operator
             _LOG.error("%s is interrupted: %s", run, failure)
             self._interrupt(desked, "the coordinator's machine has a fault; ask its operator")

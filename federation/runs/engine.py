@@ -12,6 +12,7 @@ from aggregator.ports import Answer, Ledger, Observer, Transport
 from federation.notebook import FolderNotebook
 from federation.operations.traffic import CountedTransport, Traffic
 from federation.runs.order import Order
+from federation.runs.standing import Left, StandingTransport
 from privacy.errors import RefusedError
 from privacy.manifest import Manifest
 from privacy.messages import Request
@@ -80,22 +81,33 @@ class CountedLinks:
 class LinkedEngine:
     """`Engine` over links to the members' nodes."""
 
-    def __init__(self, links: Links, ledger: Ledger) -> None:
+    def __init__(self, links: Links, ledger: Ledger, *, left: Left) -> None:
+        """Ask nobody yet.
+
+        Args:
+            links: Reach the members.
+            ledger: The coordinator's.
+            left: Of public keys, those whose holders take part in the federation no more.
+        """
         self._links = links
         self._ledger = ledger
+        self._left = left
 
     def carry_out(
         self, order: Order, folder: Path, *, stop: threading.Event, observer: Observer
     ) -> RunResult:
         """See the Protocol."""
         with self._links.transport(order.run, order.manifest.members, stop=stop) as transport:
+            carrier: Transport = StandingTransport(transport, order, self._left)
+            if self._ledger.recorded("run.finished", {"run": order.run}) is not None:
+                carrier = transport  # who missed its end is brought to it, whoever left since
             return coordinator.run(
                 order.manifest,
                 order.signature,
                 launcher=order.key,
                 data=order.data,
                 rules=order.rules,
-                transport=StoppableTransport(transport, stop),
+                transport=StoppableTransport(carrier, stop),
                 ledger=self._ledger,
                 observer=observer,
                 notebook=FolderNotebook(folder),

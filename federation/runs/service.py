@@ -23,7 +23,7 @@ from federation.runs.check import check_launch
 from federation.runs.desk import RunDesk
 from federation.runs.event_log import EventLog
 from federation.runs.facts import RunFacts
-from privacy.errors import NotVerifiedError, RefusedError
+from privacy.errors import NotVerifiedError, OwnFileError, RefusedError
 
 if TYPE_CHECKING:
     from privacy.membership import Membership
@@ -75,7 +75,7 @@ class RunsService(RunsServicer):
                 request.signature,
                 data=request.data,
                 rules=request.rules,
-                peer=_Caller(context, Method.LAUNCH).peer,
+                peer=self._caller(context, Method.LAUNCH).peer,
                 membership=self._membership(),
                 ledger=self._ledger,
                 now_ms=self._now_ms(),
@@ -86,7 +86,7 @@ class RunsService(RunsServicer):
         self, request: wire.RunsRequest, context: grpc.ServicerContext
     ) -> wire.RunsReply:
         """List the runs that the caller may see; the newest, where there are too many."""
-        caller = _Caller(context, Method.RUNS)
+        caller = self._caller(context, Method.RUNS)
         seen = [one for one in self._desk.runs() if request.like in one.run and caller.sees(one)]
         told = seen[-RUNS_TOLD_MAX:]
         return wire.RunsReply(runs=[_run(one) for one in told], more=len(told) < len(seen))
@@ -95,7 +95,7 @@ class RunsService(RunsServicer):
         self, request: wire.WatchRequest, context: grpc.ServicerContext
     ) -> Iterator[wire.WatchReply]:
         """Stream what happened from a number on, and what happens."""
-        self._seen(request.run, _Caller(context, Method.WATCH))
+        self._seen(request.run, self._caller(context, Method.WATCH))
         events = self._desk.events(request.run)
         # where too many watch, each is told what there is and asks again
         waits = self._watchers.acquire(blocking=False)
@@ -109,7 +109,7 @@ class RunsService(RunsServicer):
         self, request: wire.StopRequest, context: grpc.ServicerContext
     ) -> wire.RunReply:
         """End a run for good."""
-        caller = _Caller(context, Method.STOP)
+        caller = self._caller(context, Method.STOP)
         self._own(request.run, caller)
         with _sentences():
             return _reply(self._desk.stop(request.run, by=caller.peer.name))
@@ -118,7 +118,7 @@ class RunsService(RunsServicer):
         self, request: wire.ResumeRequest, context: grpc.ServicerContext
     ) -> wire.RunReply:
         """Go on with a run that was interrupted."""
-        caller = _Caller(context, Method.RESUME)
+        caller = self._caller(context, Method.RESUME)
         self._own(request.run, caller)
         with _sentences():
             return _reply(self._desk.resume(request.run, by=caller.peer.name))
@@ -127,11 +127,14 @@ class RunsService(RunsServicer):
         self, request: wire.ReportRequest, context: grpc.ServicerContext
     ) -> wire.RunReply:
         """Put a finished run's model file and card on record."""
-        self._own(request.run, _Caller(context, Method.REPORT))
+        self._own(request.run, self._caller(context, Method.REPORT))
         if len(request.file) != _HASH_BYTES or len(request.card) != _HASH_BYTES:
             raise invalid("a SHA-256 has 32 bytes")
         with _sentences():
             return _reply(self._desk.report(request.run, file=request.file, card=request.card))
+
+    def _caller(self, context: grpc.ServicerContext, method: Method) -> "_Caller":
+        return _Caller(context, method, self._membership)
 
     def _seen(self, run: str, caller: "_Caller") -> RunFacts:
         """The run, where the caller may see it; otherwise it is as if there were none."""
@@ -145,25 +148,35 @@ class RunsService(RunsServicer):
         facts = self._seen(run, caller)
         if caller.scope is Scope.ALL:
             return
-        holder = self._membership().active().get(caller.peer.name)
         # a name that was given anew is another's, and so are the runs under it
-        same = holder is not None and holder.since_ms <= facts.launched_ms
-        if facts.launcher != caller.peer.name or not same:
+        if facts.launcher != caller.peer.name or not caller.had_its_name(facts):
             raise denied(f"{facts.launcher} launched {run}, and may do that; you may not")
 
 
 class _Caller:
     """Who calls, and about which runs it may."""
 
-    def __init__(self, context: grpc.ServicerContext, method: Method) -> None:
+    def __init__(
+        self,
+        context: grpc.ServicerContext,
+        method: Method,
+        membership: "Callable[[], Membership]",
+    ) -> None:
         self.peer: Peer = peer_of(auth_of(context))
         self.scope: Scope = scope_of(self.peer.role, method)
+        own = membership().active().get(self.peer.name) if self.scope is Scope.OWN else None
+        self._since_ms = None if own is None else own.since_ms
 
     def sees(self, run: RunFacts) -> bool:
         """Whether the caller may know of a run."""
         if self.scope is Scope.OWN:
-            return self.peer.name == run.launcher or self.peer.name in run.members
+            named = self.peer.name == run.launcher or self.peer.name in run.members
+            return named and self.had_its_name(run)
         return self.scope is Scope.ALL
+
+    def had_its_name(self, run: RunFacts) -> bool:
+        """Whether an own run's name is the caller's: one that was given anew was another's then."""
+        return self._since_ms is not None and self._since_ms <= run.launched_ms
 
 
 def _told(
@@ -190,7 +203,7 @@ def _sentences() -> Iterator[None]:
         yield
     except AbsentError as error:
         raise missing(str(error)) from None
-    except NotVerifiedError:
+    except (NotVerifiedError, OwnFileError):
         raise
     except RefusedError as error:
         raise CallRefusedError(grpc.StatusCode.FAILED_PRECONDITION, str(error)) from None

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from privacy.errors import RefusedError
+from privacy.errors import OwnFileError
 from privacy.identity import Identity
 from privacy.ledger.entry import parse_leaf
 from privacy.ledger.keys import log_origin
@@ -46,10 +46,10 @@ def begin_ledger(
         entry = parse_leaf(first)
         rotations = rotations_among(turn.leaves(1), 1)
     if entry.kind != "ledger.begun" or (entry.body["owner"], entry.body["role"]) != (owner, role):
-        raise RefusedError(f"{store.place} is the ledger of another; use a folder of its own")
+        raise OwnFileError(f"{store.place} is the ledger of another; use a folder of its own")
     newest = entry if not rotations else parse_leaf(rotations[-1][1])
     if newest.body["key"] != identity.public.hex():
-        raise RefusedError(
+        raise OwnFileError(
             f"{store.place} {'was begun with' if newest is entry else 'has by now'} another key "
             "than this identity; restore the identity, or keep the ledger and use another folder"
         )

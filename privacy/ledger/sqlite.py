@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from privacy.errors import InputError, NotVerifiedError, RefusedError
+from privacy.errors import DamagedFileError, InputError, NotVerifiedError, OwnFileError
 from privacy.ledger.checkpoint import merged
 from privacy.ledger.entry import FORMAT, Body, Entry, parse_leaf
 from privacy.ledger.head import next_entry
@@ -91,7 +91,7 @@ class SqliteTurn:
                 "INSERT INTO entry VALUES (?, ?, ?)", (entry.index, leaf, entry.key)
             )
         except sqlite3.IntegrityError:
-            raise RefusedError(f"{self._place} holds this {kind} already") from None
+            raise OwnFileError(f"{self._place} holds this {kind} already") from None
         self._half = True
         self._connection.executemany("INSERT INTO node VALUES (?, ?, ?)", nodes)
         self._half = False
@@ -169,7 +169,7 @@ class SqliteLedger:
         """See the Protocol."""
         with self._reading() as connection:
             if connection is None:
-                raise NotVerifiedError(f"{self.place} holds no entries")
+                raise DamagedFileError(f"{self.place} holds no entries")
             return _node(connection, self.place, level, index)
 
     def keep_checkpoint(self, size: int, note: bytes) -> bytes:
@@ -336,7 +336,7 @@ class SqliteLedger:
             )
         # SQLite would go on in a file that nobody else can see any more
         if self._connection is not None and _file_at(self.path) != self._file:
-            raise NotVerifiedError(
+            raise DamagedFileError(
                 f"the ledger {self.path} was moved, removed or replaced while it was in use; put "
                 "it back, then start again"
             )
@@ -353,7 +353,7 @@ class SqliteLedger:
                     f"another process keeps the ledger {self.path}; stop it, then try again"
                 ) from None
             if code in _BROKEN:
-                raise NotVerifiedError(
+                raise DamagedFileError(
                     f"the ledger {self.path} is broken ({error}); restore it from a copy"
                 ) from None
             raise InputError(
@@ -547,9 +547,9 @@ def _require_format(connection: sqlite3.Connection, path: Path) -> None:
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application != _APPLICATION:
-        raise NotVerifiedError(f"{path} is no ledger of tacit; give another file")
+        raise DamagedFileError(f"{path} is no ledger of tacit; give another file")
     if version != FORMAT:
-        raise NotVerifiedError(
+        raise DamagedFileError(
             f"{path} is a ledger of format {version} and this version reads {FORMAT}; update tacit"
         )
 
@@ -561,11 +561,11 @@ def _last(connection: sqlite3.Connection, place: str) -> Entry | None:
     try:
         entry = parse_leaf(row[1])
     except NotVerifiedError as error:
-        raise NotVerifiedError(
+        raise DamagedFileError(
             f"the last entry of {place} is broken ({error}); restore it from a copy"
         ) from None
     if entry.index != row[0]:
-        raise NotVerifiedError(f"the last entry of {place} is not in its place")
+        raise DamagedFileError(f"the last entry of {place} is not in its place")
     return entry
 
 
@@ -582,5 +582,5 @@ def _node(connection: sqlite3.Connection, place: str, level: int, index: int) ->
         "SELECT hash FROM node WHERE level = ? AND place = ?", (level, index)
     ).fetchone()
     if row is None:
-        raise NotVerifiedError(f"{place} has not the hash of a part of its entries; restore a copy")
+        raise DamagedFileError(f"{place} has not the hash of a part of its entries; restore a copy")
     return bytes(row[0])

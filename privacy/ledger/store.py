@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
-from privacy.errors import NotVerifiedError, RefusedError
+from privacy.errors import DamagedFileError, NotVerifiedError, RefusedError
 from privacy.ledger.entry import Body, Entry, key_of, parse_leaf
 from privacy.ledger.head import LedgerHead
 from privacy.ledger.merkle import (
@@ -203,12 +203,12 @@ def checked_frontier(store: LedgerStore, *, since: Frontier, size: int) -> Front
     for leaf in store.leaves(since.size, size):
         entry = parse_leaf(leaf)
         if entry.index != tree.size:
-            raise NotVerifiedError(f"entry {tree.size} of {store.place} is missing or out of place")
+            raise DamagedFileError(f"entry {tree.size} of {store.place} is missing or out of place")
         tree = tree.append(leaf_hash(leaf))
     if tree.size != size:
-        raise NotVerifiedError(f"entry {tree.size} of {store.place} is missing")
+        raise DamagedFileError(f"entry {tree.size} of {store.place} is missing")
     if frontier_at(store.node, size).root() != tree.root():
-        raise NotVerifiedError(
+        raise DamagedFileError(
             f"{store.place} was changed: its entries have other hashes than it kept; "
             "restore it from a copy"
         )

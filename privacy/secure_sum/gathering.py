@@ -10,7 +10,7 @@
 It decides nothing that protects a member: each member checks every step by itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from privacy.errors import CohortError, ProtocolError
@@ -158,8 +158,12 @@ class Gathering:
         )
         self._votes[vote.member] = vote
 
-    def leave_silent_out(self) -> bool:
+    def leave_silent_out(self, here: Collection[str] = ()) -> bool:
         """After the votes: leave out who did not vote, where too few did.
+
+        Args:
+            here: Who answered, a vote or not. Who refused over somebody that is gone is asked anew
+                without that one, before it is left out itself.
 
         Returns:
             Whether the survivors became fewer; then all of them vote anew.
@@ -169,7 +173,9 @@ class Gathering:
         """
         if self._has_votes:
             return False
-        self._settle(tuple(member for member in self.survivors if member in self._votes))
+        silent = {member for member in self.survivors if member not in self._votes}
+        away = silent.difference(here)
+        self._settle(tuple(m for m in self.survivors if m not in (away or silent)))
         return True
 
     @property

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 from support.asked import asked
 
-from clients.consent import GRANTED_S, PERSON, Consent, Consents, Decided
+from clients.consent import FULL, GRANTED_S, PERSON, Consent, Consents, Decided
 from clients.frozen import parse_yaml
 from clients.policy import NodePolicy
 from privacy.errors import RefusedError
@@ -24,15 +24,18 @@ class Book:
 
     said: dict[str, Decided] = field(default_factory=dict)
     shown: dict[str, tuple[str, str]] = field(default_factory=dict)
+    is_full: bool = False
 
     def decided(self, manifest: Manifest) -> Decided | None:
         return self.said.get(manifest.digest().hex())
 
     def wait(
         self, manifest: Manifest, launcher: str, *, on: Literal["person", "time"], why: str
-    ) -> None:
+    ) -> bool:
         del launcher
-        self.shown[manifest.digest().hex()] = on, why
+        if not self.is_full:
+            self.shown[manifest.digest().hex()] = on, why
+        return not self.is_full
 
     def settled(self, manifest: Manifest) -> None:
         self.shown.pop(manifest.digest().hex(), None)
@@ -150,6 +153,24 @@ def test_an_approval_does_not_open_the_hours() -> None:
     )
     here.now = NOW.replace(hour=20)
     assert here.ask() is Consent.GIVEN
+
+
+def test_where_too_many_wait_a_run_waits_and_is_not_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = world("decide: by_hand")
+    here.book.is_full = True
+    assert here.ask() is Consent.WAITING
+    assert here.consents.reason(asked()) == FULL
+    here.book.is_full = False
+    assert here.ask() is Consent.WAITING
+    assert here.consents.reason(asked()) == PERSON
+    # however many ask, only so much is remembered of them
+    monkeypatch.setattr("clients.consent.REASONS_MAX", 2)
+    for name in names(5):
+        here.ask(run=name)
+    assert len(here.consents._reasons) == 2
+    assert here.consents.reason(asked(run="run-4")) == PERSON
 
 
 def test_an_initiator_is_refused_even_after_an_approval() -> None:

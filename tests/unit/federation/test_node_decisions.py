@@ -13,6 +13,7 @@ from support.membership import Acts
 
 from clients.consent import Decided
 from federation.decisions import (
+    GIVEN_UP_MS,
     NodeDecisions,
     Waiting,
     decide,
@@ -53,9 +54,13 @@ class House:
         )
 
     def wait(
-        self, manifest: Manifest, on: Literal["person", "time"] = "person", why: str = WHY
-    ) -> None:
-        self.decisions.wait(manifest, "Bank A", on=on, why=why)
+        self,
+        manifest: Manifest,
+        on: Literal["person", "time"] = "person",
+        why: str = WHY,
+        launcher: str = "Bank A",
+    ) -> bool:
+        return self.decisions.wait(manifest, launcher, on=on, why=why)
 
     def decide(self, run: str, *, approved: bool, reason: str = "") -> None:
         one = find_waiting(self.folder, run)
@@ -231,10 +236,37 @@ def test_nobody_fills_a_disk_by_asking(house: House, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("federation.decisions.WAITING_MAX", 2)
     for run in ("a", "b"):
         house.wait(asked(run=run))
-    with pytest.raises(RefusedError, match="2 runs wait at this node already"):
-        house.wait(asked(run="c"))
-    house.wait(asked(run="b"))
+    assert not house.wait(asked(run="c"))
+    assert house.wait(asked(run="b"))
     assert [one.run for one in waiting(house.folder)] == ["a", "b"]
+
+
+def test_runs_that_were_given_up_make_room(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("federation.decisions.WAITING_MAX", 2)
+    house.wait(asked(run="a"))
+    house.now_ms += GIVEN_UP_MS
+    house.wait(asked(run="b"))
+    assert not house.wait(asked(run="c"))
+    house.now_ms += 1
+    assert house.wait(asked(run="c"))
+    assert [one.run for one in waiting(house.folder)] == ["b", "c"]
+    # who is back is asked about again, once there is room
+    assert not house.wait(asked(run="a"))
+
+
+def test_one_launcher_does_not_take_all_places(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("federation.decisions.WAITING_OF_ONE_MAX", 2)
+    assert house.wait(asked(run="a"))
+    assert house.wait(asked(run="b"))
+    assert not house.wait(asked(run="c"))
+    assert house.wait(asked(run="d"), launcher="Bank B")
+    (house.folder / "pending" / f"{'ab' * 32}.json").write_text("{}")
+    assert not house.wait(asked(run="c"))
+    assert house.wait(asked(run="e"), launcher="Bank B")
+    house.decide("b", approved=True)
+    assert house.wait(asked(run="c"))
 
 
 def test_it_says_who_let_each_member_in_and_since_when(house: House) -> None:

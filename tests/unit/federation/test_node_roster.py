@@ -187,6 +187,41 @@ def test_it_is_asked_anew_where_a_launcher_saw_more(
     assert roster.seen(known + 2) == ""
 
 
+def test_who_left_is_known_without_asking_anybody(
+    coordinator: Coordinator, federated: Federated
+) -> None:
+    key = federated.identity("Mill").public
+    # after a restart, from what is remembered, and however old that is
+    coordinator.kept = coordinator.membership
+    coordinator.fault = UnreachedError("nobody answers")
+    roster = coordinator.roster()
+    assert roster.left({key, b"k" * 32}) == {b"k" * 32}
+    coordinator.now_s += 1_000_000
+    assert roster.left({key}) == frozenset()
+    assert coordinator.asked == 0
+    # where nothing was ever read, it has to be asked
+    coordinator.kept = None
+    with pytest.raises(UnreachedError):
+        coordinator.roster().left({key})
+
+
+def test_what_does_not_hold_says_nothing_of_who_left(
+    coordinator: Coordinator, federated: Federated
+) -> None:
+    key = federated.identity("Mill").public
+    roster = coordinator.roster()
+    assert roster.left({key}) == frozenset()
+    coordinator.kept, coordinator.fault = (
+        coordinator.membership,
+        NotVerifiedError("another history"),
+    )
+    coordinator.now_s += FRESH_S
+    with pytest.raises(NotVerifiedError):
+        roster.membership()
+    with pytest.raises(NotVerifiedError, match="another history"):
+        roster.left({key})
+
+
 def test_whom_the_terms_recognise(coordinator: Coordinator) -> None:
     roster = coordinator.roster()
     assert roster.recognised(Recognises()) is None

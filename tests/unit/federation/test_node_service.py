@@ -191,6 +191,16 @@ def test_a_node_joins_tells_and_keeps_how_it_is(world: World, tmp_path: Path) ->
     assert state["policy"]["fault"] == ""
 
 
+def test_a_node_sees_that_somebody_left_while_its_runs_are_under_way(world: World) -> None:
+    settings = world.make().desk._any._settings
+    launcher, other = (world.federated.identity(name).public for name in (LAUNCHER, OTHER))
+    directory = {"launcher": launcher, OTHER: other}
+    assert settings.gone(directory) == frozenset()
+    world.federated.desk().revoke(LAUNCHER, "left")
+    settings = world.make().desk._any._settings
+    assert settings.gone(directory) == {"launcher"}
+
+
 def test_a_node_without_a_second_signature_refuses(world: World, tmp_path: Path) -> None:
     stop = threading.Event()
     answers: list[Reply] = []
@@ -304,6 +314,9 @@ def test_runs_are_left_before_the_others_are_gone_on_with_and_while_the_node_wor
     (folder / "policy.yaml").write_text("forget_days: 3\n")
     service = replace(world.make(), desk=cast("Any", desk))
     ask_to_leave(folder, UnderWay(b"\xab" * 32, "a-run"), "the contract ended")
+    stale = folder / "pending" / f"{'ef' * 32}.json"
+    stale.parent.mkdir()
+    stale.write_text("{}")
 
     def work(_: ClientApp) -> None:
         asked = ask_to_leave(folder, UnderWay(b"\xcd" * 32, "a-run"), "by hand")
@@ -320,6 +333,7 @@ def test_runs_are_left_before_the_others_are_gone_on_with_and_while_the_node_wor
     # once a day from then on, and what the watch did at once
     assert desk.asked.count("forget") == 2
     assert before_ms <= desk.before_ms < before_ms + 600_000
+    assert not stale.exists()
     assert "left a-silent-run: nothing was heard of it for 3 days" in world.said
 
 

@@ -134,6 +134,27 @@ def test_a_run_that_waits_for_members_is_ended_from_afar(
     assert coordinator.desk.under_way == 0
 
 
+def test_the_run_of_a_launcher_that_is_revoked_is_ended(
+    federated: Federated, stack: ExitStack, tmp_path: Path
+) -> None:
+    coordinator = started(federated, stack)
+    launch_network(
+        project(tmp_path, consent_s=600.0),
+        federated.homes["Bank"],
+        NetworkOptions(name="orphan-1", detach=True, rules=()),
+        reach(federated, stack, "Bank"),
+    )
+    assert coordinator.desk.facts("orphan-1").state == "running"
+    federated.enrolment = local_enrolment(federated.home, now_ms=now_ms)
+    federated.desk().revoke("Bank", "it left")
+    wait(lambda: coordinator.desk.facts("orphan-1").state == "stopped")
+    reason = coordinator.desk.facts("orphan-1").reason
+    assert reason.startswith("Bank, who launched this run, takes part in the federation no more")
+    body = coordinator.ledger.recorded("run.stopped", {"run": "orphan-1"})
+    assert body is not None
+    assert body["reason"] == reason
+
+
 def test_runs_under_way_are_left_and_gone_on_with(
     federated: Federated, stack: ExitStack, tmp_path: Path
 ) -> None:

@@ -37,7 +37,13 @@ from federation.runs.event import (
 from federation.runs.facts import home_facts
 from federation.runs.order import Order, keep_order, read_order
 from federation.runs.untold import keep_untold, read_untold
-from privacy.errors import CohortError, InputError, NotVerifiedError, RefusedError
+from privacy.errors import (
+    CohortError,
+    DamagedFileError,
+    InputError,
+    NotVerifiedError,
+    RefusedError,
+)
 from privacy.ledger.store import entries_of
 
 WAIT_S = 60.0
@@ -220,7 +226,14 @@ def test_too_few_in_the_middle_interrupts_and_it_can_be_gone_on_with(tmp_path: P
     assert isinstance(events[-1], Finished)
 
 
-@pytest.mark.parametrize("error", [InputError("/secret/place: disk full"), RuntimeError("a bug")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputError("/secret/place: disk full"),
+        DamagedFileError("the last entry of /secret/place is broken"),
+        RuntimeError("a bug"),
+    ],
+)
 def test_what_is_wrong_with_the_machine_is_not_told_to_members(
     tmp_path: Path, error: Exception
 ) -> None:
@@ -271,6 +284,33 @@ def test_a_run_whose_end_only_the_ledger_knows_is_not_begun_again(tmp_path: Path
         "stopped",
         "stopped by hand",
     )
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), RefusedError("the run was stopped")])
+def test_a_run_that_was_stopped_and_then_fails_inside_ends_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """It takes longer to end than whoever stops it waits, and then fails."""
+    monkeypatch.setattr(desk_module, "STOPPING_S", 0.0)
+    told = threading.Event()
+
+    def fail_late(asked: Order, observer: Observer, stop: threading.Event) -> None:
+        del asked, observer
+        assert stop.wait(WAIT_S)
+        assert told.wait(WAIT_S)
+        raise error
+
+    engine = Script(recorder(), fail_late)
+    at = desk(tmp_path, engine)
+    at.launch(order())
+    assert engine.begun.wait(WAIT_S)
+    at.stop("a-run", by="Bank")
+    assert "run.stopped" not in kinds(engine)
+    told.set()
+    assert settled(at)[-1] == Stopped(reason="stopped by Bank")
+    assert at.facts("a-run").state == "stopped"
+    assert kinds(engine)[-1] == "run.stopped"
+    assert desk(tmp_path, engine).resume_all() == ()
 
 
 def test_an_interrupted_run_can_be_stopped(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,7 @@ from federation.runs.follow import follow
 from federation.runs.order import Order
 from federation.runs.service import RunsService
 from privacy.errors import InputError, RefusedError
+from privacy.membership import Membership
 
 ROLES = {name: role for name, (role, _) in MEMBERS.items()}
 ROLES |= {"Operator": "operator", "Regulator": "regulator"}
@@ -59,11 +60,21 @@ class World:
     stack: ExitStack
     address: str = ""
     out: str = ""
+    anew: dict[str, int] = field(default_factory=dict)
+
+    def membership(self) -> Membership:
+        """Everybody; those of `anew` got their names then."""
+        found = membership()
+        people = {
+            name: replace(one, since_ms=self.anew.get(name, 0))
+            for name, one in found.participants.items()
+        }
+        return replace(found, participants=people)
 
     def serve(self, address: str = "127.0.0.1:0", stack: ExitStack | None = None) -> None:
         service = RunsService(
             self.desk,
-            membership=membership,
+            membership=self.membership,
             ledger=dict(manifest().log_facts),
             now_ms=lambda: NOW_MS,
         )
@@ -174,6 +185,23 @@ def test_who_is_not_in_a_run_does_not_know_of_it(world: World) -> None:
     assert forge.runs() == ()
     with pytest.raises(AbsentError, match="no such run here"):
         list(forge.watch("a-run", 0))
+
+
+def test_who_got_a_revoked_ones_name_sees_nothing_of_its_runs(world: World) -> None:
+    world.engine.then = until_stopped
+    world.launch()
+    for name in ("Bank", "Mill"):
+        world.anew[name] = NOW_MS + 1
+        again = world.client(name)
+        assert again.runs() == ()
+        with pytest.raises(AbsentError, match="no such run here"):
+            list(again.watch("a-run", 0))
+    with pytest.raises(AbsentError, match="no such run here"):
+        world.client("Bank").stop("a-run")
+    # whoever had its name by then, and who sees all runs, is not concerned
+    world.anew["Insurer"] = NOW_MS
+    for name in ("Insurer", "Operator", "Regulator"):
+        assert [one.run for one in world.client(name).runs()] == ["a-run"]
 
 
 @pytest.mark.parametrize(

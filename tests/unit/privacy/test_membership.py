@@ -166,6 +166,22 @@ def test_who_was_revoked_is_kept_and_takes_no_part() -> None:
     assert not membership.may_launch(key_of("amber").public)
 
 
+def test_whose_keys_are_of_nobody_any_more() -> None:
+    """Whoever renewed its key is the same; a name that was given anew is another's."""
+    first, other = key_of("amber").public, key_of("amber 2").public
+    stranger = key_of("nobody").public
+    acts = settled()
+    assert acts.membership.left({first, other, stranger}) == {other, stranger}
+    acts.renew("amber", "amber 2").renew("amber", "amber 3")
+    assert acts.membership.left({first, other, key_of("amber 3").public}) == frozenset()
+    acts.revoke("amber")
+    gone = {first, other, key_of("amber 3").public}
+    assert acts.membership.left({*gone, key_of("birch").public}) == gone
+    acts.admit("amber", "bank", by=["birch", "cedar"], key="amber 4")
+    assert acts.membership.left({*gone, key_of("amber 4").public}) == gone
+    assert fold(acts.entries).left(gone) == gone
+
+
 def test_anybody_leaves_by_itself() -> None:
     for name in ("amber", "regula", FOUNDER):
         assert settled().revoke(name, by=name).membership.participants[name].revoked

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from support.ledger_writers import KIND, act, reads, writes
 
-from privacy.errors import InputError, NotVerifiedError
+from privacy.errors import DamagedFileError, InputError, NotVerifiedError
 from privacy.ledger import sqlite
 from privacy.ledger.sqlite import SqliteLedger
 from privacy.ledger.store import append, head_of
@@ -270,11 +270,11 @@ def test_others_are_waited_for_a_minute(ledger: SqliteLedger) -> None:
         (sqlite3.SQLITE_BUSY, InputError, "another process keeps"),
         (sqlite3.SQLITE_BUSY_SNAPSHOT, InputError, "another process keeps"),
         (sqlite3.SQLITE_LOCKED, InputError, "another process keeps"),
-        (sqlite3.SQLITE_CORRUPT, NotVerifiedError, "is broken"),
-        (sqlite3.SQLITE_CORRUPT_INDEX, NotVerifiedError, "is broken"),
-        (sqlite3.SQLITE_NOTADB, NotVerifiedError, "is broken"),
-        (sqlite3.SQLITE_ERROR, NotVerifiedError, "is broken"),
-        (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, NotVerifiedError, "is broken"),
+        (sqlite3.SQLITE_CORRUPT, DamagedFileError, "is broken"),
+        (sqlite3.SQLITE_CORRUPT_INDEX, DamagedFileError, "is broken"),
+        (sqlite3.SQLITE_NOTADB, DamagedFileError, "is broken"),
+        (sqlite3.SQLITE_ERROR, DamagedFileError, "is broken"),
+        (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, DamagedFileError, "is broken"),
         (sqlite3.SQLITE_FULL, InputError, "cannot use"),
         (sqlite3.SQLITE_IOERR_FSYNC, InputError, "cannot use"),
         (None, InputError, "cannot use"),
