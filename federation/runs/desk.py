@@ -518,7 +518,10 @@ class RunDesk:
             return False
         run = desked.order.run
         state = self._facts(desked).state
-        if state in {FINISHED, STOPPED}:
+        if state == FINISHED:
+            # a crash just then, and who follows it waits for an end that nobody told
+            return not isinstance(desked.events.last, Finished)
+        if state == STOPPED:
             return False
         stopped = self._book.recorded("run.stopped", {"run": run})
         if stopped is not None:

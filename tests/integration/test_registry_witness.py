@@ -310,7 +310,7 @@ def run(*words: str) -> "subprocess.CompletedProcess[str]":
         text=True,
         timeout=240,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TACIT_HOME": os.devnull},
     )
 
 

@@ -34,6 +34,7 @@ from federation.runs.event import (
     Step,
     Stopped,
 )
+from federation.runs.event_log import FILE
 from federation.runs.facts import home_facts
 from federation.runs.order import Order, keep_order, read_order
 from federation.runs.untold import keep_untold, read_untold
@@ -268,6 +269,27 @@ def test_a_service_that_ends_leaves_its_runs_and_goes_on_with_them(tmp_path: Pat
     assert [told.number for told in again.events("a-run").since(0, wait_s=0)] == list(
         range(len(events))
     )
+    assert desk(tmp_path, later).resume_all() == ()
+
+
+def test_a_run_whose_end_nobody_was_told_is_brought_to_it_again(tmp_path: Path) -> None:
+    """The coordinator ended between the run's state and its last event."""
+    engine = Script(recorder(), goes_well)
+    at = desk(tmp_path, engine)
+    at.launch(order())
+    events = settled(at)
+    wait(lambda: engine.witnessed == ["a-run"])
+    at.close()
+    log = tmp_path / "runs" / "a-run" / FILE
+    lines = log.read_bytes().splitlines(keepends=True)
+    assert len(lines) == len(events)
+    log.write_bytes(b"".join(lines[:-1]))
+    later = Script(engine.book, goes_well)
+    again = desk(tmp_path, later)
+    assert again.facts("a-run").state == "finished"
+    assert again.resume_all() == ("a-run",)
+    assert isinstance(settled(again)[-1], Finished)
+    wait(lambda: later.witnessed == ["a-run"])
     assert desk(tmp_path, later).resume_all() == ()
 
 
