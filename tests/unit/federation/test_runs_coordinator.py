@@ -144,6 +144,8 @@ def test_the_run_of_a_launcher_that_is_revoked_is_ended(
         NetworkOptions(name="orphan-1", detach=True, rules=()),
         reach(federated, stack, "Bank"),
     )
+    # before that, the ledger itself takes no such run
+    wait(lambda: coordinator.ledger.recorded("run.started", {"run": "orphan-1"}) is not None)
     assert coordinator.desk.facts("orphan-1").state == "running"
     federated.enrolment = local_enrolment(federated.home, now_ms=now_ms)
     federated.desk().revoke("Bank", "it left")
