@@ -84,9 +84,25 @@ def main() -> None:
         _say("Stopped by hand; what was committed is kept, nothing is half written.")
         sys.stdout.flush()
         sys.stderr.flush()
+        _give_semaphores_back()
         # all is on disk and the workers were ended: no queue of theirs may hold up a Ctrl-C
         os._exit(STOPPED)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _give_semaphores_back() -> None:
+    """Give back what the workers' queues were locked by, where there were any.
+
+    It would be given back without us, and said to have leaked, on the terminal, after we are gone.
+    """
+    known = sys.modules.get("multiprocessing.util")
+    if known is None:
+        return
+    from multiprocessing import active_children
+
+    for worker in active_children():
+        worker.kill()  # one that only begins would miss them, and say so
+    known._run_finalizers(0)  # noqa: SLF001 - queues are joined by those below 0
 
 
 def _say(sentence: str) -> None:
