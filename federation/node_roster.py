@@ -152,11 +152,12 @@ class NodeRoster:
                 hold.
             TacitError: It cannot be asked, and nothing is remembered.
         """
-        with self._mutex:
-            if self._wrong:
-                raise NotVerifiedError(self._wrong)
-            self._found = self._found or self._cached()
-            found = self._found
+        found = self._found  # a reading that is under way may take long, and is not waited for
+        if found is None or self._wrong:
+            with self._mutex:
+                if self._wrong:
+                    raise NotVerifiedError(self._wrong)
+                found = self._found = self._found or self._cached()
         return (found or self.membership()).left(keys)
 
     @property

@@ -206,12 +206,14 @@ def test_what_was_opened_before_is_still_every_members(tmp_path: Path) -> None:
     assert set(run.models()) == set(FOUR)
 
 
+@pytest.mark.parametrize(("kind", "step"), [(SumNotice, "update 1"), (TrainRequest, "update 2")])
 def test_a_coordinator_that_keeps_to_its_ledger_ends_it_before_the_next_round(
-    tmp_path: Path,
+    tmp_path: Path, kind: type[Request], step: str
 ) -> None:
+    """Also where the members were being asked, and refuse: it is no drop-out, to be resumed."""
     revoked = Revoked()
     run = under(tmp_path, revoked)
-    at(run, SumNotice, "update 1", "bank", lambda _: revoked.keys.add(run.launcher.public))
+    at(run, kind, step, "bank", lambda _: revoked.keys.add(run.launcher.public))
     desk = RunDesk(
         Home(tmp_path / "home"),
         run.notes.recorder,
@@ -229,8 +231,10 @@ def test_a_coordinator_that_keeps_to_its_ledger_ends_it_before_the_next_round(
     assert body is not None
     assert body["reason"] == facts.reason
     assert desk.events("test-run").last == Stopped(reason=facts.reason)
-    rounds = [r.round for _, r, _ in watched(run).asked if isinstance(r, TrainRequest)]
-    assert set(rounds) == {1}
+    assert all(("update", 2) not in spent(node) for node in run.nodes.values())
+    if kind is SumNotice:
+        rounds = [r.round for _, r, _ in watched(run).asked if isinstance(r, TrainRequest)]
+        assert set(rounds) == {1}
     assert desk.resume_all() == ()
     with pytest.raises(RefusedError, match="stopped for good"):
         desk.resume("test-run", by="Operator")

@@ -1,5 +1,6 @@
 """Whom a node knows: anew before it matters, as remembered without a coordinator, else nobody."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,20 @@ def test_who_left_is_known_without_asking_anybody(
     coordinator.kept = None
     with pytest.raises(UnreachedError):
         coordinator.roster().left({key})
+
+
+def test_a_run_does_not_wait_for_a_reading_that_takes_long(
+    coordinator: Coordinator, federated: Federated
+) -> None:
+    key = federated.identity("Mill").public
+    roster = coordinator.roster()
+    roster.membership()
+    found: list[frozenset[bytes]] = []
+    run = threading.Thread(target=lambda: found.append(roster.left({key})), daemon=True)
+    with roster._mutex:  # as while it asks
+        run.start()
+        run.join(60)
+        assert found == [frozenset()]
 
 
 def test_what_does_not_hold_says_nothing_of_who_left(
