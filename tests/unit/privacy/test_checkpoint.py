@@ -368,6 +368,9 @@ def test_who_signed_stays_though_others_find_no_room(monkeypatch: pytest.MonkeyP
     )
     witnessed = with_room(NOTE, [_by_one(7)])
     assert with_room(witnessed, [NoteSignature("one", ONE.key_id, bytes(64))]) == witnessed
+    # of the same second, the first stays
+    same_s = replace(_by_one(7), signature=_by_one(7).signature[:8] + bytes(64))
+    assert with_room(witnessed, [same_s]) == witnessed
     many = [NoteSignature(f"w{i}", bytes(4), bytes(72)) for i in range(4096)]
     full = with_room(witnessed, [*many, _by_one(9)])
     assert parse_note(full).signatures == (kept, _by_one(9), *many[:4094])
