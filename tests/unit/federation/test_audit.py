@@ -22,6 +22,7 @@ from support.ledgers import (
     whole_run,
 )
 
+from clients.ledger_files import LEDGER
 from federation.audit import (
     Audit,
     export_home,
@@ -39,6 +40,7 @@ from privacy.ledger import EMPTY_HEAD, LedgerHead
 from privacy.ledger.bundle import read_bundle
 from privacy.ledger.entry import UPDATE
 from privacy.ledger.keys import cosigner_key, log_key
+from privacy.ledger.sqlite import SqliteLedger
 from privacy.ledger.store import head_of
 from privacy.ledger.trust import TrustPolicy
 from privacy.verify import STEPS, verify_bundle
@@ -130,6 +132,67 @@ def test_a_ledger_that_is_gone_is_missed_by_whoever_remembers_it(household: Hous
         verify_home(household.home)
     (household.home.runs / "r" / "result.json").unlink()
     assert verify_home(household.home).verdict.leaves == 0
+
+
+def launched_elsewhere(home: Home, head: LedgerHead, run: str = "far-1") -> None:
+    """What a launch over the network leaves in its home."""
+    folder = home.runs / run
+    folder.mkdir(parents=True)
+    ledger = {"leaves": head.leaves, "root": head.root}
+    write_json(folder / "result.json", {"coordinator": "127.0.0.1:9443", "ledger": ledger})
+
+
+def test_what_a_launcher_remembers_of_the_coordinators_ledger_is_no_loss_of_its_own(
+    tmp_path: Path,
+) -> None:
+    one = Federated(tmp_path)
+    one.add("ash")
+    home = one.homes["ash"]
+    home.own_node.mkdir()
+    Nodes(("ash",), stores={"ash": SqliteLedger(home.own_node / LEDGER)})
+    head = LedgerHead(700, "ab" * 32)
+    launched_elsewhere(home, head)
+    audit = verify_home(home)
+    assert (audit.heads, audit.elsewhere, len(audit.verdict.nodes)) == (0, 1, 1)
+    assert audit.to_json()["heads_elsewhere"] == 1
+    assert "ledger is not here: 1 state of it that launches" in audit.sentence()
+    launched_elsewhere(home, head, "far-2")
+    assert "2 states of it" in verify_home(home).sentence()
+
+
+def test_a_ledger_of_runs_here_is_not_held_against_what_launches_elsewhere_remember(
+    household: Household,
+) -> None:
+    launched_elsewhere(household.home, LedgerHead(5, "ab" * 32))
+    audit = verify_home(household.home)
+    assert (audit.heads, audit.elsewhere) == (1, 1)
+    household.recorder.store.close()  # type: ignore[attr-defined]  # it is a file's
+    for path in household.home.root.glob("ledger.db*"):
+        path.unlink()
+    with pytest.raises(NotVerifiedError, match=r"^step 7 .*the coordinator's ledger is gone"):
+        verify_home(household.home)
+
+
+def test_what_a_launch_remembers_is_held_against_the_coordinators_ledger_where_it_is(
+    tmp_path: Path,
+) -> None:
+    one = Federated(tmp_path)
+    one.sign()
+    launched_elsewhere(one.home, head_of(one.enrolment.store))
+    audit = verify_home(one.home)
+    assert (audit.heads, audit.elsewhere) == (1, 0)
+    launched_elsewhere(one.home, LedgerHead(1, "ab" * 32), "far-2")
+    with pytest.raises(NotVerifiedError, match=r"^step 7 "):
+        verify_home(one.home)
+
+
+def test_a_coordinator_whose_ledger_is_gone_is_told_so(tmp_path: Path) -> None:
+    """Whether or not something here remembers a state of it."""
+    one = Federated(tmp_path)
+    for path in one.home.root.glob("ledger.db*"):
+        path.unlink()
+    with pytest.raises(NotVerifiedError, match=r"^step 7 .*the coordinator's ledger is gone"):
+        verify_home(one.home)
 
 
 def test_a_home_without_ledgers_is_one_sentence(tmp_path: Path) -> None:
