@@ -395,6 +395,8 @@ def test_two_commands_and_no_file_make_a_member(tmp_path: Path) -> None:
         at_door = replace(Token.parse(line), door=serving.door).reveal()
         waits = facts(bank, "node", "join", at_door, "--wait", "0")
         assert (waits["joined"], waits["needed"]) == (False, 1)
+        second = replace(Token.parse(at_door), secret=bytes(32)).reveal()
+        assert "joining as Bank A already" in refusal(bank, "node", "join", second, "--wait", "0")
         assert "--fingerprint" in refusal(operator, "federation", "approve", "Bank A")
         approve = ("federation", "approve", "Bank A", "--fingerprint")
         assert "approve nothing" in refusal(operator, *approve, "0" * 32)

@@ -1,6 +1,7 @@
 """The coordinator's side of joining: what goes on record, what is refused, who is certified."""
 
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -391,10 +392,29 @@ def test_keys_stay_with_one_invitation(tmp_path: Path) -> None:
     assert make_keys(home, token, system_bytes).public == first
     for name in ("identity.pem", "tls.key.pem"):
         assert (home.participant / name).stat().st_mode & 0o777 == 0o600
-    assert make_keys(home, one.invite("a"), system_bytes).public != first
     one.add("b")
     with pytest.raises(InputError, match="already"):
         make_keys(one.homes["b"], token, system_bytes)
+
+
+def test_another_invitation_does_not_take_the_keys_of_one_that_is_pending(tmp_path: Path) -> None:
+    """Whoever approves the first one would approve a key that exists nowhere."""
+    one = Federated(tmp_path)
+    home = Home(tmp_path / "h")
+    token, other = one.invite("a"), one.invite("b")
+    first = make_keys(home, token, system_bytes).public
+    with pytest.raises(InputError, match=r"joining as a already.* another home .* --anew"):
+        make_keys(home, other, system_bytes)
+    assert make_keys(home, token, system_bytes, anew=True).public == first
+    second = make_keys(home, other, system_bytes, anew=True).public
+    assert second != first
+    assert make_keys(home, other, system_bytes).public == second
+    with pytest.raises(InputError, match="joining as b already"):
+        make_keys(home, token, system_bytes)
+    # as it was written before names were kept
+    (home.participant / "joining.json").write_text(json.dumps({"token": token.digest}))
+    with pytest.raises(InputError, match="this home is joining already"):
+        make_keys(home, other, system_bytes)
 
 
 def test_a_machine_without_a_place_says_what_to_do(tmp_path: Path) -> None:
