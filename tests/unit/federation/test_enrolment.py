@@ -329,6 +329,25 @@ def test_a_candidate_can_be_turned_away(tmp_path: Path) -> None:
     assert "a" in one.membership.active()
 
 
+def test_the_last_operator_is_not_revoked(tmp_path: Path) -> None:
+    one = Federated(tmp_path)
+    one.add("a")
+    before = kinds(one)
+    with pytest.raises(RefusedError, match=r"the only operator.*--role operator"):
+        one.desk().revoke(OPERATOR, "x")
+    with pytest.raises(RefusedError, match="let an operator"):
+        one.desk("a").revoke(OPERATOR, "x")
+    assert kinds(one) == before
+    one.add("second", Role.OPERATOR)
+    one.desk("second").revoke(OPERATOR, "x")
+    assert list(one.membership.active("operator")) == ["second"]
+    with pytest.raises(RefusedError, match="second is the only operator"):
+        one.desk("second").revoke("second", "x")
+    # the same words again are no second act
+    last = one.enrolment.acts()[-1]
+    assert one.enrolment.act(last.kind, dict(last.body), by="second").index == last.index
+
+
 def test_a_turn_that_fails_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
