@@ -332,6 +332,54 @@ def test_a_candidate_can_be_turned_away(tmp_path: Path) -> None:
     assert "a" in one.membership.active()
 
 
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("ASH", "ash"),
+        ("\u0430sh", "ash"),  # its first letter is Cyrillic
+        ("\uff41sh", "ash"),  # and here it is as wide as a Chinese character
+        ("Bank  1", "Bank 1"),
+        ("Bank l", "Bank 1"),
+        ("bank I", "Bank 1"),
+        ("BANK 1", "Bank 1"),
+        ("\u039fak", "Oak"),  # a Greek capital
+        ("0ak", "Oak"),
+        ("pine\u0301", "pin\u00e9"),
+        ("OPERATOR", OPERATOR),
+    ],
+)
+def test_nobody_is_invited_under_a_name_that_is_taken_for_anothers(
+    tmp_path: Path, name: str, other: str
+) -> None:
+    one = Federated(tmp_path)
+    one.add("ash")
+    one.ask(one.invite("Bank 1"))
+    for invited in ("Oak", "pin\u00e9"):
+        one.invite(invited)
+    with pytest.raises(RefusedError, match=f"easily taken for {other}, who"):
+        one.invite(name)
+
+
+def test_names_that_nobody_takes_for_another_are_invited(tmp_path: Path) -> None:
+    one = Federated(tmp_path)
+    one.add("ash")
+    for name in ("ash 2", "ash-b", "Bank \u00c4/1", "\u9280\u884c", "Bank A/B", "oak.v1"):
+        one.invite(name)
+    # of who is gone the name is free, in any spelling, and of an invitation that has ended
+    one.desk().revoke("ash", "left")
+    one.invite("ASH")
+    one.now_ms = lambda: now_ms() + 8 * 86_400_000
+    one.invite("Ash")
+
+
+@pytest.mark.parametrize("name", ["../../evil", "..", "/etc/x", "a/", "a/./b", "..\\x"])
+def test_nobody_is_invited_under_a_path(tmp_path: Path, name: str) -> None:
+    one = Federated(tmp_path)
+    with pytest.raises(InputError, match="reads as a path"):
+        one.invite(name)
+    assert not one.membership.invitations
+
+
 def test_the_last_operator_is_not_revoked(tmp_path: Path) -> None:
     one = Federated(tmp_path)
     one.add("a")
