@@ -1,6 +1,7 @@
 """Verifying bundles and homes, and what of it is said to people and programs."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -294,6 +295,20 @@ def _audited(bundle: Bundle, found: Verdict, heads: int, rules: str | None) -> A
     return Audit(found, heads, _findings(bundle, rules, None), _membership(bundle))
 
 
+def failure_facts(failure: NotVerifiedError) -> dict[str, Any]:
+    """Return why something does not hold, for programs; as `privacy/verify_alone.py --json` does.
+
+    `step` is None where it is none of the ten steps that found it.
+    """
+    text = str(failure)
+    step = re.match(r"step (\d+) \([^)]*\)(?:: |, )", text)
+    return {
+        "verified": False,
+        "step": None if step is None else int(step[1]),
+        "message": text if step is None else text[step.end() :],
+    }
+
+
 def own_place(home: Home) -> "Place | None":
     """Return this machine's place in a federation; None where it is in none.
 
@@ -314,7 +329,14 @@ def merge_files(paths: Sequence[Path]) -> Bundle:
     """
     from federation.evidence import merged
 
-    return merged([read_bundle(_read(path)) for path in paths])
+    bundles: list[Bundle] = []
+    for path in paths:
+        data = _read(path)
+        try:
+            bundles.append(read_bundle(data))
+        except NotVerifiedError as fault:
+            raise NotVerifiedError(f"step 1 ({STEPS[1]}): {path}: {fault}") from None
+    return merged(bundles)
 
 
 def write_merged(paths: Sequence[Path], path: Path) -> Bundle:
