@@ -132,6 +132,8 @@ def test_a_run_that_nobody_waited_for_is_completed_by_whoever_watches_it(
     asked = config(federation, "ash", "later", select={"names": list(ROLES)})
     told = ash.json("run", "launch", asked, "--name", "later-1", "--detach")
     assert (told["run"], told["state"]) == ("later-1", "running")
+    missing = ash.tacit("model", "card", "later-1", code=2).stderr
+    assert "fetch it with tacit run watch later-1" in " ".join(missing.split())
     # a member who did not launch it watches too, and keeps nothing
     watched = federation["birch"].json("run", "watch", "later-1", timeout_s=RUN_S)
     assert (watched["state"], watched["rounds"]) == ("finished", 3)
