@@ -1,6 +1,7 @@
 """Verifying bundles and homes, and what of it is said to people and programs."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from federation.participant import Place
 
 _CLOCKS_S_MAX = 86_400
+_GONE = "step 7 (witnesses): the coordinator's ledger is gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Audit:
             federation was begun in it.
         known_founder: Public key (hexadecimal) of the founder of the federation that this machine
             joined; empty where it joined none.
+        elsewhere: How many remembered states are of a coordinator's ledger that is not at hand, as
+            runs were launched from here over the network.
     """
 
     verdict: Verdict
@@ -61,6 +65,7 @@ class Audit:
     findings: tuple["Finding", ...] | None = None
     membership: Membership | None = None
     known_founder: str = ""
+    elsewhere: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
@@ -73,6 +78,7 @@ class Audit:
             "verified": True,
             **asdict(self.verdict),
             "heads_checked": self.heads,
+            "heads_elsewhere": self.elsewhere,
             "rules": found,
             "federation": self._federation_facts(),
         }
@@ -152,6 +158,12 @@ class Audit:
             parts.append(
                 f"Not compared, as not at hand: {', '.join(found.missing)}. Ask each for a bundle "
                 "of its own ledger (tacit audit export)."
+            )
+        if self.elsewhere:
+            parts.append(
+                f"Not compared, as the coordinator's ledger is not here: {self.elsewhere} "
+                f"{_plural('state', self.elsewhere)} of it that launches from here remember. Ask "
+                "the coordinator for its bundle, and verify it with yours."
             )
         if found.unfinished:
             parts.append(f"Not finished: {', '.join(found.unfinished)}.")
@@ -283,6 +295,20 @@ def _audited(bundle: Bundle, found: Verdict, heads: int, rules: str | None) -> A
     return Audit(found, heads, _findings(bundle, rules, None), _membership(bundle))
 
 
+def failure_facts(failure: NotVerifiedError) -> dict[str, Any]:
+    """Return why something does not hold, for programs; as `privacy/verify_alone.py --json` does.
+
+    `step` is None where it is none of the ten steps that found it.
+    """
+    text = str(failure)
+    step = re.match(r"step (\d+) \([^)]*\)(?:: |, )", text)
+    return {
+        "verified": False,
+        "step": None if step is None else int(step[1]),
+        "message": text if step is None else text[step.end() :],
+    }
+
+
 def own_place(home: Home) -> "Place | None":
     """Return this machine's place in a federation; None where it is in none.
 
@@ -303,7 +329,14 @@ def merge_files(paths: Sequence[Path]) -> Bundle:
     """
     from federation.evidence import merged
 
-    return merged([read_bundle(_read(path)) for path in paths])
+    bundles: list[Bundle] = []
+    for path in paths:
+        data = _read(path)
+        try:
+            bundles.append(read_bundle(data))
+        except NotVerifiedError as fault:
+            raise NotVerifiedError(f"step 1 ({STEPS[1]}): {path}: {fault}") from None
+    return merged(bundles)
 
 
 def write_merged(paths: Sequence[Path], path: Path) -> Bundle:
@@ -323,15 +356,33 @@ def write_merged(paths: Sequence[Path], path: Path) -> Bundle:
 def verify_home(home: Home, *, policy: Path | None = None, rules: str | None = None) -> Audit:
     """Verify a home's ledgers where they are, against every state that its folders remember.
 
+    What launches over the network remember is of the coordinator's ledger, which is at hand where
+    this home is the coordinator's; elsewhere such states are counted, and not compared.
+
     Raises:
         NotVerifiedError: They do not hold.
         InputError: There is none.
     """
     from federation.evidence import live_bundle
+    from federation.ledger_place import open_store
 
+    place = own_place(home)
+    keeps = place is not None and home.authority.exists()
+    if keeps and not open_store(home.ledger_place).size():
+        raise NotVerifiedError(_GONE)
     bundle = live_bundle(home)
-    audit = verify_remembering(bundle, _remembered(home), policy=read_policy(policy))
-    return replace(audit, findings=_findings(bundle, rules, home), membership=_membership(bundle))
+    heads, launched = _remembered(home)
+    if keeps or (
+        place is not None and any(log.origin == place.ledger_origin for log in bundle.logs)
+    ):
+        heads, launched = [*heads, *launched], []
+    audit = verify_remembering(bundle, heads, policy=read_policy(policy))
+    return replace(
+        audit,
+        findings=_findings(bundle, rules, home),
+        membership=_membership(bundle),
+        elsewhere=len(launched),
+    )
 
 
 def verify_remembering(
@@ -344,7 +395,7 @@ def verify_remembering(
     """
     known = [log.origin for log in bundle.logs if log.role == "coordinator"]
     if heads and not known:
-        raise NotVerifiedError("step 7 (witnesses): the coordinator's ledger is gone")
+        raise NotVerifiedError(_GONE)
     found = verify_bundle(
         bundle, policy=policy, heads={known[0]: heads} if heads else {}, live=True
     )
@@ -524,17 +575,22 @@ def _plural(role: str, count: int) -> str:
     return role if count == 1 else f"{role}s"
 
 
-def _remembered(home: Home) -> list[LedgerHead]:
-    heads: list[LedgerHead] = []
+def _remembered(home: Home) -> tuple[list[LedgerHead], list[LedgerHead]]:
+    """Return what runs here remember of this home's ledger, and what launches do of another's."""
+    here: list[LedgerHead] = []
+    elsewhere: list[LedgerHead] = []
     for run in home.run_ids():
         for name in ("result.json", "state.json"):
             try:
-                kept = read_json(home.runs / run / name).get("ledger")
+                told = read_json(home.runs / run / name)
             except TacitError:
                 continue
+            kept = told.get("ledger")
             if isinstance(kept, dict):
+                # a launch over the network says at which coordinator it was
+                heads = elsewhere if "coordinator" in told else here
                 heads.append(_head(kept, home.runs / run / name))
-    return heads
+    return here, elsewhere
 
 
 def _head(kept: dict[str, Any], path: Path) -> LedgerHead:

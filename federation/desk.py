@@ -4,6 +4,7 @@ On the operator's machine they go into the coordinator's ledger at once, whether
 coordinator is running; from any other machine, to the running coordinator.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from federation.founding import require_name
 from federation.home import Home
 from federation.invitation import SECRET_BYTES, Token, secret_digest
 from federation.ledger_place import open_store
+from federation.look_alike import look_alike
 from federation.members.client import MembersClient
 from federation.participant import FEDERATION, ROOT, Place, load_participant
 from federation.registry.access import Role
@@ -100,12 +102,24 @@ class Desk:
         """Put an invitation on record, and return it.
 
         Raises:
-            RefusedError: this participant may not invite, or the name is taken.
+            RefusedError: this participant may not invite, or the name is taken, or is taken for
+                another's by whoever reads it.
             InputError: the name or the time is none.
         """
         require_name(name)
+        if {"", ".", ".."} & set(re.split(r"[/\\]", name)):
+            # no name leads anywhere here, but people and their scripts name files by them
+            raise InputError(f"{name} reads as a path; choose a name that does not")
         if not 0 < days <= 366:  # noqa: PLR2004 - a year
             raise InputError("an invitation is good for more than 0 and at most 366 days")
+        known, now_ms = self.membership(), self.now_ms()
+        invited = (one.name for one in known.invitations.values() if now_ms <= one.expires_ms)
+        other = look_alike(name, (*known.active(), *known.candidates, *invited))
+        if other:
+            raise RefusedError(
+                f"{name} is easily taken for {other}, who takes part or is invited; choose another "
+                "name"
+            )
         root = read_certificate((self.place.folder / ROOT).read_bytes(), "the root")
         token = Token(
             door=self.place.door,

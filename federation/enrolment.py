@@ -28,7 +28,7 @@ from federation.registry.peer import Peer
 from privacy.errors import InputError, NotVerifiedError, RefusedError
 from privacy.ledger.entry import KINDS, Entry, parse_leaf
 from privacy.ledger.store import LedgerStore, Turn
-from privacy.membership import Membership, Participant, after, check_next, is_act
+from privacy.membership import OPERATOR, Membership, Participant, after, check_next, is_act
 
 ACTS: Final = ("member.invited", "member.approved", "member.revoked")
 """What a participant may put on record with its signature alone."""
@@ -208,7 +208,8 @@ class Enrolment:
             by: Who hands it in; an act of another is refused.
 
         Raises:
-            RefusedError: the act may not be done, or not by this participant.
+            RefusedError: the act may not be done, or not by this participant; or it would leave no
+                operator.
         """
         if kind not in ACTS:
             raise RefusedError(f"{kind:.80} is no act that a participant does")
@@ -216,6 +217,9 @@ class Enrolment:
             raise RefusedError("an act is handed in by whoever signed it; sign it yourself")
         with self._turn() as turn:
             again = self._again(kind, body)
+            if again is None and kind == "member.revoked":
+                self._require_next(turn, kind, body)
+                self._require_operator_left(str(body["name"]))
             entry = again or self._append(turn, kind, body)
             name = str(body["name"])
             admitted = self._settle(turn, name) if kind == "member.approved" else False
@@ -314,6 +318,19 @@ class Enrolment:
         time_ms = self._time_ms(turn)
         check_next(self._membership, kind, body, time_ms)
         return turn.append(kind, body, time_ms=time_ms)
+
+    def _require_operator_left(self, name: str) -> None:
+        """Require that somebody can invite and revoke once `name` takes part no more.
+
+        Ledgers may hold the end of a last operator, from before this was asked.
+        """
+        if set(self._begun().active(OPERATOR)) == {name}:
+            raise RefusedError(
+                f"{name} is the only operator, and without one nobody can ever be invited or "
+                "revoked here, as the founder's key does no more than any operator's; let another "
+                "join first (tacit federation invite --role operator), or replace keys that "
+                "leaked with tacit federation rotate --identity"
+            )
 
     def _require_invited(self, body: Mapping[str, Any]) -> None:
         membership = self._begun()

@@ -113,6 +113,12 @@ def found(
     require_here(plan.suite)
     if plan.approvals < 1:
         raise InputError("at least one must approve whoever asks; give --approvals 1 or more")
+    ports = (plan.door_port, plan.registry_port, plan.fleet_port)
+    if len(set(ports)) < len(ports):
+        raise InputError(
+            f"door, registry and fleet need a port each, and {', '.join(map(str, ports))} were "
+            "given; choose three"
+        )
     if (home.participant / FEDERATION).exists():
         raise InputError(f"{home.root} takes part in a federation already; use another home")
     home.root.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -63,14 +63,20 @@ class Waiting:
     needed: int
 
 
-def make_keys(home: Home, token: Token, entropy: Entropy) -> Identity:
+def make_keys(home: Home, token: Token, entropy: Entropy, *, anew: bool = False) -> Identity:
     """Make this machine's keys for an invitation, or return those that were made for it.
 
-    Keys that were made for another invitation, and never certified, are replaced: a request is
-    decided once for a key.
+    Args:
+        home: Of this machine.
+        token: The invitation.
+        entropy: For the keys.
+        anew: Whether keys that were made for another invitation, and never certified, may be
+            replaced. A request is decided once for a key, and who waits with a key that is gone
+            can be approved and never come in.
 
     Raises:
-        InputError: the machine is in a federation already, or the folder cannot be used.
+        InputError: the machine is in a federation already, or joining with another invitation, or
+            the folder cannot be used.
     """
     folder = home.participant
     if (folder / FEDERATION).exists():
@@ -80,10 +86,18 @@ def make_keys(home: Home, token: Token, entropy: Entropy) -> Identity:
             "another home to join a second time"
         )
     private_folder(folder)
-    if not (folder / JOINING).exists() or read_json(folder / JOINING).get("token") != token.digest:
+    begun = read_json(folder / JOINING) if (folder / JOINING).exists() else {}
+    if begun.get("token") != token.digest:
+        if begun and not anew:
+            whose = f" as {begun['name']}" if "name" in begun else ""
+            raise InputError(
+                f"this home is joining{whose} already, with another invitation; use another home "
+                "(TACIT_HOME) for this one, or give --anew if that one has ended or was turned "
+                "away: the keys that were made for it are deleted then"
+            )
         for name in (IDENTITY, TLS_KEY, TLS):
             (folder / name).unlink(missing_ok=True)
-        write_json(folder / JOINING, {"token": token.digest})
+        write_json(folder / JOINING, {"token": token.digest, "name": token.name})
     identity = kept_identity(folder / IDENTITY, entropy)
     if not (folder / TLS_KEY).exists():
         write_private(folder / TLS_KEY, key_pem(new_key()))

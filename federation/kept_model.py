@@ -15,6 +15,7 @@ from clients.spec import NodeSpec, parse_node_spec
 from clients.vault import is_sealed_file
 from clients.vault_folder import folder_vault
 from federation.home import Home
+from federation.record import awaits_watching
 from privacy.errors import InputError, NotVerifiedError, ProtocolError
 from privacy.manifest import Manifest
 from privacy.messages import vector_digest
@@ -151,6 +152,11 @@ def read_kept_model(folder: Path, *, fold: int | None = None) -> KeptModel:
         )
     for name in (weights_name, manifest_name, "contract.yaml"):
         if not (folder / name).is_file():
+            if awaits_watching(folder):
+                raise InputError(
+                    f"{folder.name}: has no {name} here yet, as its launch was not watched to its "
+                    f"end; fetch it with tacit run watch {folder.name}."
+                )
             raise InputError(
                 f"{folder.name}: has no {name} here; choose a finished run, see tacit model list."
             )

@@ -36,7 +36,14 @@ from federation.fold_mean import fold_mean
 from federation.home import RUN_NAME, Home, read_json, write_bytes, write_json
 from federation.importance_shown import outcome_of
 from federation.noise_spec import warnings
-from federation.record import RunFolder, read_importance, read_rounds, read_state, read_sums
+from federation.record import (
+    LAUNCH_FILE,
+    RunFolder,
+    read_importance,
+    read_rounds,
+    read_state,
+    read_sums,
+)
 from federation.registry.access import Method, Scope, scope_of
 from federation.run_manifest import make_manifest
 from federation.runs.event import Answer, Event, Finished, Interrupted, Note, Round, Step, Stopped
@@ -62,7 +69,6 @@ AUDIT_S: Final = 3.0
 LAUNCHED: Final = "launched"
 TRIES: Final = 3
 TRY_AGAIN_S: Final = 1.0
-_KEPT: Final = "launch.json"
 
 
 class NetworkDisplay(Protocol):
@@ -279,9 +285,9 @@ def complete_later(
         TacitError: See `launch_network`.
     """
     folder = home.runs / watched.run
-    if not (folder / _KEPT).exists() or (folder / "result.json").exists():
+    if not (folder / LAUNCH_FILE).exists() or (folder / "result.json").exists():
         return None
-    kept = read_json(folder / _KEPT)
+    kept = read_json(folder / LAUNCH_FILE)
     if kept["runs"] != [watched.run]:
         return None
     contract = load_contract(folder / "contract.yaml")
@@ -394,7 +400,7 @@ class _Launch:
         facts = {"name": config.name, "task": config.task, "seed": self.seed}
         self.folder.begin(self.project.config_path, self.project.contract_path, facts)
         write_json(
-            self.folder.path / _KEPT,
+            self.folder.path / LAUNCH_FILE,
             {
                 "runs": list(self.runs),
                 "members": {name: key.hex() for name, key in self.members.items()},

@@ -26,6 +26,8 @@ from privacy.errors import TacitError
 from privacy.ledger.sqlite import SqliteLedger
 from privacy.membership import Membership
 
+UNASKED_MS: Final = 300_000
+"""A coordinator asks again within seconds about a run that waits; so long ago, it was given up."""
 EXPLAINS: Final = "what the model leans on: a sum over the members' test rows, yours among them"
 
 
@@ -37,11 +39,13 @@ class NodeStatus:
         facts: For programs.
         budgets: Where its budgets stand.
         pending: What waits.
+        now_ms: When it was looked at, milliseconds since 1970 UTC.
     """
 
     facts: dict[str, Any]
     budgets: NodeBudget
     pending: tuple[Waiting, ...]
+    now_ms: int
 
 
 def node_status(home: Home, me: Callable[[Place], Me], *, now: datetime) -> NodeStatus:
@@ -61,6 +65,7 @@ def node_status(home: Home, me: Callable[[Place], Me], *, now: datetime) -> Node
     state = _state(home)
     budgets = _budgets(home, now)
     pending = waiting(folder)
+    now_ms = round(now.timestamp() * 1000)
     facts = {
         "federation": place.federation,
         "member": place.name,
@@ -73,11 +78,11 @@ def node_status(home: Home, me: Callable[[Place], Me], *, now: datetime) -> Node
         "contracts": _contracts(home, place.name),
         **{key: value for key, value in budget_facts([budgets]).items() if key == "budgets"},
         "ledger": {"path": str(folder / LEDGER), "fault": budgets.fault},
-        "pending": [one.to_json() for one in pending],
+        "pending": [{**one.to_json(), "unasked": unasked(one, now_ms)} for one in pending],
         "certificate": _certificate(place, now),
         "policy": _policy(home, state if running else {}),
     }
-    return NodeStatus(facts=facts, budgets=budgets, pending=pending)
+    return NodeStatus(facts=facts, budgets=budgets, pending=pending, now_ms=now_ms)
 
 
 def status_page(status: NodeStatus) -> RenderableType:
@@ -110,7 +115,7 @@ def status_page(status: NodeStatus) -> RenderableType:
     head.add_row("runs", Text(", ".join(facts["runs"].values()) or "none under way"))
     parts: list[RenderableType] = [head]
     if status.pending:
-        parts.append(pending_table(status.pending))
+        parts.append(pending_table(status.pending, now_ms=status.now_ms))
     if status.budgets.fault:
         parts.append(Text(status.budgets.fault, style="bold red"))
     elif status.budgets.statements:
@@ -119,13 +124,14 @@ def status_page(status: NodeStatus) -> RenderableType:
 
 
 def pending_table(
-    pending: tuple[Waiting, ...], membership: Membership | None = None
+    pending: tuple[Waiting, ...], membership: Membership | None = None, *, now_ms: int
 ) -> RenderableType:
     """For people: what waits, and what a person needs to know before deciding.
 
     Args:
         pending: What waits.
         membership: As it was read last, which says who let each member in; None: not known.
+        now_ms: Milliseconds since 1970 UTC.
     """
     if not pending:
         return Text("Nothing waits.")
@@ -148,6 +154,7 @@ def pending_table(
             **({"explains": EXPLAINS} if one.explain else {}),
             "waits": one.why,
             "asked": f"{_time(one.asked_ms)}, last {_time(one.seen_ms)}",
+            **({"but": unasked(one, now_ms)} if unasked(one, now_ms) else {}),
         }
         block = Table.grid(padding=(0, 2))
         block.add_column(style="bold")
@@ -157,6 +164,19 @@ def pending_table(
         parts += [block, Text()]
     hint = "Decide with tacit node approve RUN, or tacit node refuse RUN --reason TEXT."
     return Group(*parts, Text(hint))
+
+
+def unasked(one: Waiting, now_ms: int) -> str:
+    """Say that nobody asks about a run any more; empty where somebody did a moment ago.
+
+    No stop is told to a node that only waits: nobody asks it again, and that is all it sees.
+    """
+    if now_ms - one.seen_ms < UNASKED_MS:
+        return ""
+    return (
+        f"nobody has asked about it since {_time(one.seen_ms)}: it may have been stopped, or begun "
+        "without this node, or the coordinator is away; see tacit run list"
+    )
 
 
 def let_in(members: Sequence[str], membership: Membership | None) -> list[str]:

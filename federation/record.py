@@ -16,6 +16,20 @@ from privacy.json_value import json_value
 from privacy.manifest import Manifest
 
 ROUNDS: Final = "rounds.jsonl"
+LAUNCH_FILE: Final = "launch.json"
+"""In the folder of a run that was launched over a network: what its launcher needs to end it."""
+
+
+def awaits_watching(folder: Path) -> bool:
+    """Whether a run was launched over a network, and `tacit run watch` gets what it came to.
+
+    Raises:
+        InputError: What was kept of the launch is damaged.
+    """
+    if not (folder / LAUNCH_FILE).exists() or (folder / "result.json").exists():
+        return False
+    several = read_json(folder / LAUNCH_FILE).get("runs") != [folder.name]
+    return not several and read_state(folder).get("state") != "stopped"
 
 
 @dataclass(kw_only=True)

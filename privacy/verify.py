@@ -570,7 +570,8 @@ def _require_told(
             raise NotVerifiedError(f"with the {what} its key is that of {anchor.member}")
         if head.leaves > read.size:
             raise NotVerifiedError(
-                f"entry {read.size}: it was cut off; with the {what} it had {head.leaves} entries"
+                f"entry {read.size}: it was cut off; with the {what} it had {head.leaves} entries; "
+                "if it was exported before that, get it again"
             )
         if read.root(head.leaves).hex() != head.root:
             raise NotVerifiedError(
@@ -615,7 +616,8 @@ def _require_witnessed(read: _Read, coordinator: _Read) -> int:
         if size > coordinator.size:
             raise NotVerifiedError(
                 f"entry {entry.index}: it cosigned {size} entries of the coordinator's ledger, of "
-                f"which {coordinator.size} are here; that was cut off"
+                f"which {coordinator.size} are here; that was cut off, or exported before: get it "
+                "again"
             )
         if coordinator.root(size).hex() != entry.body["root"]:
             raise NotVerifiedError(

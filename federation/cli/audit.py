@@ -1,5 +1,7 @@
 """`tacit audit`: for whoever checks, with nothing but the standard library and cryptography."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -17,8 +19,22 @@ from federation.cli.registry import (
     own_end,
     quiet_grpc,
 )
+from privacy.errors import NotVerifiedError
 
 app = typer.Typer(no_args_is_help=True)
+
+
+@contextmanager
+def _told(*, as_json: bool) -> Iterator[None]:
+    """Tell a program too what does not hold; the sentence goes where all do."""
+    try:
+        yield
+    except NotVerifiedError as failure:
+        if as_json:
+            from federation.audit import failure_facts
+
+            print_json(failure_facts(failure))
+        raise
 
 
 app.command("serve")(serve.serve)
@@ -46,7 +62,8 @@ def verify(
 ) -> None:
     """Check everything on record, step by step, and hold the runs against rules.
 
-    Exit 0 if it holds what it claims, 1 if not, or if a rule that refuses is broken.
+    Exit 0 if it holds what it claims, 1 if not, or if a rule that refuses is broken. With --json,
+    what does not hold is told as {"verified": false, "step": 1 to 10 or null, "message": ...}.
     """
     from federation.audit import (
         is_proof,
@@ -58,7 +75,8 @@ def verify(
     from federation.home import open_home
 
     if bundles and is_proof(bundles[0]):
-        shown = verify_proof_file(bundles[0], policy=policy)
+        with _told(as_json=as_json):
+            shown = verify_proof_file(bundles[0], policy=policy)
         if as_json:
             print_json(shown.to_json())
         else:
@@ -66,10 +84,11 @@ def verify(
         return
     home = open_home()
     place = own_place(home)
-    if bundles:
-        audit = verify_files(bundles, policy=policy, rules=rules, place=place)
-    else:
-        audit = verify_home(home, policy=policy, rules=rules)
+    with _told(as_json=as_json):
+        if bundles:
+            audit = verify_files(bundles, policy=policy, rules=rules, place=place)
+        else:
+            audit = verify_home(home, policy=policy, rules=rules)
     if place is not None:
         audit = replace(audit, known_founder=place.founder_key.hex())
     if as_json:
@@ -131,7 +150,10 @@ def fetch(
     home = open_home()
     end = own_end(home, registry_at, cert, key, ca)
     require_auditor(end.credentials.peer.role)
-    with RegistryClient(end.address, end.credentials, server_name=server_name) as client:
+    with (
+        _told(as_json=as_json),
+        RegistryClient(end.address, end.credentials, server_name=server_name) as client,
+    ):
         found = download(client, out, place=end.place, policy=read_policy(policy), rules=rules)
     known = "" if end.place is None else end.place.founder_key.hex()
     audit = replace(found.audit, known_founder=known)

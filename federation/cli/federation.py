@@ -1,6 +1,7 @@
 """`tacit federation`: begin one, invite, approve, see who takes part, revoke, rotate keys."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -118,17 +119,29 @@ def invite(
 
     if output is not None and output.exists():
         raise InputError(f"{output} exists; give a new file")
-    with open_desk(open_home(), now_ms=now_ms) as desk:
-        token = desk.invite(
-            role=_role(role),
-            name=name,
-            days=_days(expires),
-            attributes=_attributes(attribute or ()),
-            entropy=system_bytes,
-        )
+    unwritten: InputError | None = None
+    with ExitStack() as undone:
+        if output is not None:
+            # tried first: once the act is on record, its secret is nowhere else
+            write_private(output, b"")
+            undone.callback(output.unlink, missing_ok=True)
+        with open_desk(open_home(), now_ms=now_ms) as desk:
+            token = desk.invite(
+                role=_role(role),
+                name=name,
+                days=_days(expires),
+                attributes=_attributes(attribute or ()),
+                entropy=system_bytes,
+            )
+        if output is not None:
+            try:
+                write_private(output, (token.reveal() + "\n").encode())
+            except InputError as failure:
+                unwritten = InputError(f"{failure}; keep the invitation that is printed here")
+                output = None
+            else:
+                undone.pop_all()
     until = at(token.expires_ms).strftime("%Y-%m-%d %H:%M UTC")
-    if output is not None:
-        write_private(output, (token.reveal() + "\n").encode())
     if as_json:
         shown = {} if output is not None else {"token": token.reveal()}
         print_json(
@@ -148,6 +161,8 @@ def invite(
         f"to {name} alone, who runs tacit node join with it.",
         err=True,
     )
+    if unwritten is not None:
+        raise unwritten
 
 
 @app.command()

@@ -12,9 +12,18 @@ Invitation = Annotated[
 Wait = Annotated[
     float, typer.Option(help="Seconds to wait for approval; 0 asks, and does not wait.", min=0)
 ]
+Anew = Annotated[
+    bool,
+    typer.Option(
+        "--anew",
+        help="Give up another invitation that this home was joining with; its keys are deleted.",
+    ),
+]
 
 
-def join(token: Invitation, wait: Wait = 600.0, as_json: AsJson = False) -> None:
+def join(
+    token: Invitation, wait: Wait = 600.0, anew: Anew = False, as_json: AsJson = False
+) -> None:
     """Join a federation with an invitation; run it again to go on where it ended.
 
     It makes this machine's keys, sends what is public of them, and waits until others approved.
@@ -31,7 +40,7 @@ def join(token: Invitation, wait: Wait = 600.0, as_json: AsJson = False) -> None
 
     home = open_home()
     invitation = read_token(token)
-    key = make_keys(home, invitation, system_bytes).public
+    key = make_keys(home, invitation, system_bytes, anew=anew).public
     spoken = fingerprint(key)
     typer.echo(
         f"Joining {invitation.federation} as {invitation.name} ({invitation.role.value}).\n"

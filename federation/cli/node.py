@@ -146,18 +146,26 @@ def pending(as_json: AsJson = False) -> None:
     """List runs that wait, for a person or for their time."""
     from federation.decisions import waiting
     from federation.home import open_home
-    from federation.node_status import let_in, pending_table
+    from federation.node_status import let_in, pending_table, unasked
     from federation.participant import load_participant
     from federation.roster import cached_membership
 
     home = open_home()
     found = waiting(home.own_node)
     membership = cached_membership(load_participant(home)) if found else None
+    now_ms = time.time_ns() // 1_000_000
     if as_json:
-        told = [{**one.to_json(), "let_in": let_in(one.members, membership)} for one in found]
+        told = [
+            {
+                **one.to_json(),
+                "let_in": let_in(one.members, membership),
+                "unasked": unasked(one, now_ms),
+            }
+            for one in found
+        ]
         print_json({"pending": told})
     else:
-        print_rich(pending_table(found, membership))
+        print_rich(pending_table(found, membership, now_ms=now_ms))
 
 
 @app.command()
@@ -362,25 +370,23 @@ def _decide(run: str, *, approved: bool, reason: str, as_json: bool) -> None:
     from federation.decisions import decide, find_waiting
     from federation.home import open_home
     from federation.node_service import open_ledger
+    from federation.node_status import unasked
     from federation.participant import load_participant
 
     home = open_home()
     place = load_participant(home)
     asked = find_waiting(home.own_node, run)
     ledger = open_ledger(home.own_node, place.identity(), owner=place.name)
-    decide(
-        home.own_node,
-        ledger,
-        asked,
-        approved=approved,
-        reason=reason,
-        now_ms=time.time_ns() // 1_000_000,
-    )
+    now_ms = time.time_ns() // 1_000_000
+    decide(home.own_node, ledger, asked, approved=approved, reason=reason, now_ms=now_ms)
+    late = unasked(asked, now_ms)
     word = "approved" if approved else "refused"
     if as_json:
-        print_json({"run": asked.run, "manifest": asked.manifest, "decision": word})
+        told = {"run": asked.run, "manifest": asked.manifest, "decision": word, "unasked": late}
+        print_json(told)
     else:
-        typer.echo(f"{asked.run} is {word}, and stands so in this node's ledger.")
+        also = f" But {late}." if late else ""
+        typer.echo(f"{asked.run} is {word}, and stands so in this node's ledger.{also}")
 
 
 def _voice(home: "Home", log: LogForm | None) -> Callable[[str], None]:

@@ -29,7 +29,8 @@ class LedgerStatus:
         size: Its entries now.
         signed: Entries of the newest checkpoint that its first key signed, or one that this led to;
             None without one.
-        pinned: Whether that key is one that the caller knew before, and not the registry's word.
+        newer: How many keys after that one it led to; the last of them signed.
+        pinned: Whether the first is one that the caller knew before, and not the registry's word.
         cosigned: Witness -> seconds since 1970 UTC, verified by keys that the caller knew before.
         unverified: Names under the checkpoint that nobody vouches for here.
         reason: Why there is no valid checkpoint; empty if there is one.
@@ -40,6 +41,7 @@ class LedgerStatus:
     role: str
     size: int
     signed: int | None
+    newer: int
     pinned: bool
     cosigned: Mapping[str, int]
     unverified: Sequence[str]
@@ -70,6 +72,7 @@ def read_status(
     for told in client.ledgers().ledgers:
         pin = known.get(told.origin)
         signed: int | None = None
+        newer = 0
         cosigned: dict[str, int] = {}
         unverified: list[str] = []
         reason = ""
@@ -81,8 +84,8 @@ def read_status(
                 )
             note = client.checkpoint(told.origin)
             key = pin or _key(told)
-            state, _ = open_followed(source, note, key)
-            signed = state.size
+            state, since = open_followed(source, note, key)
+            signed, newer = state.size, len(since)
             times = cosigners(note, witnesses.values())
             cosigned = {names[plain(name)]: time_s for name, time_s in times.items()}
             vouched = {plain(key.name), *(plain(name) for name in times)}
@@ -97,6 +100,7 @@ def read_status(
                 role=plain(told.role),
                 size=told.size,
                 signed=signed,
+                newer=newer,
                 pinned=pin is not None,
                 cosigned=cosigned,
                 unverified=unverified,
@@ -123,6 +127,7 @@ def status_facts(statuses: Sequence[LedgerStatus]) -> dict[str, Any]:
                 "role": one.role,
                 "entries": one.size,
                 "signed": one.signed,
+                "newer_keys": one.newer,
                 "pinned": one.pinned,
                 "cosigned": dict(one.cosigned),
                 "unverified": list(one.unverified),
@@ -147,6 +152,8 @@ def status_table(statuses: Sequence[LedgerStatus]) -> "RenderableType":
         lines.append(Text(f"  {whose}: {_entries(one.size)}"))
         if one.signed is not None:
             key = "the key that your invitation names" if one.pinned else "the key that it shows"
+            if one.newer:
+                key = f"a newer key, which {key} led to"
             lines.append(Text(f"  signed up to {one.signed} of them, by {key}"))
             lines.append(Text(f"  cosigned by {', '.join(who) or 'nobody'}"))
         if one.reason:

@@ -15,6 +15,7 @@ from support.cli import assert_one_sentence, tacit
 from support.federations import NAME, OPERATOR, Federated, Serving
 from typer.testing import CliRunner
 
+from federation import certificates
 from federation.certificates import load_key
 from federation.cli import federation as cli
 from federation.cli.main import app
@@ -395,6 +396,8 @@ def test_two_commands_and_no_file_make_a_member(tmp_path: Path) -> None:
         at_door = replace(Token.parse(line), door=serving.door).reveal()
         waits = facts(bank, "node", "join", at_door, "--wait", "0")
         assert (waits["joined"], waits["needed"]) == (False, 1)
+        second = replace(Token.parse(at_door), secret=bytes(32)).reveal()
+        assert "joining as Bank A already" in refusal(bank, "node", "join", second, "--wait", "0")
         assert "--fingerprint" in refusal(operator, "federation", "approve", "Bank A")
         approve = ("federation", "approve", "Bank A", "--fingerprint")
         assert "approve nothing" in refusal(operator, *approve, "0" * 32)
@@ -414,6 +417,36 @@ def test_two_commands_and_no_file_make_a_member(tmp_path: Path) -> None:
         assert "let an operator" in refusal(bank, *gone, OPERATOR, "--reason", "x")
         facts(operator, *gone, "Bank A", "--reason", "left")
         assert "no member" in refusal(bank, "federation", "members")
+
+
+def test_no_invitation_is_on_record_whose_secret_is_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Federated(tmp_path)
+    invite = ("federation", "invite", "--role", "bank", "--name")
+    nowhere = tmp_path / "nowhere" / "a.token"
+    assert "cannot write" in refusal(one.home.root, *invite, "a", "--output", str(nowhere))
+    assert one.membership.invitations == {}
+    # what is not invited leaves no file
+    out = tmp_path / "a.token"
+    assert "takes part already" in refusal(one.home.root, *invite, OPERATOR, "--output", str(out))
+    assert not out.exists()
+
+    # the disk is full by the time that the act is on record
+    write, full = certificates.write_private, "cannot write it: no space"
+
+    def fail(path: Path, data: bytes) -> None:
+        if data:
+            raise InputError(full)
+        write(path, data)
+
+    monkeypatch.setattr(certificates, "write_private", fail)
+    for name, options in (("b", ()), ("c", ("--json",))):
+        found = run(one.home.root, *invite, name, "--output", str(out), *options)
+        assert full in str(found.exception)
+        line = json.loads(found.stdout)["token"] if options else found.stdout
+        assert Token.parse(line).digest in one.membership.invitations
+        assert not out.exists()
 
 
 def test_a_failed_command_is_one_sentence(tmp_path: Path) -> None:

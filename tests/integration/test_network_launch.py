@@ -120,6 +120,9 @@ def test_a_bank_launches_watches_and_keeps_what_it_may(
     assert own["runs"] == []
     assert federation.coordinator.json("run", "show", "plain-1")["answers"] == result["answers"]
     assert ash.json("run", "show", "plain-1")["result"]["metrics"] == result["metrics"]
+    # what the launch remembers is of the coordinator's ledger, which is not here and not lost
+    found = ash.json("audit", "verify")
+    assert (found["verified"], found["heads_checked"], found["heads_elsewhere"]) == (True, 0, 1)
 
 
 def test_a_run_that_nobody_waited_for_is_completed_by_whoever_watches_it(
@@ -129,6 +132,8 @@ def test_a_run_that_nobody_waited_for_is_completed_by_whoever_watches_it(
     asked = config(federation, "ash", "later", select={"names": list(ROLES)})
     told = ash.json("run", "launch", asked, "--name", "later-1", "--detach")
     assert (told["run"], told["state"]) == ("later-1", "running")
+    missing = ash.tacit("model", "card", "later-1", code=2).stderr
+    assert "fetch it with tacit run watch later-1" in " ".join(missing.split())
     # a member who did not launch it watches too, and keeps nothing
     watched = federation["birch"].json("run", "watch", "later-1", timeout_s=RUN_S)
     assert (watched["state"], watched["rounds"]) == ("finished", 3)

@@ -117,7 +117,8 @@ class Federated:
     def ask(self, token: Token, home: Home | None = None) -> Standing:
         """Ask without a network."""
         home = home or self.homes.setdefault(token.name, Home(self.root / "homes" / token.name))
-        identity = make_keys(home, token, system_bytes)
+        # whoever was turned away may be invited again
+        identity = make_keys(home, token, system_bytes, anew=True)
         key = load_key(home.participant / TLS_KEY)
         body = sign_act(
             identity,

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -21,7 +22,9 @@ from support.ledgers import (
     ledger_of,
     whole_run,
 )
+from typer.testing import CliRunner
 
+from clients.ledger_files import LEDGER
 from federation.audit import (
     Audit,
     export_home,
@@ -31,17 +34,21 @@ from federation.audit import (
     verify_home,
     verify_remembering,
 )
+from federation.cli.main import app
 from federation.evidence import live_bundle
 from federation.fingerprint import fingerprint
 from federation.home import LEDGER_VARIABLE, Home, write_json
 from privacy.errors import InputError, NotVerifiedError
 from privacy.ledger import EMPTY_HEAD, LedgerHead
-from privacy.ledger.bundle import read_bundle
+from privacy.ledger.bundle import read_bundle, write_bundle
 from privacy.ledger.entry import UPDATE
 from privacy.ledger.keys import cosigner_key, log_key
+from privacy.ledger.proof import PROOF_HEADER
+from privacy.ledger.sqlite import SqliteLedger
 from privacy.ledger.store import head_of
 from privacy.ledger.trust import TrustPolicy
 from privacy.verify import STEPS, verify_bundle
+from privacy.verify_alone import main
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +139,67 @@ def test_a_ledger_that_is_gone_is_missed_by_whoever_remembers_it(household: Hous
     assert verify_home(household.home).verdict.leaves == 0
 
 
+def launched_elsewhere(home: Home, head: LedgerHead, run: str = "far-1") -> None:
+    """What a launch over the network leaves in its home."""
+    folder = home.runs / run
+    folder.mkdir(parents=True)
+    ledger = {"leaves": head.leaves, "root": head.root}
+    write_json(folder / "result.json", {"coordinator": "127.0.0.1:9443", "ledger": ledger})
+
+
+def test_what_a_launcher_remembers_of_the_coordinators_ledger_is_no_loss_of_its_own(
+    tmp_path: Path,
+) -> None:
+    one = Federated(tmp_path)
+    one.add("ash")
+    home = one.homes["ash"]
+    home.own_node.mkdir()
+    Nodes(("ash",), stores={"ash": SqliteLedger(home.own_node / LEDGER)})
+    head = LedgerHead(700, "ab" * 32)
+    launched_elsewhere(home, head)
+    audit = verify_home(home)
+    assert (audit.heads, audit.elsewhere, len(audit.verdict.nodes)) == (0, 1, 1)
+    assert audit.to_json()["heads_elsewhere"] == 1
+    assert "ledger is not here: 1 state of it that launches" in audit.sentence()
+    launched_elsewhere(home, head, "far-2")
+    assert "2 states of it" in verify_home(home).sentence()
+
+
+def test_a_ledger_of_runs_here_is_not_held_against_what_launches_elsewhere_remember(
+    household: Household,
+) -> None:
+    launched_elsewhere(household.home, LedgerHead(5, "ab" * 32))
+    audit = verify_home(household.home)
+    assert (audit.heads, audit.elsewhere) == (1, 1)
+    household.recorder.store.close()  # type: ignore[attr-defined]  # it is a file's
+    for path in household.home.root.glob("ledger.db*"):
+        path.unlink()
+    with pytest.raises(NotVerifiedError, match=r"^step 7 .*the coordinator's ledger is gone"):
+        verify_home(household.home)
+
+
+def test_what_a_launch_remembers_is_held_against_the_coordinators_ledger_where_it_is(
+    tmp_path: Path,
+) -> None:
+    one = Federated(tmp_path)
+    one.sign()
+    launched_elsewhere(one.home, head_of(one.enrolment.store))
+    audit = verify_home(one.home)
+    assert (audit.heads, audit.elsewhere) == (1, 0)
+    launched_elsewhere(one.home, LedgerHead(1, "ab" * 32), "far-2")
+    with pytest.raises(NotVerifiedError, match=r"^step 7 "):
+        verify_home(one.home)
+
+
+def test_a_coordinator_whose_ledger_is_gone_is_told_so(tmp_path: Path) -> None:
+    """Whether or not something here remembers a state of it."""
+    one = Federated(tmp_path)
+    for path in one.home.root.glob("ledger.db*"):
+        path.unlink()
+    with pytest.raises(NotVerifiedError, match=r"^step 7 .*the coordinator's ledger is gone"):
+        verify_home(one.home)
+
+
 def test_a_home_without_ledgers_is_one_sentence(tmp_path: Path) -> None:
     for act in (verify_home, lambda home: export_home(home, tmp_path / "bundle")):
         with pytest.raises(InputError, match="there is no ledger yet"):
@@ -168,6 +236,53 @@ def test_what_is_exported_is_verified_from_the_file(household: Household, tmp_pa
     leaves = sum(len(log.leaves) for log in bundle.logs)
     assert f"4 ledgers, {leaves} entries" in said
     assert f"tacit audit verify {path}" in said
+
+
+def audited(home: Path, *words: str) -> tuple[int, dict[str, Any], str]:
+    """What `tacit audit WORDS --json` prints, and the sentence that it ends with."""
+    env = {"TACIT_HOME": str(home)}
+    found = CliRunner().invoke(app, ("audit", *words, "--json"), env=env)
+    assert isinstance(found.exception, NotVerifiedError)
+    return found.exception.exit_code, json.loads(found.stdout), str(found.exception)
+
+
+def test_a_program_is_told_what_does_not_hold_as_the_second_verifier_tells_it(
+    household: Household, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, cut, changed = (tmp_path / name for name in ("whole", "cut", "changed"))
+    bundle = export_home(household.home, whole)
+    cut.write_bytes(whole.read_bytes()[:-9])
+    first = bundle.logs[0]
+    leaves = [*first.leaves[:3], first.leaves[4], *first.leaves[4:]]
+    with changed.open("wb") as file:
+        write_bundle(replace(bundle, logs=(replace(first, leaves=leaves), *bundle.logs[1:])), file)
+    nowhere = tmp_path / "nowhere"
+    for path, step in ((cut, 1), (changed, 3)):
+        code, told, sentence = audited(nowhere, "verify", str(path))
+        assert (code, told["verified"], told["step"]) == (1, False, step)
+        assert set(told) == {"verified", "step", "message"}
+        assert sentence.startswith(f"step {step} (")
+        assert sentence.endswith(told["message"])
+        assert main([str(path), "--json"]) == 1
+        other = json.loads(capsys.readouterr().out)
+        assert (other["verified"], other["step"]) == (False, step)
+        assert set(other) == set(told)
+    # of several, the file is named; what is found before the steps has none
+    code, told, _ = audited(nowhere, "verify", str(whole), str(cut))
+    assert (code, told["verified"], told["step"]) == (1, False, 1)
+    assert told["message"].startswith(f"{cut}: ")
+    _, told, _ = audited(nowhere, "verify", str(whole), str(changed))
+    assert (told["verified"], told["step"]) == (False, None)
+    assert "two histories" in told["message"]
+    # and so it is of a home, and of a proof
+    (household.home.ledger).unlink()
+    _, told, _ = audited(household.home.root, "verify")
+    assert (told["step"], told["message"]) == (7, "the coordinator's ledger is gone")
+    proof = tmp_path / "proof"
+    proof.write_bytes(PROOF_HEADER)
+    policy = policy_file(tmp_path / "policy", TrustPolicy(logs=(LOG_KEY,)))
+    _, told, _ = audited(nowhere, "verify", str(proof), "--policy", str(policy))
+    assert (told["verified"], told["step"]) == (False, None)
 
 
 def test_an_export_is_whole_or_not_there(household: Household, tmp_path: Path) -> None:

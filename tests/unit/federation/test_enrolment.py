@@ -1,6 +1,7 @@
 """The coordinator's side of joining: what goes on record, what is refused, who is certified."""
 
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -150,6 +151,9 @@ def test_a_beginning_that_is_cut_short_is_begun_again(
         ({"operator": " a"}, "neither begins nor ends"),
         ({"operator": ""}, "printable"),
         ({"approvals": 0}, "--approvals"),
+        ({"door_port": 2}, "2, 2, 3 were given; choose three"),
+        ({"fleet_port": 1}, "a port each"),
+        ({"registry_port": 3}, "a port each"),
         ({"hosts": ("a b",)}, "no host name"),
         ({"hosts": ("https://a",)}, "no host name"),
         ({"hosts": ("a.example:1",)}, "no host name"),
@@ -328,6 +332,73 @@ def test_a_candidate_can_be_turned_away(tmp_path: Path) -> None:
     assert "a" in one.membership.active()
 
 
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("ASH", "ash"),
+        ("\u0430sh", "ash"),  # its first letter is Cyrillic
+        ("\uff41sh", "ash"),  # and here it is as wide as a Chinese character
+        ("Bank  1", "Bank 1"),
+        ("Bank l", "Bank 1"),
+        ("bank I", "Bank 1"),
+        ("BANK 1", "Bank 1"),
+        ("\u039fak", "Oak"),  # a Greek capital
+        ("0ak", "Oak"),
+        ("pine\u0301", "pin\u00e9"),
+        ("OPERATOR", OPERATOR),
+    ],
+)
+def test_nobody_is_invited_under_a_name_that_is_taken_for_anothers(
+    tmp_path: Path, name: str, other: str
+) -> None:
+    one = Federated(tmp_path)
+    one.add("ash")
+    one.ask(one.invite("Bank 1"))
+    for invited in ("Oak", "pin\u00e9"):
+        one.invite(invited)
+    with pytest.raises(RefusedError, match=f"easily taken for {other}, who"):
+        one.invite(name)
+
+
+def test_names_that_nobody_takes_for_another_are_invited(tmp_path: Path) -> None:
+    one = Federated(tmp_path)
+    one.add("ash")
+    for name in ("ash 2", "ash-b", "Bank \u00c4/1", "\u9280\u884c", "Bank A/B", "oak.v1"):
+        one.invite(name)
+    # of who is gone the name is free, in any spelling, and of an invitation that has ended
+    one.desk().revoke("ash", "left")
+    one.invite("ASH")
+    one.now_ms = lambda: now_ms() + 8 * 86_400_000
+    one.invite("Ash")
+
+
+@pytest.mark.parametrize("name", ["../../evil", "..", "/etc/x", "a/", "a/./b", "..\\x"])
+def test_nobody_is_invited_under_a_path(tmp_path: Path, name: str) -> None:
+    one = Federated(tmp_path)
+    with pytest.raises(InputError, match="reads as a path"):
+        one.invite(name)
+    assert not one.membership.invitations
+
+
+def test_the_last_operator_is_not_revoked(tmp_path: Path) -> None:
+    one = Federated(tmp_path)
+    one.add("a")
+    before = kinds(one)
+    with pytest.raises(RefusedError, match=r"the only operator.*--role operator"):
+        one.desk().revoke(OPERATOR, "x")
+    with pytest.raises(RefusedError, match="let an operator"):
+        one.desk("a").revoke(OPERATOR, "x")
+    assert kinds(one) == before
+    one.add("second", Role.OPERATOR)
+    one.desk("second").revoke(OPERATOR, "x")
+    assert list(one.membership.active("operator")) == ["second"]
+    with pytest.raises(RefusedError, match="second is the only operator"):
+        one.desk("second").revoke("second", "x")
+    # the same words again are no second act
+    last = one.enrolment.acts()[-1]
+    assert one.enrolment.act(last.kind, dict(last.body), by="second").index == last.index
+
+
 def test_a_turn_that_fails_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,10 +462,29 @@ def test_keys_stay_with_one_invitation(tmp_path: Path) -> None:
     assert make_keys(home, token, system_bytes).public == first
     for name in ("identity.pem", "tls.key.pem"):
         assert (home.participant / name).stat().st_mode & 0o777 == 0o600
-    assert make_keys(home, one.invite("a"), system_bytes).public != first
     one.add("b")
     with pytest.raises(InputError, match="already"):
         make_keys(one.homes["b"], token, system_bytes)
+
+
+def test_another_invitation_does_not_take_the_keys_of_one_that_is_pending(tmp_path: Path) -> None:
+    """Whoever approves the first one would approve a key that exists nowhere."""
+    one = Federated(tmp_path)
+    home = Home(tmp_path / "h")
+    token, other = one.invite("a"), one.invite("b")
+    first = make_keys(home, token, system_bytes).public
+    with pytest.raises(InputError, match=r"joining as a already.* another home .* --anew"):
+        make_keys(home, other, system_bytes)
+    assert make_keys(home, token, system_bytes, anew=True).public == first
+    second = make_keys(home, other, system_bytes, anew=True).public
+    assert second != first
+    assert make_keys(home, other, system_bytes).public == second
+    with pytest.raises(InputError, match="joining as b already"):
+        make_keys(home, token, system_bytes)
+    # as it was written before names were kept
+    (home.participant / "joining.json").write_text(json.dumps({"token": token.digest}))
+    with pytest.raises(InputError, match="this home is joining already"):
+        make_keys(home, other, system_bytes)
 
 
 def test_a_machine_without_a_place_says_what_to_do(tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def test_a_person_who_decides_sees_that_it_is_asked(tmp_path: Path) -> None:
     assert one.explain
     assert one.to_json()["explain"] is True
     console = Console(file=io.StringIO(), width=120)
-    console.print(pending_table((one, replace(one, explain=False))))
+    console.print(pending_table((one, replace(one, explain=False)), now_ms=0))
     shown = console.file.getvalue()  # type: ignore[attr-defined] # it is a StringIO
     assert shown.count("what the model leans on") == 1
     # a file of a version that knew no such runs

@@ -1,12 +1,15 @@
 """What a participant's machine takes for the coordinator's ledger when its key has changed."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from filelock import FileLock, Timeout
+from rich.console import Console
 from support.federations import Federated
 from support.rotations import rotate as rotated_in
 
@@ -16,7 +19,7 @@ from federation.ledger_pin import FILE, LOCK, Pin, newest_state, read_pin
 from federation.ledger_recorder import LedgerRecorder, now_ms
 from federation.participant import Place
 from federation.registry.client import RegistryClient
-from federation.registry.status import read_status
+from federation.registry.status import read_status, status_facts, status_table
 from federation.runs.reach import reached
 from privacy.errors import InputError, NotVerifiedError
 from privacy.identity import Identity
@@ -81,6 +84,21 @@ def test_what_asks_for_the_ledger_goes_on(federated: Federated, place: Place) ->
     with RegistryClient(place.registry, place.credentials()) as client:
         (status,) = read_status(client, {}, pins=(place.log_key,))
     assert (status.signed, status.pinned, status.reason) == (copy.size(), True, "")
+
+
+def test_whose_key_signed_is_told_as_it_is(federated: Federated, place: Place) -> None:
+    """The first key, or a newer one that it led to: who holds the first one could not have."""
+    said: list[str] = []
+    for newer in range(3):
+        with RegistryClient(place.registry, place.credentials()) as client:
+            (status,) = told = read_status(client, {}, pins=(place.log_key,))
+        assert status.newer == status_facts(told)["ledgers"][0]["newer_keys"] == newer
+        out = StringIO()
+        Console(file=out, width=200).print(status_table(told))
+        said += re.findall("of them, by (.*)", out.getvalue())
+        rotate(federated)
+    first = "the key that your invitation names"
+    assert said == [first, *[f"a newer key, which {first} led to"] * 2]
 
 
 def test_a_ledger_of_which_nothing_is_signed_yet_has_the_pinned_key(tmp_path: Path) -> None:

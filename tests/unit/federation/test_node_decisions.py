@@ -22,7 +22,7 @@ from federation.decisions import (
     forget_stale,
     waiting,
 )
-from federation.node_status import let_in, pending_table
+from federation.node_status import UNASKED_MS, let_in, pending_table, unasked
 from privacy.budget import read_ledger
 from privacy.errors import InputError, RefusedError
 from privacy.identity import Identity
@@ -228,8 +228,20 @@ def test_words_of_others_reach_a_terminal_as_text(house: House) -> None:
     (one,) = waiting(house.folder)
     assert "\x1b" not in one.name
     console = Console(width=300, record=True, file=io.StringIO())
-    console.print(pending_table((one,)))
+    console.print(pending_table((one,), now_ms=0))
     assert "[bold]credit" in console.export_text()
+
+
+def test_a_run_that_nobody_asks_about_any_more_is_shown_as_such(house: House) -> None:
+    """Who stopped it tells no node that only waits."""
+    house.wait(asked())
+    (one,) = waiting(house.folder)
+    last = one.seen_ms + UNASKED_MS
+    for now_ms, late in ((one.seen_ms, False), (last - 1, False), (last, True)):
+        console = Console(width=300, record=True, file=io.StringIO())
+        console.print(pending_table((one,), now_ms=now_ms))
+        assert ("it may have been stopped, or begun without" in console.export_text()) is late
+        assert bool(unasked(one, now_ms)) is late
 
 
 def test_nobody_fills_a_disk_by_asking(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,8 +293,8 @@ def test_it_says_who_let_each_member_in_and_since_when(house: House) -> None:
     assert lines[1].endswith("approved by amber, birch")
     assert lines[2] == "nobody: takes no part in the federation"
     console = Console(width=300, record=True, file=io.StringIO())
-    console.print(pending_table((one,), acts.membership))
-    console.print(pending_table((one,)))
+    console.print(pending_table((one,), acts.membership, now_ms=0))
+    console.print(pending_table((one,), now_ms=0))
     shown = console.export_text()
     assert "approved by amber, birch" in shown
     assert "unknown, as this node has not read the membership yet" in shown

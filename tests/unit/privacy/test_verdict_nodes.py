@@ -207,7 +207,10 @@ def test_a_ledger_begun_anew_is_found() -> None:
     nodes, fresh = Nodes(MEMBERS), Nodes(MEMBERS)
     script = ready(nodes).train().finish()
     logs = [*fresh.logs(without=MEMBERS[1:]), *nodes.logs(without=("bank",))]
-    with pytest.raises(NotVerifiedError, match=r"^step 9 .*bank: entry 2: it was cut off"):
+    with pytest.raises(
+        NotVerifiedError,
+        match=r"^step 9 .*bank: entry 2: it was cut off.*; if it was exported before that, get",
+    ):
         verify_bundle(bundle_of(ledger_of(script), logs))
 
 
@@ -443,15 +446,18 @@ def test_states_that_a_node_cosigned_are_found() -> None:
         nodes.cosign("bank", head_of(entries, size))
     bank, broker, _ = verify(script, nodes).nodes
     assert (bank.witnessed, broker.witnessed) == (3, 0)
-    for wrong in (
-        LedgerHead(7 + 1, head_of(entries, 7).root),
-        LedgerHead(len(entries) + 1, head_of(entries).root),
-        LedgerHead(0, head_of(entries).root),
+    for wrong, why in (
+        (LedgerHead(7 + 1, head_of(entries, 7).root), "another ledger"),
+        (
+            LedgerHead(len(entries) + 1, head_of(entries).root),
+            r"\d+ .*, or exported before: get it",
+        ),
+        (LedgerHead(0, head_of(entries).root), "another ledger"),
     ):
         other = Nodes(MEMBERS)
         script = ready(other).train().finish()
         other.cosign("broker", wrong)
-        refused(script, other, r"entry \d+: it cosigned", of="broker")
+        refused(script, other, rf"entry \d+: it cosigned {why}", of="broker")
         # alone, it has nothing to be held against
         verify_bundle(replace(bundle_of(entries), logs=tuple(other.logs())))
 
