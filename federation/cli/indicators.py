@@ -181,6 +181,9 @@ def lineage(
     from federation.scoring import scores_path
 
     if scores_path(table).exists():
+        for name, given in (("--indicator", indicator), ("--member", member)):
+            if given is not None:
+                raise InputError(f"{name}: {table} is a table of scores; leave {name} out.")
         _score_lineage(table, which, contract, data, as_json=as_json)
         return
     from clients.indicators.lineage import read_lineage, trace

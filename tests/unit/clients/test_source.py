@@ -525,7 +525,12 @@ def test_no_thread_but_the_callers_reads_a_csv_file(
 
     apart = "," if separator == "," else " "
     text = (apart.join("ab") + "\n" + (apart.join("12") + "\n") * 500_000).encode()
-    packed = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".zip": packed_zip}
+    packed: dict[str, Callable[[bytes], bytes]] = {
+        "": bytes,
+        ".gz": gzip.compress,
+        ".xz": lzma.compress,
+        ".zip": packed_zip,
+    }
     path = tmp_path / f"rows.csv{ending}"
     path.write_bytes(packed[ending](text))
     file = TableFile(path=path, shown="rows.csv", separator=separator)

@@ -7,10 +7,14 @@ import pytest
 from rich.panel import Panel
 from rich.text import Text
 from rich.tree import Tree
+from support import tables
+from typer.testing import CliRunner
 
 from clients.describe import describe_table
+from federation.cli.main import app
 from federation.cli.output import print_rich
 from federation.tables import summary_facts, summary_table
+from privacy.errors import InputError
 
 HOSTILE = ["\x1b[31mred", "[/x]", "[bold]b[/bold]", "a\x9bb", "[link=file:///etc]here"]
 
@@ -52,3 +56,22 @@ def test_more_values_than_were_counted_are_not_said_to_be_so_many(
     few, many = json.loads(json.dumps(summary_facts(summary)))["columns"]
     assert (few["distinct"], few["distinct_above"]) == (200, None)
     assert (many["distinct"], many["distinct_above"]) == (None, 200)
+
+
+@pytest.mark.parametrize(
+    "option", ["--label", "--id", "--time", "--task", "--exposure", "--members"]
+)
+def test_what_is_for_a_draft_is_not_passed_over(tmp_path: Path, option: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n1,2\n")
+    done = CliRunner().invoke(app, ["data", "describe", str(path), option, "claims"])
+    assert isinstance(done.exception, InputError)
+    assert str(done.exception) == f"{option}: is for --draft; give that as well."
+
+
+def test_a_contract_gets_no_draft(tmp_path: Path) -> None:
+    path = str(tables.write(tmp_path).contract)
+    assert CliRunner().invoke(app, ["data", "describe", path]).exit_code == 0
+    done = CliRunner().invoke(app, ["data", "describe", path, "--draft"])
+    assert isinstance(done.exception, InputError)
+    assert "is a contract already" in str(done.exception)
