@@ -48,8 +48,8 @@ class _Shown:
 
 
 def print_plain(text: str) -> None:
-    """Lines on standard output as they are: no fingerprint is broken in two."""
-    sys.stdout.write(text + "\n")
+    """Lines on standard output, not folded: no fingerprint is broken in two."""
+    sys.stdout.write("".join(f"{in_one_line(line)}\n" for line in text.split("\n")))
 
 
 def progress_console() -> "Console":

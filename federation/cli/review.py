@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from federation.cli.finite import Finite
-from federation.cli.output import AsJson, print_json, print_rich
+from federation.cli.output import AsJson, print_json, print_plain, print_rich
 from federation.cli.run import Data
 from privacy.errors import InputError, TacitError
 
@@ -214,7 +214,7 @@ def _decide(
             }
         )
     else:
-        typer.echo(standing_line(one.name, standing))
+        print_plain(standing_line(one.name, standing))
 
 
 def _follow(

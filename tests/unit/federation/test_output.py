@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from clients.describe import describe_table
 from federation.cli.main import app
-from federation.cli.output import print_rich
+from federation.cli.output import print_plain, print_rich
 from federation.tables import summary_facts, summary_table
 from privacy.errors import InputError
 
@@ -42,6 +42,11 @@ def test_any_page_is_shown_so(capsys: pytest.CaptureFixture[str]) -> None:
         said = capsys.readouterr().out
         assert all(sign.isprintable() or sign == "\n" for sign in said)
         assert said.endswith("\n")
+
+
+def test_lines_that_are_not_folded_are_shown_so(capsys: pytest.CaptureFixture[str]) -> None:
+    print_plain("a\x1b[2Jb [/x]\n" + "c" * 300)
+    assert capsys.readouterr().out == "a [2Jb [/x]\n" + "c" * 300 + "\n"
 
 
 def test_more_values_than_were_counted_are_not_said_to_be_so_many(
