@@ -62,6 +62,11 @@ class ColumnSummary:
     running: bool
 
     @property
+    def more(self) -> bool:
+        """Whether there are more different texts than were counted."""
+        return self.distinct > DISTINCT_LIMIT
+
+    @property
     def top(self) -> tuple[tuple[str, int], ...]:
         """The most frequent texts."""
         return self.levels[:TOP]

@@ -42,8 +42,8 @@ LIFE: Final = "__life_at_end"
 UNIT: Final = "__unit"
 ROW: Final = "__row"
 TRUST: Final = "__trust"
-_BLOCK_BYTES: Final = 2**20  # Arrow reads some thirty blocks ahead
-_LONGEST_ROW: Final = 2**20  # of characters; Arrow reads no row that is longer than a block
+_BLOCK_BYTES: Final = 2**20
+_LONGEST_ROW: Final = 2**20  # of characters
 _UNPACKED_BYTES: Final = 2**30
 _UNPACKED_TIMES: Final = 200
 _TEXTS_BYTES: Final = 2**28
@@ -393,7 +393,6 @@ class _SingleSpaced:
         self._stream = stream
         self._rest = b""
         self._ready = b""
-        self.closed = False
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes; none at the end."""
@@ -413,10 +412,6 @@ class _SingleSpaced:
         out, self._ready = self._ready[:size], self._ready[size:]
         return out
 
-    def close(self) -> None:
-        """The stream below is its owner's to close."""
-        self.closed = True
-
 
 # CSV
 
@@ -429,33 +424,80 @@ def _csv_tables(file: TableFile, fields: Mapping[str, tuple[str, Kind]]) -> Iter
         for name, kind in fields.values()
     }
     blank = file.separator == "whitespace"
-    options = {
-        "read_options": pacsv.ReadOptions(
-            block_size=_BLOCK_BYTES, column_names=list(file.order) if file.order else None
-        ),
-        "parse_options": pacsv.ParseOptions(
-            delimiter=" " if blank else file.separator,
-            quote_char=False if blank else '"',
-            newlines_in_values=not blank,
-        ),
-        "convert_options": pacsv.ConvertOptions(
-            include_columns=list(types),
-            column_types=types,
-            null_values=list(file.missing),
-            strings_can_be_null=True,
-        ),
-    }
+    parse = pacsv.ParseOptions(
+        delimiter=" " if blank else file.separator,
+        quote_char=False if blank else '"',
+        newlines_in_values=not blank,
+    )
+    convert = pacsv.ConvertOptions(
+        include_columns=list(types),
+        column_types=types,
+        null_values=list(file.missing),
+        strings_can_be_null=True,
+    )
+    names = list(file.order) if file.order else None
     with _plain(file) as stream:
-        bytes_in = pa.PythonFile(_SingleSpaced(file.shown, stream) if blank else stream, mode="r")
         try:
-            with pacsv.open_csv(bytes_in, **options) as reader:
-                for batch in reader:
-                    table = pa.Table.from_batches([batch])
-                    yield pa.table(
-                        {name: table.column(spelled[own]) for name, (own, _) in fields.items()}
-                    )
+            for rows in _whole_rows(file, _SingleSpaced(file.shown, stream) if blank else stream):
+                table = pacsv.read_csv(
+                    native_reader(rows),
+                    # one block: what no row ends in is told by `_whole_rows`
+                    pacsv.ReadOptions(block_size=len(rows) + 1, column_names=names),
+                    parse,
+                    convert,
+                )
+                names = list(header)
+                yield pa.table(
+                    {name: table.column(spelled[own]) for name, (own, _) in fields.items()}
+                )
         except pa.ArrowInvalid:
             _tell_what_is_wrong(file, header, fields)
+
+
+def native_reader(data: bytes) -> pa.BufferReader:
+    """The same bytes in Arrow's own memory.
+
+    Arrow's threads may hold on to what they read until the process ends, and a thread that wants
+    Python's lock just then, to read on or to let go, ends it with a signal, or never.
+    """
+    own = pa.allocate_buffer(len(data))
+    memoryview(own).cast("B")[:] = data
+    return pa.BufferReader(own)
+
+
+def _whole_rows(file: TableFile, stream: Readable) -> Iterator[bytes]:
+    """A CSV file's bytes in pieces that end where a row does, read by the caller's own thread.
+
+    Raises:
+        DataError: No row ends within `_LONGEST_ROW` bytes.
+    """
+    rows = None if file.separator == "whitespace" else _rows_pattern(file.separator)
+    rest = b""
+    while block := stream.read(_BLOCK_BYTES):
+        data = rest + block
+        if rows is not None and b'"' in data:
+            found = rows.match(data)
+            end = 0 if found is None else found.end()
+        else:
+            end = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+        rest = data[end:]
+        if len(rest) > _LONGEST_ROW:
+            raise _endless(file.shown)
+        # nothing but line ends is no row, and no table
+        if data[:end].strip(b"\r\n"):
+            yield data[:end]
+    if rest.strip(b"\r\n"):
+        yield rest
+
+
+def _rows_pattern(separator: str) -> re.Pattern[bytes]:
+    """Rows as Arrow tells them apart: a quote counts where it begins a field, until it ends."""
+    apart = re.escape(separator.encode())
+    plain = b"[^\\r\\n" + apart + b"]*+"
+    field = b'(?:"(?:[^"]++|"")*+"' + plain + b'|(?!")' + plain + b")"
+    row = field + b"(?:" + apart + field + b")*+[\\r\\n]"
+    mark = b"(?:\\xef\\xbb\\xbf)?+"
+    return re.compile(b"(?:" + mark + b'(?:[^"\\r\\n]*+[\\r\\n]|' + row + b")++)?")
 
 
 def _spelled(file: TableFile, header: Sequence[str], wanted: Iterable[str]) -> dict[str, str]:

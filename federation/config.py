@@ -183,6 +183,13 @@ class RunConfig(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _network_fits_inputs(self) -> "RunConfig":
+        window = self.features.window
+        if self.model.kind == "cnn" and (window is None or window.statistics):
+            raise ValueError("model.kind: cnn needs features.window without statistics; give it")
+        return self
+
+    @model_validator(mode="after")
     def _average_what_there_is(self) -> "RunConfig":
         if self.average_last > self.training.rounds:
             raise ValueError("average_last: there are fewer rounds; lower it")

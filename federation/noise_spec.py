@@ -144,6 +144,8 @@ def make_plan(
 
     if wish is None:
         wish = reported([updates(float(spec.multiplier or 0.0))], spec.delta).epsilon
+        if not math.isfinite(wish):
+            raise InputError("privacy.multiplier: so little noise keeps no epsilon; raise it.")
     single = smallest_multiplier(
         lambda multiplier: [Event(multiplier, discrete=discrete)], epsilon=wish, delta=spec.delta
     )

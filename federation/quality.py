@@ -60,6 +60,11 @@ class MemberGate:
         held = {one for one in self.trust if self.looked.state(one) is State.WAITING}
         return tuple(sorted(held | set(self.looked.new)))
 
+    @property
+    def to_be_held(self) -> tuple[Device, ...]:
+        """Devices that will wait once it is put on record; none where it was."""
+        return tuple(one for one in self.looked.new if self.looked.state(one) is not State.WAITING)
+
 
 def gate_members(
     home: Home, path: Path, data: Path, *, member: str | None, record: bool = True
@@ -147,18 +152,22 @@ def gate_table(contract: DataContract, found: Sequence[MemberGate]) -> Renderabl
             parts.append(Text(f"and {len(told) - SHOWN_MAX} more; see --json."))
         if not told:
             parts.append(Text("Nothing to look at."))
-    waiting = sum(len(one.waiting) for one in found)
+    later = sum(len(one.to_be_held) for one in found)
+    waiting = sum(len(one.waiting) for one in found) - later
     if waiting:
-        parts.append(
-            Text(
-                f"{'1 device' if waiting == 1 else f'{waiting} devices'} of {contract.name} "
-                f"{'waits' if waiting == 1 else 'wait'} for a person: tacit data review list",
-                style="bold",
-            )
-        )
-    elif not contract.is_gated:
+        verb = "waits" if waiting == 1 else "wait"
+        said = f"{_devices(waiting)} of {contract.name} {verb} for a person: tacit data review list"
+        parts.append(Text(said, style="bold"))
+    if later:
+        said = f"{_devices(later)} of {contract.name} would be put under review without --look-only"
+        parts.append(Text(said, style="bold"))
+    if not waiting and not later and not contract.is_gated:
         parts.append(Text("The contract has no thresholds and no gate: nothing is left out."))
     return Group(*parts)
+
+
+def _devices(count: int) -> str:
+    return "1 device" if count == 1 else f"{count} devices"
 
 
 def trust_facts(contract: DataContract, found: Sequence[MemberGate]) -> dict[str, Any]:

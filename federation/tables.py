@@ -9,7 +9,7 @@ from rich.text import Text
 
 from clients.check import CheckReport
 from clients.contract import Column, DataContract
-from clients.describe import TableSummary
+from clients.describe import DISTINCT_LIMIT, TableSummary
 
 
 def contract_facts(contract: DataContract) -> dict[str, Any]:
@@ -59,6 +59,10 @@ def summary_facts(summary: TableSummary) -> dict[str, Any]:
     """For programs."""
     facts = asdict(summary)
     facts["path"] = str(summary.path)
+    for told, column in zip(facts["columns"], summary.columns, strict=True):
+        # counted up to a limit: beyond it nobody knows how many
+        told["distinct"] = None if column.more else column.distinct
+        told["distinct_above"] = DISTINCT_LIMIT if column.more else None
     return facts
 
 
@@ -74,7 +78,7 @@ def summary_table(summary: TableSummary) -> RenderableType:
             f"{column.missing / summary.rows:.1%}" if column.missing else "",
             "" if column.low is None else f"{column.low:g}",
             "" if column.high is None else f"{column.high:g}",
-            str(column.distinct),
+            f"more than {DISTINCT_LIMIT}" if column.more else str(column.distinct),
             ", ".join(text for text, _ in column.top[:4]),
         )
     return table

@@ -5,7 +5,6 @@ It holds no value and no row; what it says of a device's rows is a digest under 
 """
 
 import hashlib
-import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from clients.indicators.compute import IndicatorTable
 from clients.indicators.plan import Plan, make_plan
 from clients.indicators.registry import INDICATORS
 from clients.left_out import LeftOutFacts
+from clients.source import native_reader
 from privacy.canonical import canonical_json, parse_canonical
 from privacy.errors import InputError, NotVerifiedError, ProtocolError
 
@@ -339,11 +339,11 @@ def _row(
     columns = [DEVICE, *names]
     try:
         if lineage.table.format == "parquet":
-            table = pq.read_table(io.BytesIO(data), columns=columns)
+            table = pq.read_table(native_reader(data), columns=columns)
         else:
             types = {DEVICE: pa.string()} | dict.fromkeys(names, pa.float64())
             options = pacsv.ConvertOptions(include_columns=columns, column_types=types)
-            table = pacsv.read_csv(io.BytesIO(data), convert_options=options)
+            table = pacsv.read_csv(native_reader(data), convert_options=options)
         devices = table.column(DEVICE).to_pylist()
     except (pa.ArrowException, KeyError, OSError):
         # whoever wrote table and lineage wrote no table of these columns

@@ -298,11 +298,12 @@ def holding(path: Path, *, wait_s: float = WAIT_S) -> Iterator[None]:
 
     Raises:
         RefusedError: Another process holds it for longer than that.
-        InputError: Its folder cannot be written.
+        InputError: Its folder is not there, or cannot be written.
     """
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no such folder; make it, or choose another.")
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=wait_s)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise RefusedError(f"{path}: another process writes it; run this again.") from None

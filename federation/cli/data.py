@@ -47,6 +47,13 @@ def describe(
     """
     from federation.tables import contract_facts, contract_table, summary_facts, summary_table
 
+    asked = {"--label": label, "--id": id_column, "--time": time, "--task": task}
+    asked |= {"--exposure": exposure, "--members": members}
+    if not draft and any(given is not None for given in asked.values()):
+        names = ", ".join(name for name, given in asked.items() if given is not None)
+        raise InputError(f"{names}: is for --draft; give that as well.")
+    if draft and target.suffix in {".yaml", ".yml"}:
+        raise InputError(f"{target}: is a contract already; --draft makes one of a table.")
     if target.suffix in {".yaml", ".yml"}:
         from clients.contract import load_contract
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from federation.cli.finite import Finite
 from federation.cli.output import AsJson, print_json, print_rich
 from federation.cli.run import Data
 from privacy.errors import InputError, NotVerifiedError
@@ -32,7 +33,8 @@ Hold = Annotated[
     str | None, typer.Option(help="For how long a reading stands at most, such as 10min.")
 ]
 Zone = Annotated[
-    float, typer.Option(min=-14, max=14, help="Hours from the time column to local time.")
+    float,
+    typer.Option(click_type=Finite(-14, 14), help="Hours from the time column to local time."),
 ]
 
 
@@ -76,7 +78,11 @@ def compute(
     window: Window = None,
     as_of: Annotated[
         float | None,
-        typer.Option("--as-of", help="End of the window, as in the time column; default: each's."),
+        typer.Option(
+            "--as-of",
+            click_type=Finite(),
+            help="End of the window, as in the time column; default: each's.",
+        ),
     ] = None,
     step: StepLength = None,
     hold: Hold = None,
@@ -175,6 +181,9 @@ def lineage(
     from federation.scoring import scores_path
 
     if scores_path(table).exists():
+        for name, given in (("--indicator", indicator), ("--member", member)):
+            if given is not None:
+                raise InputError(f"{name}: {table} is a table of scores; leave {name} out.")
         _score_lineage(table, which, contract, data, as_json=as_json)
         return
     from clients.indicators.lineage import read_lineage, trace

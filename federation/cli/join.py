@@ -4,13 +4,18 @@ from typing import Annotated
 
 import typer
 
+from federation.cli.finite import Finite
 from federation.cli.output import AsJson, print_json
 
 Invitation = Annotated[
     str, typer.Argument(metavar="TOKEN|FILE", help="The operator's line, or the file it is in.")
 ]
 Wait = Annotated[
-    float, typer.Option(help="Seconds to wait for approval; 0 asks, and does not wait.", min=0)
+    float,
+    typer.Option(
+        click_type=Finite(0, 1e7),
+        help="Seconds to wait for approval; 0 asks, and does not wait.",
+    ),
 ]
 Anew = Annotated[
     bool,

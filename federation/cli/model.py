@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from federation.cli.finite import Finite
 from federation.cli.indicators import DeviceKey, Hold, Inputs, StepLength, Window, Zone, pair, words
 from federation.cli.output import AsJson, print_json, print_plain, print_rich
 from federation.cli.run import Data
@@ -56,7 +57,10 @@ def explain(
     ] = None,
     data: Data = None,
     aim: Annotated[
-        float | None, typer.Option("--aim", help="With --unit: what would bring it down to this?")
+        float | None,
+        typer.Option(
+            "--aim", click_type=Finite(), help="With --unit: what would bring it down to this?"
+        ),
     ] = None,
     allow: Annotated[
         list[str] | None,
@@ -65,7 +69,11 @@ def explain(
     against: Against = "members",
     at: Annotated[
         float | None,
-        typer.Option("--at", help="Of a model of windows: the window that ends at this time."),
+        typer.Option(
+            "--at",
+            click_type=Finite(),
+            help="Of a model of windows: the window that ends at this time.",
+        ),
     ] = None,
     plot: Annotated[
         Path | None,
@@ -435,12 +443,19 @@ def sync(
 @app.command()
 def scorecard(
     run: Run = "last",
-    anchor: Annotated[float, typer.Option("--anchor", help="Points that stand for --odds.")] = 600,
+    anchor: Annotated[
+        float,
+        typer.Option(
+            "--anchor", click_type=Finite(-1e6, 1e6), help="Points that stand for --odds."
+        ),
+    ] = 600,
     odds: Annotated[
-        float, typer.Option("--odds", min=1e-3, max=1e6, help="To one, against the event.")
+        float,
+        typer.Option("--odds", click_type=Finite(1e-3, 1e6), help="To one, against the event."),
     ] = 20,
     double: Annotated[
-        float, typer.Option("--double", min=1, max=1e4, help="Points that double the odds.")
+        float,
+        typer.Option("--double", click_type=Finite(1, 1e4), help="Points that double the odds."),
     ] = 40,
     as_json: AsJson = False,
 ) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from federation.cli.finite import Finite
 from federation.cli.join import join
 from federation.cli.output import AsJson, print_json, print_rich, progress_console
 from privacy.errors import InputError, TacitError
@@ -243,7 +244,10 @@ def rekey(
         typer.Option("--command", help="A key service's program; again for each argument."),
     ] = None,
     timeout_s: Annotated[
-        float, typer.Option("--timeout", min=0.1, max=600, help="Seconds for one of its answers.")
+        float,
+        typer.Option(
+            "--timeout", click_type=Finite(0.1, 600), help="Seconds for one of its answers."
+        ),
     ] = 10.0,
     as_json: AsJson = False,
 ) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from federation.cli.output import AsJson, print_json, print_rich
+from federation.cli.finite import Finite
+from federation.cli.output import AsJson, print_json, print_plain, print_rich
 from federation.cli.run import Data
 from privacy.errors import InputError, TacitError
 
@@ -46,7 +47,11 @@ def gate(
     ] = True,
     follow: Annotated[
         float | None,
-        typer.Option("--follow", min=0.1, help="Stay, and look again so many seconds apart."),
+        typer.Option(
+            "--follow",
+            click_type=Finite(0.1, 1e7),
+            help="Stay, and look again so many seconds apart.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -209,7 +214,7 @@ def _decide(
             }
         )
     else:
-        typer.echo(standing_line(one.name, standing))
+        print_plain(standing_line(one.name, standing))
 
 
 def _follow(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from federation.cli.finite import Finite
 from federation.cli.output import AsJson, print_json, print_rich, progress_console
 from privacy.errors import InputError, TacitError
 
@@ -41,10 +42,14 @@ def plan(
     data: Data = None,
     seed: Seed = 0,
     epsilon: Annotated[
-        float | None, typer.Option("--epsilon", help="Find the noise for it, whatever is asked.")
+        float | None,
+        typer.Option(
+            "--epsilon", click_type=Finite(), help="Find the noise for it, whatever is asked."
+        ),
     ] = None,
     multiplier: Annotated[
-        float | None, typer.Option("--multiplier", help="Find the epsilon of such noise.")
+        float | None,
+        typer.Option("--multiplier", click_type=Finite(), help="Find the epsilon of such noise."),
     ] = None,
     only_privacy: Annotated[
         bool, typer.Option("--privacy", help="Only noise and epsilon; no row is read.")

@@ -1,7 +1,7 @@
 """`tacit terms`: grades, limits and premiums from indicators and model outputs."""
 
 from dataclasses import asdict
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +11,8 @@ from federation.cli.output import AsJson, print_json, print_rich
 from privacy.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from clients.terms.fold import Act
     from clients.terms.log import Day, TermsLog
     from clients.terms.rule import TermRules
@@ -63,7 +65,7 @@ def run(
     from privacy.randomness import system_bytes
 
     known = load_terms(rules)
-    days = _days(values, known)
+    days = _days(values, known, today=datetime.now(UTC).date())
     home = open_home()
     identity = home_identity(home, system_bytes, keep=not dry_run)
     with nullcontext() if dry_run else holding(log):
@@ -212,36 +214,70 @@ def _show(
     print_rich(table)
 
 
-def _days(path: Path, rules: "TermRules") -> "list[Day]":
+def _days(path: Path, rules: "TermRules", *, today: date) -> "list[Day]":
+    """Days of a file, none of them later than tomorrow: a day stands, and none before it counts."""
     import csv
 
-    from clients.terms.log import Day
-
-    known = [one.name for one in rules.signals]
     found: list[Day] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            for name in reader.fieldnames or ():
-                if name not in {"subject", "day", *known}:
-                    raise InputError(
-                        f"{path}: column {name} is no signal of {rules.name}; take it out, raw "
-                        f"readings are not read here."
-                    )
-            for number, row in enumerate(reader, 2):
-                try:
-                    cells = {name: row.get(name) or "" for name in known}
-                    values = {name: _finite(text) for name, text in cells.items()}
-                    day = date.fromisoformat(row["day"]).toordinal()
-                    subject = row["subject"]
-                except (KeyError, TypeError, ValueError):
-                    raise InputError(
-                        f"{path}: line {number}: expected subject, day (2026-06-30) and numbers."
-                    ) from None
-                found.append(Day(subject=subject, day=day, values=values))
+            known = _signals(path, reader.fieldnames or (), rules)
+            for row in reader:
+                where = f"{path}: line {reader.line_num}"
+                found.append(_day(where, row, known, latest=today + timedelta(days=1)))
     except (OSError, UnicodeDecodeError, csv.Error):
         raise InputError(f"{path}: cannot be read as UTF-8 CSV; check the path.") from None
+    if not found:
+        raise InputError(f"{path}: has no rows; give one for each subject and day.")
     return found
+
+
+def _signals(path: Path, header: "Sequence[str]", rules: "TermRules") -> list[str]:
+    """All signals of rules, where a header names some of them and nothing else."""
+    known = [one.name for one in rules.signals]
+    for name in header:
+        if name not in {"subject", "day", *known}:
+            raise InputError(
+                f"{path}: column {name} is no signal of {rules.name}; take it out, raw "
+                f"readings are not read here."
+            )
+        if header.count(name) > 1:
+            raise InputError(f"{path}: column {name} is there twice; keep one.")
+    if not {"subject", "day"} <= set(header) or not set(known) & set(header):
+        raise InputError(
+            f"{path}: its first line names subject, day and signals of {rules.name} "
+            f"({', '.join(known)}); give them."
+        )
+    return known
+
+
+def _day(
+    where: str,
+    row: "Mapping[str | None, str | list[str] | None]",
+    known: list[str],
+    *,
+    latest: date,
+) -> "Day":
+    from clients.terms.log import Day
+
+    if None in row or None in row.values():
+        raise InputError(f"{where}: has other fields than the first line; correct it.")
+    cells = {str(name): str(text) for name, text in row.items()}
+    subject = cells["subject"]
+    if not subject.strip() or len(subject) > _TEXT_MAX or not subject.isprintable():
+        raise InputError(f"{where}: a subject has 1 to {_TEXT_MAX} printable characters; name it.")
+    try:
+        day = date.fromisoformat(cells["day"])
+        values = {name: _finite(cells.get(name, "")) for name in known}
+    except ValueError:
+        raise InputError(f"{where}: expected subject, day (2026-06-30) and numbers.") from None
+    if day > latest:
+        raise InputError(
+            f"{where}: {day} is yet to come, and no day before it would count any more; correct "
+            f"the day, or this machine's clock."
+        )
+    return Day(subject=subject, day=day.toordinal(), values=values)
 
 
 def _finite(text: str) -> float | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from federation.cli.finite import Finite
 from federation.cli.output import AsJson, print_json
 from federation.cli.registry import own_end, quiet_grpc
 from privacy.errors import InputError, RefusedError, TacitError
@@ -67,7 +68,10 @@ def witness(
         ),
     ] = None,
     every: Annotated[
-        float | None, typer.Option(help="Look again every so many seconds, until stopped.")
+        float | None,
+        typer.Option(
+            click_type=Finite(0, 1e7), help="Look again every so many seconds, until stopped."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write the cosignatures to this file (bundle or home).")

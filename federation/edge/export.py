@@ -84,7 +84,8 @@ def thresholds_of(told: Sequence[str]) -> dict[str, float]:
             number = float(value)
         except ValueError:
             number = math.nan
-        if not sign or not name or len(name) > LONGEST_TEXT or not math.isfinite(number):
+        named = 0 < len(name) <= LONGEST_TEXT and name.isprintable()
+        if not sign or not named or not math.isfinite(number):
             raise InputError(f"--threshold {text:.80}: expected NAME=VALUE, such as review=0.2.")
         if name in found:
             raise InputError(f"--threshold {name:.80}: is there twice; keep one.")

@@ -131,7 +131,8 @@ def _score(told: argparse.Namespace) -> None:
         each_reading=told.each_reading,
         follow=told.follow,
     )
-    score_all(job, printer(as_json=told.json, language=told.lang))
+    if not score_all(job, printer(as_json=told.json, language=told.lang)):
+        sys.stderr.write("tacit-edge: there were no rows, so nothing was scored.\n")
 
 
 def _inspect(told: argparse.Namespace) -> None:

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -34,12 +33,12 @@ def runs_table(title: str, runs: Sequence[RunFacts]) -> RenderableType:
         table.add_column(name, overflow="fold")
     for one in runs:
         table.add_row(
-            escape(one.run),
-            escape(one.task),
-            escape(one.launcher),
+            one.run,
+            one.task,
+            one.launcher,
             one.state,
             f"{one.rounds} of {one.of}",
-            escape(one.reason),
+            one.reason,
         )
     return table
 
@@ -50,7 +49,7 @@ def answers_table(answers: Mapping[str, tuple[str, str]]) -> RenderableType:
     for name in ("member", "answer", "reason"):
         table.add_column(name, overflow="fold")
     for member, (answer, reason) in sorted(answers.items()):
-        table.add_row(escape(member), answer, escape(reason))
+        table.add_row(member, answer, reason)
     return table
 
 

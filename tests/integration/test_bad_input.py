@@ -3,11 +3,14 @@
 import gzip
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from support import tables
@@ -226,3 +229,53 @@ def test_a_ledger_of_an_earlier_version_is_not_passed_over(tmp_path: Path) -> No
     said = assert_one_sentence(tacit(*words, home=home), 1)
     assert "ledger.jsonl is a ledger of an earlier version" in said
     assert not (home / "ledger.db").exists()
+
+
+READ = """
+import sys
+from pathlib import Path
+from clients.source import TableFile, read_tables
+from privacy.errors import TacitError
+
+for path in map(Path, sys.argv[1:]):
+    form = "parquet" if ".parquet" in path.name else "csv"
+    separator = "whitespace" if path.name.startswith("spaced") else ","
+    file = TableFile(path, path.name, form, separator)
+    try:
+        for _ in read_tables(file, {"a": ("a", "number"), "b": ("b", "text")}):
+            if path.name.startswith("left"):
+                break
+    except TacitError as failure:
+        sys.stderr.write(f"{failure}\\n")
+"""
+
+
+def test_a_process_that_read_bad_rows_ends_by_itself(tmp_path: Path) -> None:
+    """Nothing that read ahead calls for Python's lock while the interpreter ends."""
+    lines = ["a,b,c,d"] + ["1,x,2,3"] * 300_000
+    whole = "\n".join([*lines, ""])
+    ragged = "\n".join([*lines[:4], "1,x,2", *lines[4:], ""])
+    long = "\n".join(["a,b" + ",2" * 5_000, *["1,x" + ",2" * 4_999] * 300, ""])
+    (tmp_path / "ragged.csv").write_text(ragged)
+    (tmp_path / "long.csv").write_text(long)
+    (tmp_path / "spaced.csv").write_text(ragged.replace(",", " "))
+    (tmp_path / "ragged.csv.gz").write_bytes(gzip.compress(ragged.encode(), 1))
+    (tmp_path / "left.csv").write_text(whole)
+    (tmp_path / "left.csv.gz").write_bytes(gzip.compress(whole.encode(), 1))
+    rows = pd.DataFrame({"a": np.arange(300_000) % 9973, "b": "x"})
+    rows.to_parquet(tmp_path / "left.parquet")
+    data = bytearray((tmp_path / "left.parquet").read_bytes())
+    data[len(data) // 3 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 3)
+    (tmp_path / "bad.parquet").write_bytes(data)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    for start in range(10):
+        last = start % len(names)
+        files = [str(tmp_path / name) for name in names[last + 1 :] + names[: last + 1]]
+        command = [sys.executable, "-c", READ, *files]
+        done = subprocess.run(  # what hangs never ends: the limit is no measure of anything
+            command, capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        told = done.stderr.splitlines()
+        assert len(told) == sum("left" not in name for name in names), done.stderr
+        assert all(line.endswith(".") for line in told)

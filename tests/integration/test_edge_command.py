@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 import time
@@ -326,6 +327,16 @@ def test_bad_rows_are_one_sentence_without_their_values(
     assert "\n" not in str(found.value)
 
 
+def test_no_rows_are_told(plain: Path, tmp_path: Path) -> None:
+    trust = ("--trust", bundles.TRUSTED)
+    found = edge("score", str(plain), os.devnull, *trust, home=tmp_path / "device")
+    assert found.returncode == 0
+    assert (found.stdout, found.stderr) == (
+        "",
+        "tacit-edge: there were no rows, so nothing was scored.\n",
+    )
+
+
 def test_what_was_scored_before_a_bad_row_stands(plain: Path, tmp_path: Path) -> None:
     found = edge(
         "score", str(plain), "--trust", bundles.TRUSTED, "--lang", "zh", home=tmp_path,
@@ -379,6 +390,7 @@ def test_expired_and_damaged_bundles_exit_with_1(plain: Path, tmp_path: Path) ->
         (("--edge", "--out", "m.tacit", "--expires", "2027-02-30"), "expected days"),
         (("--edge", "--out", "m.tacit", "--threshold", "review"), "expected NAME=VALUE"),
         (("--edge", "--out", "m.tacit", "--threshold", "a=nan"), "expected NAME=VALUE"),
+        (("--edge", "--out", "m.tacit", "--threshold", "a\nb=1"), "expected NAME=VALUE"),
         (("--edge", "--out", "m.tacit", "--window", "3d"), "belong to --readings"),
     ],
 )

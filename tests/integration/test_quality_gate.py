@@ -131,7 +131,15 @@ def test_looking_only_puts_nothing_on_record(tmp_path: Path) -> None:
     found = gate(where, home, "--look-only", "--member", "north", code=1)
     assert found["waiting"] == 1
     assert [one["state"] for one in found["members"][0]["devices"]].count("to be held") == 1
+    words = ("data", "gate", str(where.contract), "--data", str(where.root), "--member", "north")
+    said = " ".join(tacit(*words, "--look-only", home=home).stdout.split())
+    assert "1 device of machines would be put under review without --look-only" in said
+    assert "review list" not in said
     assert not (home / "nodes").exists()
+    assert "1 device of machines waits for a person" in tacit(*words, home=home).stdout
+    said = tacit(*words, "--look-only", home=home).stdout
+    assert "1 device of machines waits for a person: tacit data review list" in said
+    assert "would be" not in said
 
 
 def test_a_device_of_several_members_is_named_with_its_member(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,56 @@ def folded(tmp_path: Path, rules: Path = RULES) -> Path:
     values = days(tmp_path / "days.csv", "m")
     ask("run", str(rules), "--values", str(values), "--log", str(log))
     return log
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "its first line names subject, day and signals"),
+        ("subject,day\n", "its first line names subject, day and signals"),
+        ("subject,day\nm,2026-06-01\n", "its first line names subject, day and signals"),
+        (f"{HEAD},utilisation\nm,2026-06-01,1,1,1,1\n", "column utilisation is there twice"),
+        (f"{HEAD}\n", "has no rows"),
+        (f"{HEAD}\n\n,2026-06-01,0.5,0.5,0.02\n", "line 3: a subject has 1 to 300"),
+        (f"{HEAD}\n ,2026-06-01,0.5,0.5,0.02\n", "line 2: a subject has 1 to 300"),
+        (f"{HEAD}\na\x01,2026-06-01,0.5,0.5,0.02\n", "line 2: a subject has 1 to 300"),
+        (f"{HEAD}\nm,2026-06-01,0.5,0.5\n", "line 2: has other fields"),
+        (f"{HEAD}\nm,2026-06-01,0.5,0.5,0.02,1\n", "line 2: has other fields"),
+        (f"{HEAD}\nm,2026-06-01,0.5,0.5,nan\n", "line 2: expected subject, day"),
+        (f"{HEAD}\nm,9999-12-31,0.5,0.5,0.02\n", "line 2: 9999-12-31 is yet to come"),
+    ],
+)
+def test_days_that_are_none_begin_no_log(tmp_path: Path, home: Path, text: str, said: str) -> None:
+    (tmp_path / "days.csv").write_text(text)
+    log = tmp_path / "log.jsonl"
+    with pytest.raises(InputError, match=said):
+        ask("run", str(RULES), "--values", str(tmp_path / "days.csv"), "--log", str(log))
+    assert not log.exists()
+    assert not home.exists()
+
+
+def test_tomorrow_is_the_last_day_that_a_log_takes(tmp_path: Path, home: Path) -> None:
+    today = datetime.now(UTC).date()
+    for ahead, taken in ((3, False), (0, True)):
+        day = today + timedelta(days=ahead)
+        (tmp_path / "days.csv").write_text(f"{HEAD}\nm,{day},0.5,0.5,0.02\n")
+        log = tmp_path / "log.jsonl"
+        words = ["run", str(RULES), "--values", str(tmp_path / "days.csv"), "--log", str(log)]
+        if taken:
+            assert ask(*words)["terms"]["m"]
+        else:
+            with pytest.raises(InputError, match="is yet to come"):
+                ask(*words)
+        assert home.exists() == taken
+
+
+@pytest.mark.usefixtures("home")
+def test_a_log_makes_no_folder(tmp_path: Path) -> None:
+    values = days(tmp_path / "days.csv", "m")
+    log = tmp_path / "typed" / "wrongly" / "log.jsonl"
+    with pytest.raises(InputError, match="there is no such folder"):
+        ask("run", str(RULES), "--values", str(values), "--log", str(log))
+    assert not log.parent.parent.exists()
 
 
 def test_two_writers_at_once_lose_nothing(tmp_path: Path) -> None:

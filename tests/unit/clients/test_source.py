@@ -4,21 +4,33 @@ import gzip
 import io
 import lzma
 import os
+import threading
 import tracemalloc
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
 from clients import source as source_module
 from clients.contract import DataContract
 from clients.frozen import parse_settings
-from clients.source import LIFE, Chunk, read_chunks, read_counted, unit_names
+from clients.source import (
+    LIFE,
+    Chunk,
+    TableFile,
+    read_chunks,
+    read_counted,
+    read_tables,
+    unit_names,
+)
 from privacy.errors import DataError, InputError, TacitError
 
 PLANTED = "83517"  # planted in bad cells; no sentence may repeat it
@@ -480,6 +492,94 @@ def telemetry(life: str) -> DataContract:
         },
         "x",
     )
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".xz", ".zip"])
+@pytest.mark.parametrize("separator", [",", "whitespace"])
+def test_no_thread_but_the_callers_reads_a_csv_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, separator: str
+) -> None:
+    """Arrow's threads outlive an error; one that calls Python at exit ends it with a signal."""
+    readers: set[int] = set()
+    plain = source_module._plain
+
+    class Watched:
+        def __init__(self, stream: IO[bytes]) -> None:
+            self._stream = stream
+            self.closed = False  # as Arrow asks, where it reads by itself
+
+        def read(self, size: int) -> bytes:
+            readers.add(threading.get_ident())
+            return self._stream.read(size)
+
+        def readable(self) -> bool:
+            return True
+
+        def close(self) -> None:
+            self.closed = True
+
+    @contextmanager
+    def watched(file: TableFile) -> Iterator[Any]:
+        with plain(file) as stream:
+            yield Watched(stream)
+
+    apart = "," if separator == "," else " "
+    text = (apart.join("ab") + "\n" + (apart.join("12") + "\n") * 500_000).encode()
+    packed: dict[str, Callable[[bytes], bytes]] = {
+        "": bytes,
+        ".gz": gzip.compress,
+        ".xz": lzma.compress,
+        ".zip": packed_zip,
+    }
+    path = tmp_path / f"rows.csv{ending}"
+    path.write_bytes(packed[ending](text))
+    file = TableFile(path=path, shown="rows.csv", separator=separator)
+    monkeypatch.setattr(source_module, "read_header", lambda _: ("a", "b"))
+    monkeypatch.setattr(source_module, "_plain", watched)
+    tables = read_tables(file, {"a": ("a", "number")})
+    assert sum(table.num_rows for table in tables) == 500_000
+    assert readers == {threading.get_ident()}
+
+
+ROWS = [
+    b"",
+    b"1,x\n2,y\n",
+    b'1,"x\ny"\n2,"a "" b"\n3,"\r\n"\n',
+    b'1,"x"\r\n\r\n\n2,y"y\r\n3,"z" and "more"\n',
+    b'"1","x,\n,"\r"2",""\r3,\r',
+    b'1,"x"\n2,"last line, \n without end"',
+    b"1,\xc3\xa4\n2,last",
+]
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("header", [b"a,b\n", b'"a","b"\r\n', b'a,"b\nb"\n'])
+def test_rows_are_the_same_whatever_a_block_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: bytes, mark: bytes, header: bytes
+) -> None:
+    data = mark + header + rows
+    (tmp_path / "rows.csv").write_bytes(data)
+    file = TableFile(path=tmp_path / "rows.csv", shown="rows.csv")
+    fields: dict[str, tuple[str, source_module.Kind]] = {
+        "a": ("a", "number"),
+        "b": ("b\nb" if b"\nb" in header else "b", "text"),
+    }
+    whole = pacsv.read_csv(
+        pa.BufferReader(data),
+        parse_options=pacsv.ParseOptions(newlines_in_values=True),
+        convert_options=pacsv.ConvertOptions(
+            column_types={"a": pa.float64(), fields["b"][0]: pa.string()},
+            null_values=[""],
+            strings_can_be_null=True,
+        ),
+    )
+    for size in range(1, 40):
+        monkeypatch.setattr(source_module, "_BLOCK_BYTES", size)
+        found = list(read_tables(file, fields))
+        assert pa.concat_tables(found).to_pydict() == dict(
+            zip("ab", whole.to_pydict().values(), strict=True)
+        )
 
 
 def test_lives_fall_to_units_by_first_appearance(tmp_path: Path) -> None:

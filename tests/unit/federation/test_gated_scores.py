@@ -126,6 +126,9 @@ def test_a_score_walks_back_to_what_was_left_out_then(scored: Machines, tmp_path
         assert walk["computed_again"]
     with pytest.raises(InputError, match="has no score of n1"):
         said(data_app, "lineage", str(held), "n1", *again)
+    for option, given in (("--indicator", "utilisation"), ("--member", "north")):
+        with pytest.raises(InputError, match=f"{option}: .* is a table of scores; leave"):
+            said(data_app, "lineage", str(held), "n0", option, given)
 
 
 def test_of_two_devices_with_one_name_the_one_that_is_not_held_is_scored_and_walked_back_to(

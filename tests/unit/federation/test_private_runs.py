@@ -20,7 +20,7 @@ from clients.policy import BudgetPolicy, NodePolicy, refusals
 from clients.private_training import clipped_gradients, private_rows
 from clients.session import Session, Step
 from clients.spec import parse_node_spec
-from federation.config import load_project
+from federation.config import load_project, with_wish
 from federation.spending import account, costs
 from privacy.errors import CohortError, InputError, ProtocolError, RefusedError
 from privacy.ledger.entry import UPDATE, Entry
@@ -393,6 +393,13 @@ def test_a_config_that_would_not_mean_what_it_says_is_refused(
     where = tables.write(tmp_path, config_changes=config_of(DISTRIBUTED) | changes)
     with pytest.raises(InputError, match=said):
         load_project(where.config)
+
+
+def test_noise_that_is_none_is_refused(tmp_path: Path) -> None:
+    where = tables.write(tmp_path, config_changes=config_of({**DISTRIBUTED}))
+    project = with_wish(load_project(where.config), epsilon=None, multiplier=1e-300)
+    with pytest.raises(InputError, match=r"privacy.multiplier: so little noise .* raise it"):
+        project.privacy_plan()
 
 
 def test_more_colluders_than_members_cannot_be_planned(tmp_path: Path) -> None:

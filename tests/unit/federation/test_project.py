@@ -41,3 +41,14 @@ def test_windows_are_of_readings_over_time(tmp_path: Path) -> None:
     over_time = machines.write(tmp_path / "readings", config_changes={"features": {}})
     with pytest.raises(InputError, match=r"features.window: is missing; machines holds readings"):
         load_project(over_time.config)
+
+
+@pytest.mark.parametrize(
+    "features", [{}, {"window": {"length": 8, "statistics": ["mean"]}}], ids=["rows", "statistics"]
+)
+def test_a_convolution_is_over_readings(tmp_path: Path, features: dict[str, object]) -> None:
+    changes = {"model": {"kind": "cnn", "hidden": []}, "features": features}
+    where = tables.write(tmp_path, config_changes=changes)
+    with pytest.raises(InputError, match=r"model.kind: cnn needs features.window without") as told:
+        load_project(where.config)
+    assert "\n" not in str(told.value)
