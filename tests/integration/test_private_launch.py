@@ -120,7 +120,6 @@ def test_the_plan_finds_noise_for_an_epsilon_and_epsilon_for_noise(
     [
         (("--epsilon", "0"), "greater than 0"),
         (("--epsilon", "2", "--multiplier", "1"), "one of epsilon"),
-        (("--epsilon", "nan"), "cannot be kept"),
     ],
 )
 def test_a_wish_that_means_nothing_is_one_sentence(

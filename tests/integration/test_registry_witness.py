@@ -310,7 +310,8 @@ def run(*words: str) -> "subprocess.CompletedProcess[str]":
         text=True,
         timeout=240,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TACIT_HOME": os.devnull},
+        # a home that is not given is nobody's, and not this machine's user's
+        env={"TACIT_HOME": os.devnull, **os.environ, "PYTHONPATH": str(ROOT)},
     )
 
 

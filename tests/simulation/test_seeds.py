@@ -311,7 +311,7 @@ TWINS: list[tuple[Callable[[ExitStack], None], Options, str]] = [
 def test_a_planted_fault_is_found(
     plant: Callable[[ExitStack], None], options: Options, found: str
 ) -> None:
-    for seed in range(6):
+    for seed in range(24):
         try:
             World(seed, options, plant).live()
         except Broken as broken:
