@@ -1249,8 +1249,8 @@ def test_a_box_that_does_not_open_costs_its_dealer_alone(name: str) -> None:
     gathering.take_answer(answer)
 
 
-def test_who_is_silent_beside_another_is_left_out_and_all_vote_anew(name: str) -> None:
-    """In a graph with few neighbours: two of them fall silent, and no other misses both."""
+def with_two_silent(name: str) -> tuple[Group, dict[str, Words], Gathering]:
+    """A sum in a graph with few neighbours: the first two do not vote, and no other misses both."""
     group = group_of(name, size=10)
     names = group.members
     group.cohort.__dict__["_neighbours"] = {
@@ -1264,6 +1264,23 @@ def test_who_is_silent_beside_another_is_left_out_and_all_vote_anew(name: str) -
     gathering.close()
     for member in names[2:]:
         gathering.take_vote(group.sealers[member].vote(gathering.context, names))
+    return group, vectors, gathering
+
+
+def test_who_refuses_is_asked_anew_without_who_is_away(name: str) -> None:
+    """It may have refused for that one's sake; where all are there, who did not vote goes."""
+    for away, left in ((1, (0,)), (0, (1,)), (None, ())):
+        group, _, gathering = with_two_silent(name)
+        names = group.members
+        here = [member for at, member in enumerate(names) if at != away]
+        assert gathering.leave_silent_out(here)
+        assert gathering.survivors == (*(names[at] for at in left), *names[2:])
+        assert gathering.voters == ()
+
+
+def test_who_is_silent_beside_another_is_left_out_and_all_vote_anew(name: str) -> None:
+    group, vectors, gathering = with_two_silent(name)
+    names = group.members
     assert gathering.leave_silent_out()
     assert gathering.survivors == names[2:]
     assert gathering.voters == ()

@@ -843,8 +843,9 @@ def test_the_order_of_the_solo_cap_is_the_first_one_whatever_the_cap_becomes(pat
     opened(path, replace(TERMS, solo_epsilon=8.0))
     opened(path, replace(TERMS, solo_epsilon=20.0))
     assert {entry.body["solo_order"] for entry in entries_of(path)} == {best_order(8.0, 1e-5)}
-    with pytest.raises(RefusedError, match="choose a larger one"):
-        opened(path, replace(TERMS, solo_epsilon=0.5))
+    for other in (TERMS.epsilon, None):
+        with pytest.raises(RefusedError, match=r"cannot hold solo_epsilon 0\.5; choose a larger"):
+            opened(path, replace(TERMS, epsilon=other, solo_epsilon=0.5))
 
 
 def test_an_order_that_cannot_hold_its_cap_is_refused_at_once(path: Path) -> None:
