@@ -43,6 +43,7 @@ from federation.record import (
     read_rounds,
     read_state,
     read_sums,
+    unended_launch,
 )
 from federation.registry.access import Method, Scope, scope_of
 from federation.run_manifest import make_manifest
@@ -285,10 +286,8 @@ def complete_later(
         TacitError: See `launch_network`.
     """
     folder = home.runs / watched.run
-    if not (folder / LAUNCH_FILE).exists() or (folder / "result.json").exists():
-        return None
-    kept = read_json(folder / LAUNCH_FILE)
-    if kept["runs"] != [watched.run]:
+    kept = unended_launch(folder)
+    if kept is None:
         return None
     contract = load_contract(folder / "contract.yaml")
     project = Project(

@@ -20,16 +20,25 @@ LAUNCH_FILE: Final = "launch.json"
 """In the folder of a run that was launched over a network: what its launcher needs to end it."""
 
 
+def unended_launch(folder: Path) -> dict[str, Any] | None:
+    """What was kept of a network launch of this run alone, whose end was not fetched; else None.
+
+    Raises:
+        InputError: What was kept is damaged.
+    """
+    if not (folder / LAUNCH_FILE).exists() or (folder / "result.json").exists():
+        return None
+    kept = read_json(folder / LAUNCH_FILE)
+    return kept if kept.get("runs") == [folder.name] else None
+
+
 def awaits_watching(folder: Path) -> bool:
     """Whether a run was launched over a network, and `tacit run watch` gets what it came to.
 
     Raises:
         InputError: What was kept of the launch is damaged.
     """
-    if not (folder / LAUNCH_FILE).exists() or (folder / "result.json").exists():
-        return False
-    several = read_json(folder / LAUNCH_FILE).get("runs") != [folder.name]
-    return not several and read_state(folder).get("state") != "stopped"
+    return unended_launch(folder) is not None and read_state(folder).get("state") != "stopped"
 
 
 @dataclass(kw_only=True)
