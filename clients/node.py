@@ -58,6 +58,7 @@ from privacy.errors import (
     ProtocolError,
     RefusedError,
     TacitError,
+    said_to_others,
 )
 from privacy.ledger.entry import STATISTICS, UPDATE
 from privacy.ledger.grammar import CONSENT_DOMAIN
@@ -926,9 +927,7 @@ def _clause(fault: Exception) -> str:
 
 
 def _clause_for_others(fault: Exception) -> str:
-    """What the coordinator is told of a fault that may be about this machine's own files."""
-    own = isinstance(fault, OwnFileError | InputError)
-    return OwnFileError.told.rstrip(".") if own else _clause(fault)
+    return said_to_others(fault).rstrip(".")
 
 
 def _require_bare(payload: bytes) -> None:

@@ -21,6 +21,7 @@ from privacy.errors import (
     OwnFileError,
     ProtocolError,
     RefusedError,
+    said_to_others,
 )
 from privacy.ledger.beginning import begin_ledger
 from privacy.ledger.entry import key_of
@@ -149,8 +150,7 @@ class NodeBooks:
     def note_refusal(self, manifest: Manifest, refusal: RefusedError) -> None:
         """Keep the first reason why a run was refused; a disk that is full hides no refusal."""
         # whoever audits the ledger is told no more of this machine than the coordinator is
-        said = refusal.told if isinstance(refusal, OwnFileError) else str(refusal)
-        words = said.split()
+        words = said_to_others(refusal).split()
         reason = " ".join(words)[:REASON_CHARACTERS_MAX]
         body = {"manifest": manifest.digest().hex(), "reason": reason}
         with suppress(InputError, RefusedError):

@@ -74,5 +74,11 @@ class OwnFileError(RefusedError):
     told: Final = "A file of this machine cannot be used; its own log says why."
 
 
+def said_to_others(fault: Exception) -> str:
+    """What others are told of a fault that may be about this machine's own files."""
+    own = isinstance(fault, OwnFileError | InputError)
+    return OwnFileError.told if own else str(fault)
+
+
 class DamagedFileError(OwnFileError, NotVerifiedError):
     """A ledger, or another file, of this machine does not hold what it has to."""
