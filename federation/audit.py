@@ -113,7 +113,7 @@ class Audit:
             return ""
         active = one.active()
         roles = Counter(each.role for each in active.values())
-        counts = ", ".join(f"{roles[role]} {_plural(role, roles[role])}" for role in sorted(roles))
+        counts = ", ".join(_counted(roles[role], role) for role in sorted(roles))
         first = (
             f"Federation {one.federation}, founded by {one.founder} with the key "
             f"{fingerprint(one.founder_key)}"
@@ -136,19 +136,21 @@ class Audit:
         found = self.verdict
         dangling = found.releases - found.opened
         first = (
-            f"Verified: {found.leaves} entries, {found.runs} runs, {found.rounds} rounds, "
-            f"{found.releases} releases on record, {found.signatures} signatures, held against "
-            f"{self.heads} remembered states; root {found.root[:16]}..."
+            f"Verified: {_counted(found.leaves, 'entry')}, {_counted(found.runs, 'run')}, "
+            f"{_counted(found.rounds, 'round')}, {_counted(found.releases, 'release')} on record, "
+            f"{_counted(found.signatures, 'signature')}, held against "
+            f"{_counted(self.heads, 'remembered state')}; root {found.root[:16]}..."
         )
         parts = [first]
         if found.nodes:
             compared = sum(node.compared for node in found.nodes)
-            parts.append(
-                f"{len(found.nodes)} nodes' own ledgers say the same of {compared} releases."
-            )
+            many = len(found.nodes)
+            say = "1 node's own ledger says" if many == 1 else f"{many} nodes' own ledgers say"
+            parts.append(f"{say} the same of {_counted(compared, 'release')}.")
         elsewhere = sum(node.elsewhere for node in found.nodes)
         if elsewhere:
-            parts.append(f"On record with another coordinator: {elsewhere} releases of nodes.")
+            told = _counted(elsewhere, "release")
+            parts.append(f"On record with another coordinator: {told} of nodes.")
         late = [node.owner for node in found.nodes if node.clocks_s > _CLOCKS_S_MAX]
         if late:
             parts.append(f"Clocks differed by more than a day: {', '.join(late)}; caps go by them.")
@@ -161,14 +163,15 @@ class Audit:
             )
         if self.elsewhere:
             parts.append(
-                f"Not compared, as the coordinator's ledger is not here: {self.elsewhere} "
-                f"{_plural('state', self.elsewhere)} of it that launches from here remember. Ask "
+                "Not compared, as the coordinator's ledger is not here: "
+                f"{_counted(self.elsewhere, 'state')} of it that launches from here remember. Ask "
                 "the coordinator for its bundle, and verify it with yours."
             )
         if found.unfinished:
             parts.append(f"Not finished: {', '.join(found.unfinished)}.")
         if dangling:
-            parts.append(f"Reserved and never opened, which counts as spent: {dangling} releases.")
+            unopened = _counted(dangling, "release")
+            parts.append(f"Reserved and never opened, which counts as spent: {unopened}.")
         return " ".join(parts)
 
     def page(self) -> RenderableType:
@@ -422,9 +425,8 @@ def export_sentence(bundle: Bundle, path: Path) -> str:
     """For people."""
     made = datetime.fromtimestamp(bundle.made_ms / 1000, tz=UTC)
     leaves = sum(len(log.leaves) for log in bundle.logs)
-    count = len(bundle.logs)
     return (
-        f"{path}: {count} {_plural('ledger', count)}, {leaves} entries, as of "
+        f"{path}: {_counted(len(bundle.logs), 'ledger')}, {_counted(leaves, 'entry')}, as of "
         f"{made:%Y-%m-%d %H:%M} UTC. Whoever has it checks it with: tacit audit verify {path}"
     )
 
@@ -480,11 +482,12 @@ def prove_entry(home: Home, index: int, path: Path, *, owner: str) -> Shown:
 
     logs = [log for log in home_bundle(home).logs if log.owner == owner]
     if len(logs) != 1:
-        what = "no ledger" if not logs else f"{len(logs)} ledgers"
+        what = "no ledger" if not logs else _counted(len(logs), "ledger")
         raise InputError(f"{home.root} has {what} of {owner}; see tacit budget show for members.")
     log = logs[0]
     if index >= len(log.leaves):
-        raise InputError(f"The ledger of {owner} has {len(log.leaves)} entries, from 0 on.")
+        entries = _counted(len(log.leaves), "entry")
+        raise InputError(f"The ledger of {owner} has {entries}, from 0 on.")
     store = MemoryLedger(log.leaves)
     leaf = log.leaves[index]
     if len(leaf) > EXTRA_BYTES_MAX:
@@ -571,8 +574,9 @@ def _membership(bundle: Bundle) -> Membership | None:
     return fold(acts) if acts else None
 
 
-def _plural(role: str, count: int) -> str:
-    return role if count == 1 else f"{role}s"
+def _counted(count: int, one: str) -> str:
+    many = f"{one[:-1]}ies" if one.endswith("ry") else f"{one}s"
+    return f"{count} {one if count == 1 else many}"
 
 
 def _remembered(home: Home) -> tuple[list[LedgerHead], list[LedgerHead]]:

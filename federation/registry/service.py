@@ -149,8 +149,11 @@ class RegistryService(RegistryServicer):
             ) from None
         if time_s > self._now_ms() // 1000 + CLOCK_S:
             raise invalid("the cosignature is from the future; set the witness's clock")
+        whole = with_cosignatures(note, [signature])
+        if whole == note:  # said again: nothing to write, which would cost every writer a turn
+            return wire.CheckpointReply(note=note)
         # others may have cosigned it, or signed it anew, since it was read: the store joins all
-        kept = view.store.keep_checkpoint(request.size, with_cosignatures(note, [signature]))
+        kept = view.store.keep_checkpoint(request.size, whole)
         _LOG.info("cosigned %s at %d by %s", view.origin, request.size, caller.peer.uri)
         return wire.CheckpointReply(note=kept)
 

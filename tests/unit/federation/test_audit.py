@@ -352,7 +352,7 @@ def test_a_verdict_is_said_in_one_paragraph() -> None:
     nodes = Nodes(MEMBERS)
     whole = audit_of(whole_run(names=MEMBERS, nodes=nodes), nodes)
     said = whole.sentence()
-    assert f"{whole.verdict.leaves} entries, 1 runs, 2 rounds, 8 releases on record" in said
+    assert f"{whole.verdict.leaves} entries, 1 run, 2 rounds, 8 releases on record" in said
     assert "held against 3 remembered states" in said
     assert whole.verdict.root[:16] in said
     assert "3 nodes' own ledgers say the same of 24 releases" in said
@@ -367,7 +367,7 @@ def test_what_is_missing_or_open_is_said() -> None:
     said = audit_of(script, nodes, without=("bank", "insurer")).sentence()
     assert "Not compared, as not at hand: bank, insurer." in said
     assert "Not finished: r." in said
-    assert "Reserved and never opened, which counts as spent: 1 releases." in said
+    assert "Reserved and never opened, which counts as spent: 1 release." in said
     alone = audit_of(script, nodes, without=MEMBERS).sentence()
     assert "nodes' own ledgers" not in alone
 

@@ -165,6 +165,14 @@ def test_the_registry_that_waits_for_a_run_keeps_its_cosignatures(
     assert desk.kept() == {KEYS[name].name: TIME_S for name in MEMBERS}
 
 
+def test_a_witness_that_says_the_same_again_is_answered_and_writes_nothing(desk: Desk) -> None:
+    desk.keep()
+    desk.write("witness")
+    desk.stores["witness"].between = lambda: pytest.fail("it writes")
+    desk.write("witness")
+    assert desk.kept() == {KEYS[REGULATOR].name: TIME_S}
+
+
 def test_an_older_state_goes_only_once_the_newer_one_is_kept(desk: Desk) -> None:
     ledger, store = desk.recorders["members"], desk.stores["members"]
     run_ends(ledger, desk.state)
