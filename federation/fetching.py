@@ -21,6 +21,7 @@ from privacy.ledger.bundle import Bundle, read_bundle
 from privacy.ledger.checkpoint import parse_checkpoint_text
 from privacy.ledger.note import parse_note
 from privacy.ledger.trust import TrustPolicy
+from privacy.whole_file import open_part
 
 REJECTED: Final = ".rejected"
 """After the name of a file that did not hold; it is kept, as it shows what was sent."""
@@ -87,25 +88,22 @@ def fetch(
         if place is None:
             raise InputError("nothing says whom you trust; give a trust policy as --policy")
         policy = TrustPolicy(logs=(place.log_key,))
-    part = path.with_name(f".{path.name}.part")
     try:
-        with part.open("wb") as file:
+        with open_part(path, mode=0o666) as (part, file):
             client.bundle(file)
             file.flush()
             os.fsync(file.fileno())
-        try:
-            found = _verified(part.read_bytes(), place=place, policy=policy, rules=rules)
-        except NotVerifiedError as error:
-            kept = path.with_name(path.name + REJECTED)
-            part.replace(kept)
-            raise NotVerifiedError(f"{error}; what was sent is in {kept}") from None
-        part.replace(path)
+            try:
+                found = _verified(part.read_bytes(), place=place, policy=policy, rules=rules)
+            except NotVerifiedError as error:
+                kept = path.with_name(path.name + REJECTED)
+                part.replace(kept)
+                raise NotVerifiedError(f"{error}; what was sent is in {kept}") from None
+            part.replace(path)
     except OSError as failure:
         raise InputError(
             f"{path}: cannot be written ({failure.strerror}); choose another folder"
         ) from None
-    finally:
-        part.unlink(missing_ok=True)
     return found
 
 

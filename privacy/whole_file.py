@@ -4,16 +4,38 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from privacy.randomness import system_bytes
 
 
 @contextmanager
-def part_of(path: Path, data: bytes | memoryview, *, mode: int) -> Iterator[Path]:
-    """Have all of a file on disk beside the name that it is for; at the end it is not there.
+def open_part(path: Path, *, mode: int) -> Iterator[tuple[Path, BinaryIO]]:
+    """Open an empty file beside the name that it is for; at the end it is not there.
 
     Any number of writers may be at it, each with a part of its own. What those left that were
     stopped on the way is locked by nobody, and goes first.
+
+    Args:
+        path: What the file is for. Its folder is there.
+        mode: Who may read it, before the process's mask is taken off.
+
+    Raises:
+        OSError: It could not be made.
+    """
+    _sweep(path)
+    part, descriptor = _begun(path, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield part, file
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def part_of(path: Path, data: bytes | memoryview, *, mode: int) -> Iterator[Path]:
+    """Have all of a file on disk beside the name that it is for, see `open_part`.
 
     Args:
         path: What the file is for. Its folder is there.
@@ -23,17 +45,11 @@ def part_of(path: Path, data: bytes | memoryview, *, mode: int) -> Iterator[Path
     Raises:
         OSError: It could not be written.
     """
-    _sweep(path)
-    part, descriptor = _begun(path, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            yield part
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    with open_part(path, mode=mode) as (part, file):
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+        yield part
 
 
 def write_first(path: Path, data: bytes, *, mode: int = 0o600) -> bool:

@@ -1,5 +1,6 @@
 """`tacit data indicators` and `tacit data lineage`: from readings to indicators, and back."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -180,10 +181,14 @@ def lineage(
     """
     from federation.scoring import scores_path
 
-    if scores_path(table).exists():
-        for name, given in (("--indicator", indicator), ("--member", member)):
-            if given is not None:
-                raise InputError(f"{name}: {table} is a table of scores; leave {name} out.")
+    scores = scores_path(table).exists()
+    if scores:
+        why = f"{table} is a table of scores; take one of indicators"
+        _require_none({"--indicator": indicator, "--member": member}, why)
+    if contract is None:
+        why = "no rows are read again without --contract FILE; add it"
+        _require_none({"--data": data, "--member": member}, why)
+    if scores:
         _score_lineage(table, which, contract, data, as_json=as_json)
         return
     from clients.indicators.lineage import read_lineage, trace
@@ -204,6 +209,12 @@ def lineage(
         print_json(lineage_facts(steps, again=again, left_out=told.left_out))
     else:
         print_rich(lineage_tree(steps, again=again, left_out=told.left_out))
+
+
+def _require_none(given: Mapping[str, object], why: str) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(f"{name}: {why}, or leave {name} out.")
 
 
 def _score_lineage(

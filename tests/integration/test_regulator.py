@@ -285,6 +285,26 @@ def test_what_nobody_signed_yet_is_counted(one: Federated, tmp_path: Path) -> No
     assert found.audit.membership == one.membership
 
 
+def test_two_who_fetch_to_one_place_have_a_whole_file_each(one: Federated, tmp_path: Path) -> None:
+    place, out = one.place(REGULATOR), tmp_path / "pool.bundle"
+    older = bytes_of(live_bundle(one.home))
+    one.add("Bank B")
+    newer = bytes_of(live_bundle(one.home))
+
+    class Slow(Sends):
+        def bundle(self, file: BinaryIO) -> int:
+            half = len(newer) // 2
+            file.write(newer[:half])
+            fetched(older, out, place)
+            return half + file.write(newer[half:])
+
+    found = fetch(cast("RegistryClient", Slow(newer)), out, place=place, policy=None)
+    assert found.audit.membership == one.membership
+    assert out.read_bytes() == newer
+    assert [path.name for path in tmp_path.glob("*.bundle*")] == [out.name]
+    assert not list(tmp_path.glob(".*.part"))
+
+
 def test_what_is_not_the_federation_of_the_invitation_is_not_believed(
     one: Federated, tmp_path: Path
 ) -> None:

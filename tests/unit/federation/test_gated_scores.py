@@ -127,7 +127,9 @@ def test_a_score_walks_back_to_what_was_left_out_then(scored: Machines, tmp_path
     with pytest.raises(InputError, match="has no score of n1"):
         said(data_app, "lineage", str(held), "n1", *again)
     for option, given in (("--indicator", "utilisation"), ("--member", "north")):
-        with pytest.raises(InputError, match=f"{option}: .* is a table of scores; leave"):
+        with pytest.raises(
+            InputError, match=f"{option}: .* is a table of scores; take one of indicators, or leave"
+        ):
             said(data_app, "lineage", str(held), "n0", option, given)
 
 

@@ -137,6 +137,12 @@ def test_other_rows_are_found_out(machines: Path, tmp_path: Path, home: Path) ->
     other = generate(tmp_path / "other", seed=1, scenario="failure", size=0.12).root
     with pytest.raises(NotVerifiedError, match="its rows are others than those"):
         said("lineage", str(out), device, *again, "--data", str(other))
+    # without a contract nothing is read again, and whoever names rows would think that it was
+    for one in (("--data", str(other)), again[2:]):
+        with pytest.raises(
+            InputError, match=f"without --contract FILE; add it, or leave {one[0]} out"
+        ):
+            said("lineage", str(out), device, *one)
     (home / "rows.key").write_bytes(b"o" * 32)
     with pytest.raises(NotVerifiedError, match=r"or this home .* is not where it was made"):
         said("lineage", str(out), device, *again, "--data", str(machines))
