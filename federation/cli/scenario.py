@@ -14,7 +14,7 @@ _QUICK = 300
 @app.command("list")
 def list_packs(as_json: AsJson = False) -> None:
     """List the scenarios."""
-    from federation.scenarios.pack import PACKS
+    from federation.scenarios.pack_list import PACKS
 
     if as_json:
         print_json({"scenarios": {name: pack.about for name, pack in PACKS.items()}})
@@ -26,7 +26,7 @@ def list_packs(as_json: AsJson = False) -> None:
 @app.command()
 def show(name: str, as_json: AsJson = False) -> None:
     """Say what a scenario's mechanism is."""
-    from federation.scenarios.pack import pack_folder
+    from federation.scenarios.pack_list import pack_folder
 
     folder = pack_folder(name)
     text = (folder / "README.md").read_text(encoding="utf-8")

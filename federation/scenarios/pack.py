@@ -9,11 +9,10 @@
 <out>/report.json                  what came out
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -29,111 +28,21 @@ from federation.budget_plot import format_of
 from federation.config import load_project
 from federation.home import Home, write_bytes, write_json
 from federation.launch import LaunchOptions, launch_local
-from federation.scenarios.batteries import draw_batteries
-from federation.scenarios.cnc import draw_workshop
-from federation.scenarios.construction import Leases, draw_leases
-from federation.scenarios.dairy import draw_herds
+from federation.scenarios.construction import Leases
+from federation.scenarios.pack_list import PACKS, Book, pack_folder
 from federation.scenarios.picture import Effect, draw_scenario
-from federation.scenarios.pv import draw_plants
 from federation.scenarios.scored import TableModel, read_table_model
-from federation.scenarios.vehicles import draw_vehicles
-from federation.scenarios.wind import draw_turbines
 from federation.terms_memory import home_identity
 from privacy.errors import InputError
 from privacy.randomness import system_bytes
 
 Floats = NDArray[np.float64]
 BANKS: Final = ("corvane-bank", "lindmark-leasing", "pellworth-credit", "tarn-leasing")
-
-
-class Book(Protocol):
-    """What a generator draws for one member; tables have a row a machine, in one order."""
-
-    @property
-    def readings(self) -> pd.DataFrame: ...  # noqa: D102
-    @property
-    def stated(self) -> pd.DataFrame: ...  # noqa: D102
-    @property
-    def labels(self) -> pd.DataFrame: ...  # noqa: D102
-
-
-@dataclass(frozen=True, slots=True)
-class Pack:
-    """A scenario.
-
-    Attributes:
-        about: One line.
-        draw: Draws a member's book.
-        table: The folder and file of members' tables, as in the contract.
-        hold: For how long a reading stands.
-        memory: Days of readings that a day's score looks back on.
-    """
-
-    about: str
-    draw: Callable[..., Book]
-    table: tuple[str, str]
-    hold: str
-    memory: int = 3
-
-
-PACKS: Final[Mapping[str, Pack]] = {
-    "construction_lease": Pack(
-        "downtime lowers repayment: leased construction machines",
-        draw_leases,
-        ("banks", "leases.csv"),
-        "8h",
-        14,
-    ),
-    "wind_farm": Pack(
-        "wind, pitch and icing: loans on turbines", draw_turbines, ("banks", "leases.csv"), "1h"
-    ),
-    "cnc_workshop": Pack(
-        "spindle load, tool wear and scrap: loans on CNC machines",
-        draw_workshop,
-        ("banks", "leases.csv"),
-        "1h",
-    ),
-    "pv_plant": Pack(
-        "sun, soiling and inverter trips: loans on PV plants",
-        draw_plants,
-        ("banks", "leases.csv"),
-        "1h",
-    ),
-    "dairy_herd": Pack(
-        "rumination, mastitis and milk: loans on herds", draw_herds, ("banks", "leases.csv"), "1h"
-    ),
-    "battery_residual_value": Pack(
-        "cycles, fast charging and heat: what batteries are worth",
-        draw_batteries,
-        ("banks", "leases.csv"),
-        "1h",
-    ),
-    "ev_fleet_insurance": Pack(
-        "braking, night and distance: claims of electric fleets",
-        draw_vehicles,
-        ("insurers", "policies.csv"),
-        "1h",
-    ),
-}
 LESS: Final = 0.06
 LEASES: Final = 1500
-_FEDERATION = Path(__file__).parents[1]
-_FOLDERS = (_FEDERATION / "scenarios_data", _FEDERATION.parent / "configs" / "scenarios")
 _FIRST_DAY = date(2026, 1, 1).toordinal()
 _WATCHED: Final = 6
 _SIZES: Final = 9
-
-
-def pack_folder(name: str) -> Path:
-    """Where a pack lies.
-
-    Raises:
-        InputError: There is none.
-    """
-    for folder in _FOLDERS:
-        if name in PACKS and (folder / name / "run.yaml").is_file():
-            return folder / name
-    raise InputError(f"there is no scenario {name}; choose {', '.join(PACKS)}.")
 
 
 def run_pack(

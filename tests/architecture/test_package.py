@@ -71,6 +71,7 @@ def test_the_import_names_are_ours_alone(package: str) -> None:
         ("privacy.verify", {"numpy", "msgspec", "torch", "flwr", "pydantic", "pandas", "yaml"}),
         ("aggregator.coordinator", {"torch", "opacus", "pandas", "flwr", "clients"}),
         ("federation.config", {"torch", "flwr"}),
+        ("federation.scenarios.pack_list", {"torch", "flwr", "opacus"}),
         ("federation.edge.scoring", {"torch", "pandas", "pydantic", "yaml", "flwr", "typer"}),
         ("federation.edge.sync", {"torch", "pandas", "pydantic", "yaml", "flwr"}),
     ],

@@ -14,7 +14,8 @@ from clients.terms.rule import load_terms
 from federation.cli.main import app
 from federation.config import load_project
 from federation.scenarios.construction import draw_leases
-from federation.scenarios.pack import PACKS, pack_folder, read_standings, run_pack, write_books
+from federation.scenarios.pack import read_standings, run_pack, write_books
+from federation.scenarios.pack_list import PACKS, pack_folder
 from privacy.errors import InputError
 from privacy.identity import Identity
 
