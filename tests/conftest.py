@@ -1,7 +1,11 @@
 """Settings of all tests."""
 
+import random
 import signal
+import sys
 
+import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 from support import warm
 
@@ -16,6 +20,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # begun in the background by a script: the commands that tests begin would have Ctrl-C ignored,
     # too, where it is not this process itself that ignores it
     signal.signal(signal.SIGINT, lambda *_: None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What a test draws without a seed of its own does not depend on which tests ran before it."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the generator that all share
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 def pytest_sessionfinish() -> None:

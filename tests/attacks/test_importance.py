@@ -34,12 +34,19 @@ class Own:
     tallies: list[NDArray[np.float64]] = field(default_factory=list)
 
     def said(self) -> list[str]:
-        """Each member's sums, means and shares, as any text would begin to say them."""
+        """Each member's sums, means and shares, as JSON begins to say them.
+
+        A number is said to its fifteenth decimal, so that no other one is taken for it: of the
+        numbers in the files three lie within 1e-3 of one of these, and where they move by 1e-4
+        from run to run, one agrees that far with a chance below 1e-10. Shares are computed as a
+        node does it: another order could end in another last digit, and that could carry.
+        """
         numbers: list[float] = []
         for one in self.tallies:
-            sizes = one[2:]
-            numbers += [*sizes, *(sizes / one[1]), *(sizes / sizes.sum())]
-        return [f"{number:.15f}"[:12] for number in numbers]
+            sizes = one[2:].tolist()
+            means = [size / one[1] for size in sizes]
+            numbers += [*sizes, *means, *(mean / sum(means) for mean in means)]
+        return [json.dumps(float(number))[:17] for number in numbers]
 
     def packed(self) -> list[bytes]:
         """The same as float64."""

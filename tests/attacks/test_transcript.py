@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pytest
 from support import tables
+from support.canaries import CODE, with_canaries
 from support.direct import Direct, assemble
 
 from clients.policy import NodePolicy
@@ -58,8 +60,10 @@ class Tap:
         return b"".join([*self.sent, *(p.message + p.payload for _, p in self.received)])
 
 
-def tapped(root: Path, protection: Protection) -> Tap:
-    where = tables.write(root, "binary", config_changes={"protection": {"sum": protection}})
+def tapped(root: Path, protection: Protection, rows: pd.DataFrame | None = None) -> Tap:
+    where = tables.write(
+        root, "binary", rows=rows, config_changes={"protection": {"sum": protection}}
+    )
     tap = Tap(assemble(where.config, root, policy=NodePolicy(sums=PROTECTIONS)))
     tap.direct.run()
     return tap
@@ -117,13 +121,22 @@ def test_no_secret_of_a_run_leaves_a_node_in_the_clear(
 
 @pytest.mark.parametrize("protection", PROTECTIONS)
 def test_no_model_and_no_row_passes_the_coordinator(tmp_path: Path, protection: Protection) -> None:
-    tap = tapped(tmp_path, protection)
+    # a thousand texts of ten signs or more: forty million random bytes have one by chance once in
+    # 10^13 times
+    rows = with_canaries(tables.table("binary"))
+    digits = np.arange(1, len(rows) + 1) * 1e-9
+    rows["load"] = (rows["load"] * 0.99 + digits).round(10)
+    rows["amount"] = (rows["amount"].round(2) + digits).round(9)
+    tap = tapped(tmp_path, protection, rows)
     everything = tap.everything()
     for model in tap.models:
         assert model[:8].tobytes() not in everything
-    for text in ("amount", "code"):
-        values = tables.table("binary")[text].astype(str)
-        assert not any(value.encode() in everything for value in values if len(value) > 5)
+    values = {str(value).encode() for name in ("load", "amount") for value in rows[name].dropna()}
+    values = {value for value in values if len(value) >= 10} | {CODE.encode()}
+    assert len(values) > 1000
+    assert found_in(everything, list(values)) == []
+    # the twin: the same search finds them where they are
+    assert set(found_in((tmp_path / "table.csv").read_bytes(), list(values))) == values
 
 
 @pytest.mark.parametrize("protection", ["sealed", "ckks"])

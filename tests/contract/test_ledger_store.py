@@ -5,6 +5,7 @@ import functools
 import gc
 import hashlib
 import os
+import random
 import shutil
 import socket
 import sqlite3
@@ -720,7 +721,7 @@ def test_a_broken_file_is_refused(file: SqlitePlace, harm: str, log: bool) -> No
     elif harm == "other begin":
         data[:16] = b"SQLite format 4\0"
     elif harm == "noise":
-        data[4096:] = os.urandom(len(data) - 4096)
+        data[4096:] = random.Random(harm).randbytes(len(data) - 4096)
     else:
         data[:] = b"a text, and no database\n" * 1000
     file.path.write_bytes(data)

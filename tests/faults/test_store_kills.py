@@ -105,7 +105,7 @@ def test_writers_of_a_file_are_killed(tmp_path: Path) -> None:
 
 def test_who_records_after_the_release_loses_records(tmp_path: Path) -> None:
     target = str(tmp_path / "ledger.db")
-    kills = max(KILLS // 4, 20)
+    kills = max(KILLS // 4, 50)
     assert outcome(target, start(target, "release_then_record", kills)).lost
 
 
@@ -123,4 +123,5 @@ def test_writers_of_a_database_are_killed_and_its_server_crashes(server: Server)
 
 def test_who_records_after_the_release_loses_records_in_a_database(server: Server) -> None:
     target = server.url(server.empty_database())
-    assert outcome(target, start(target, "release_then_record", 20)).lost
+    # more than half of the kills show it, so of fifty none does with a chance below 1e-15
+    assert outcome(target, start(target, "release_then_record", 50)).lost

@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,29 @@ def without(changes: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def launched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
-    """Home, config and result of one launch with noise, under a policy with a cap."""
-    root = tmp_path_factory.mktemp("private")
-    home = root / "home"
-    home.mkdir()
-    policy = {"budgets": [{"dataset": "small_binary", "epsilon": 9.0}], "colluders": 1}
-    (home / "policy.yaml").write_text(yaml.safe_dump(policy))
-    where = tables.write(
-        root / "data", rows=tables.table("binary", rows=1500), config_changes=without(CHANGES)
-    )
-    found = tacit(
-        "run", "launch", str(where.config), "--local", "--data", str(where.root), "--json",
-        home=home,
-    )  # fmt: skip
+    """Home, config and result of one launch with noise, under a policy with a cap.
+
+    The audit of a right noise refuses it four times in a million (`privacy.empirical.SURE`), and so
+    the second one, too, once in 6e10 times; that of a wrong one refuses each.
+    """
+
+    def launch() -> tuple[Path, Path, subprocess.CompletedProcess[str]]:
+        root = tmp_path_factory.mktemp("private")
+        home = root / "home"
+        home.mkdir()
+        policy = {"budgets": [{"dataset": "small_binary", "epsilon": 9.0}], "colluders": 1}
+        (home / "policy.yaml").write_text(yaml.safe_dump(policy))
+        where = tables.write(
+            root / "data", rows=tables.table("binary", rows=1500), config_changes=without(CHANGES)
+        )
+        words = ("run", "launch", str(where.config), "--local", "--data", str(where.root), "--json")
+        return home, where.config, tacit(*words, home=home)
+
+    home, config, found = launch()
+    if "The audit of the noise contradicts" in found.stderr:
+        home, config, found = launch()
     assert found.returncode == 0, found.stderr
-    return home, where.config, json.loads(found.stdout)
+    return home, config, json.loads(found.stdout)
 
 
 def test_the_result_says_both_epsilons_and_what_they_mean(

@@ -5,8 +5,8 @@ held against the only thing that may be learnt of it: `Played.bare` lists every 
 whose vectors, added up, are no longer hidden by any mask.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import combinations, count, product
@@ -216,9 +216,12 @@ def test_any_pattern_of_failures_of_up_to_nine_does(fates: dict[str, str]) -> No
     check_pattern(fates)
 
 
-@pytest.fixture(name="sparse", scope="module")
-def _sparse() -> Iterable[None]:
-    """Each of forty members masks with eight."""
+@contextmanager
+def sparse() -> Iterator[None]:
+    """Each of forty members masks with eight, and no longer than one pattern is played.
+
+    The members of other tests are made when they are needed first, each masking with all others.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graphs, "degree", lambda _: 8)
         _, cohort = made(40)
@@ -226,7 +229,6 @@ def _sparse() -> Iterable[None]:
         yield
 
 
-@pytest.mark.usefixtures("sparse")
 @settings(max_examples=25, deadline=None)
 @given(
     failing=st.dictionaries(st.integers(0, 39), st.sampled_from(FATES[1:]), max_size=5),
@@ -236,12 +238,13 @@ def _sparse() -> Iterable[None]:
 def test_any_pattern_of_failures_does_where_members_have_few_neighbours(
     failing: dict[int, str], neighbour: int, run: list[str]
 ) -> None:
-    _, cohort = made(40)
-    fates = dict.fromkeys(cohort.members, NEVER)
-    fates |= {cohort.members[place]: fate for place, fate in failing.items()}
-    # Some of them next to each other, so that a member loses more than it may.
-    fates |= dict(zip(cohort.peers(cohort.members[neighbour]), run, strict=False))
-    check_pattern(fates)
+    with sparse():
+        _, cohort = made(40)
+        fates = dict.fromkeys(cohort.members, NEVER)
+        fates |= {cohort.members[place]: fate for place, fate in failing.items()}
+        # Some of them next to each other, so that a member loses more than it may.
+        fates |= dict(zip(cohort.peers(cohort.members[neighbour]), run, strict=False))
+        check_pattern(fates)
 
 
 # -- a coordinator that shows different survivors to different members ------------------------

@@ -2,14 +2,16 @@
 
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 from support import tables
 from support.deployed import Deployed, Machine
 
-LOAD, AMOUNT, ID, CODE = 0.271828183, 31337.062531, 918273645, "canary-of-code"
+LOAD, AMOUNT, CODE = 0.271828183, 31337.062531, "canary-of-code"
+# so long that a million hexadecimal signs have it by chance once in 10^12 times
+ID = 918273645546342
 ROWS = 5  # planted in; train, validation and test rows are among them
 OWN_DATA = {"table.csv", "contract.yaml", "config.yaml"}
 TAP = Path(__file__).parent / "tap"
@@ -51,6 +53,44 @@ def leaks(texts: Iterable[bytes]) -> list[bytes]:
     """Which forms stand in any of the texts."""
     whole = b"\0\0\0\0".join(texts)
     return [one for one in forms() if one in whole]
+
+
+def by_chance(form: bytes) -> bool:
+    """Whether some million bytes of keys, masks or ciphertexts may have a form in them by chance.
+
+    Four bytes stand in ten million random ones once in 400 times.
+    """
+    return len(form) < 8
+
+
+def leaks_each_time(said: Callable[[Path], Iterable[bytes]], folder: Path) -> list[bytes]:
+    """Which forms stand in what is said; those that may by chance, in what is said each time.
+
+    What leaks does so whenever it is said, and the numbers of another run are other ones. A form of
+    four bytes is in ten million of them four times by chance with 0.0024^4, and there are four:
+    once in 7e9 times.
+
+    Args:
+        said: Does the same anew in an empty folder, by other keys; all that was said and written.
+        folder: Of these folders.
+    """
+    found = leaks(said(folder / "0"))
+    for turn in range(1, 4):
+        if found and all(map(by_chance, found)):
+            again = leaks(said(folder / f"{turn}"))
+            found = [one for one in found if one in again]
+    return found
+
+
+def tables_that_leak(texts: Iterable[bytes]) -> list[bytes]:
+    """Which forms stand in the texts; those that may by chance, as often as rows have them.
+
+    For what takes too long to be done anew. A form of four bytes stands so often by chance in
+    fifty million random ones with a chance of 0.0117^5 / 120: once in 10^11 times.
+    """
+    whole = b"\0\0\0\0".join(texts)
+    assert len(whole) < 50_000_000
+    return [one for one in forms() if whole.count(one) >= (ROWS if by_chance(one) else 1)]
 
 
 def files_below(root: Path) -> list[bytes]:

@@ -329,8 +329,8 @@ def test_a_gradient_too_long_for_float32_adds_exactly_zero(
 
 
 def test_a_unit_whose_rows_cancel_is_not_taken_for_longer_or_shorter() -> None:
-    network = nn.Sequential(nn.Linear(64, 64), nn.Flatten(1), nn.Linear(64, 1), nn.Flatten(0))
     torch.manual_seed(3)
+    network = nn.Sequential(nn.Linear(64, 64), nn.Flatten(1), nn.Linear(64, 1), nn.Flatten(0))
     row = torch.randn(64)
     x = torch.stack([row, row * (1 + 1e-6)] * 2)
     weights = torch.tensor([[1e4, -1e4], [1.0, 1.0]])

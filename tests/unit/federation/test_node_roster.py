@@ -43,9 +43,10 @@ class Coordinator:
         )
 
 
-@pytest.fixture(scope="module")
-def federated(tmp_path_factory: pytest.TempPathFactory) -> Federated:
-    made = Federated(tmp_path_factory.mktemp("roster"))
+@pytest.fixture
+def federated(tmp_path: Path) -> Federated:
+    """One for each test, as some let somebody in or out."""
+    made = Federated(tmp_path / "roster")
     made.add("Mill", "manufacturer")
     made.add("Bank A", "bank")
     return made
