@@ -800,8 +800,12 @@ def public() -> Iterator[SqlitePlace]:
     """A place that every user may look into."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
-    yield SqlitePlace(folder / "ledger.db")
-    shutil.rmtree(folder)
+    before = os.umask(0o022)
+    try:
+        yield SqlitePlace(folder / "ledger.db")
+    finally:
+        os.umask(before)
+        shutil.rmtree(folder)
 
 
 def test_a_copy_that_cannot_be_written_is_read(public: SqlitePlace) -> None:
