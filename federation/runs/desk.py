@@ -177,6 +177,12 @@ class RunDesk:
             RefusedError: It is under way, or ended for good.
         """
         with self._mutex:
+            desked = self._need(run)
+            thread, events = desked.thread, desked.events
+        if thread is not None and events.is_over:
+            # who asks has heard of its end, and its thread is about to come to its own
+            thread.join(STOPPING_S)
+        with self._mutex:
             self._require_open()
             desked = self._need(run)
             state = self._facts(desked).state

@@ -22,6 +22,7 @@ from privacy.errors import InputError, NotVerifiedError
 from privacy.randomness import system_bytes
 
 LABEL = Label("session", "ab" * 32, "L3")
+LONG_S = 120  # the usual ten seconds may pass while this machine does other work
 SERVICE = """
 import base64, hashlib, json, sys
 asked = json.load(sys.stdin)
@@ -45,7 +46,7 @@ def service(kind: str, folder: Path, name: str) -> KeyService:
         return MasterKey(passphrase_key(f"a long passphrase {name}", b"salt"), system_bytes)
     script = folder / "service.py"
     script.write_text(SERVICE)
-    return CommandKey([sys.executable, "-I", str(script), name])
+    return CommandKey([sys.executable, "-I", str(script), name], timeout_s=LONG_S)
 
 
 @pytest.mark.parametrize("kind", ["file", "passphrase", "command"])
@@ -106,12 +107,12 @@ def test_a_key_service_that_is_away_is_said_to_be(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not answer"):
         CommandKey([str(tmp_path / "none")]).wrap(bytes(32))
     with pytest.raises(InputError, match="no usable answer"):
-        CommandKey([sys.executable, "-c", "print('{}')"]).wrap(bytes(32))
+        CommandKey([sys.executable, "-c", "print('{}')"], timeout_s=LONG_S).wrap(bytes(32))
     with pytest.raises(InputError, match="does not answer"):
         CommandKey([sys.executable, "-c", "import time; time.sleep(9)"], timeout_s=0.2).wrap(b"k")
     endless = "import sys\nwhile True: sys.stdout.write('x' * 65536)"
     with pytest.raises(InputError, match="says more than an answer"):
-        CommandKey([sys.executable, "-c", endless]).wrap(b"k")
+        CommandKey([sys.executable, "-c", endless], timeout_s=LONG_S).wrap(b"k")
     # what goes on in the background holds nobody up
     forks = "import os, time\nif os.fork() == 0: time.sleep(9)"
     with pytest.raises(InputError, match="does not answer"):
@@ -128,7 +129,7 @@ def test_a_key_service_that_is_down_for_a_moment_has_not_another_key(tmp_path: P
         "data = bytes(one ^ 7 for one in base64.b64decode(asked['data']))\n"
         "print(json.dumps({'data': base64.b64encode(data).decode()}))\n"
     )
-    keys = CommandKey([sys.executable, str(program)])
+    keys = CommandKey([sys.executable, str(program)], timeout_s=LONG_S)
     wrapped = keys.wrap(b"k" * 32)
     (tmp_path / "down").touch()
     with pytest.raises(InputError):

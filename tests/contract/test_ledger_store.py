@@ -801,8 +801,12 @@ def public() -> Iterator[SqlitePlace]:
     """A place that every user may look into."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
-    yield SqlitePlace(folder / "ledger.db")
-    shutil.rmtree(folder)
+    before = os.umask(0o022)
+    try:
+        yield SqlitePlace(folder / "ledger.db")
+    finally:
+        os.umask(before)
+        shutil.rmtree(folder)
 
 
 def test_a_copy_that_cannot_be_written_is_read(public: SqlitePlace) -> None:
@@ -1043,8 +1047,10 @@ def test_a_writer_that_stands_still_loses_its_turn(
         with store.turn() as turn:
             # other turns are not held up by what this machine does beside
             monkeypatch.setattr(postgres_ledger, "IDLE_TIMEOUT_S", usual_s)
-            turn.append(KIND, act("lost"), time_ms=0)
-            assert append(database.open(), KIND, act("other"), time_ms=0).index == 1
+            try:
+                turn.append(KIND, act("lost"), time_ms=0)
+            finally:  # also where this machine itself stood still until now
+                assert append(database.open(), KIND, act("other"), time_ms=0).index == 1
 
     with pytest.raises(InputError) as lost:
         stand_still()

@@ -103,9 +103,11 @@ def test_what_a_killed_test_left_behind_goes_with_the_next(tmp_path: Path) -> No
     assert process.stdout.readline() == b"up\n"
     process.send_signal(signal.SIGKILL)
     process.stdout.close()  # its child holds the other end
-    process.wait()
+    # it has ended; until that is heard its number is in use, and no other test sweeps
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     folder = Path("/run/netns")
     left = [one for one in folder.iterdir() if one.name.startswith(f"tacit{process.pid}-")]
     assert len(left) == 2
+    process.wait()
     sweep()
     assert not any(one.exists() for one in left)

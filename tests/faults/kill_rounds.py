@@ -88,6 +88,8 @@ MANY = 500
 PATIENCE_S = 0.5
 MOST = 100
 """A run in which so many were killed is left where it is, as one is whose launcher gives it up."""
+LATE_S = 0.1
+"""How late a careless node reserves: so long that it is killed in between now and then."""
 LIMIT_S = 1800.0
 ABORTED = 3
 Work = Callable[[Connection], None]
@@ -245,7 +247,8 @@ def _reserve_late(wire: Connection) -> None:
 
     def send(buf: Buffer, offset: int = 0, size: int | None = None) -> None:
         sending(buf, offset, size)
-        time.sleep(0.02)
+        if late:
+            time.sleep(LATE_S)
         while late:
             late.pop()()
 

@@ -45,6 +45,7 @@ def test_whatever_is_killed_nothing_was_released_without_a_record(tmp_path: Path
 
 @pytest.mark.slow
 def test_a_node_that_reserves_after_it_released_is_caught(tmp_path: Path) -> None:
-    code, found = campaign(tmp_path / "fed", "--kills", "400", "--seed", "3", "--careless")
+    # it ends with the first that is seen, after a hundred kills or so: when is a matter of chance
+    code, found = campaign(tmp_path / "fed", "--kills", "4000", "--seed", "3", "--careless")
     assert code == 1
     assert int(str(found["unrecorded"])) > 0

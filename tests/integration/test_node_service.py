@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support import tables
 from support.cli import assert_one_sentence, begin, environment, tacit
-from support.deployed import wait_for
+from support.deployed import replace_text, wait_for
 from support.federations import Federated
 
 from federation.config import load_project
@@ -254,7 +254,7 @@ def test_a_later_start_needs_no_words_and_a_broken_policy_stops_it(tmp_path: Pat
         wait_for(lambda: here.said().count("connected to the coordinator") == 2, "again")
         # what cannot be used changes nothing while it runs
         policy = here.home.own_node / "policy.yaml"
-        policy.write_text("minimum_cohort: none of your business\n")
+        replace_text(policy, "minimum_cohort: none of your business\n")
         here.wait("The terms of before stay in force.")
         assert type(here.invite("first-run")).__name__ == "Joined"
         assert here.end() == 0

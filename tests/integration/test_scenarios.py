@@ -66,7 +66,7 @@ def test_an_intervention_moves_downtime_and_nothing_else() -> None:
 def test_terms_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TACIT_HOME", str(tmp_path / "home"))
     days, log = tmp_path / "days.csv", tmp_path / "log.jsonl"
-    rows = [f"m,2026-06-{day:02d},0.0,0.1,0.02" for day in range(1, 8)]
+    rows = [f"m,2021-06-{day:02d},0.0,0.1,0.02" for day in range(1, 8)]
     head = "subject,day,utilisation,downtime_share,default_probability"
     days.write_text("\n".join([head, *rows]) + "\n")
     run = ["terms", "run", str(TERMS), "--values", str(days), "--log", str(log), "--json"]
@@ -79,7 +79,7 @@ def test_terms_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert CliRunner().invoke(app, ["terms", "log", str(log), "--json"]).exit_code == 0
     log.write_bytes(log.read_bytes().replace(b"0.02", b"0.01", 1))
     assert CliRunner().invoke(app, ["terms", "log", str(log)]).exit_code == 1
-    days.write_text("subject,day,vibration\nm,2026-06-01,3\n")
+    days.write_text("subject,day,vibration\nm,2021-06-01,3\n")
     assert isinstance(CliRunner().invoke(app, run).exception, InputError)
 
 

@@ -23,7 +23,8 @@ HEAD = "subject,day,utilisation,downtime_share,default_probability"
 
 
 def days(path: Path, subject: str, count: int = 7, downtime: float = 0.5) -> Path:
-    rows = [f"{subject},2026-06-{day:02d},0.5,{downtime},0.02" for day in range(1, count + 1)]
+    # long ago: a day that is yet to come by this machine's clock is refused
+    rows = [f"{subject},2021-06-{day:02d},0.5,{downtime},0.02" for day in range(1, count + 1)]
     path.write_text("\n".join([HEAD, *rows]) + "\n")
     return path
 
@@ -63,15 +64,15 @@ def folded(tmp_path: Path, rules: Path = RULES) -> Path:
     [
         ("", "its first line names subject, day and signals"),
         ("subject,day\n", "its first line names subject, day and signals"),
-        ("subject,day\nm,2026-06-01\n", "its first line names subject, day and signals"),
-        (f"{HEAD},utilisation\nm,2026-06-01,1,1,1,1\n", "column utilisation is there twice"),
+        ("subject,day\nm,2021-06-01\n", "its first line names subject, day and signals"),
+        (f"{HEAD},utilisation\nm,2021-06-01,1,1,1,1\n", "column utilisation is there twice"),
         (f"{HEAD}\n", "has no rows"),
-        (f"{HEAD}\n\n,2026-06-01,0.5,0.5,0.02\n", "line 3: a subject has 1 to 300"),
-        (f"{HEAD}\n ,2026-06-01,0.5,0.5,0.02\n", "line 2: a subject has 1 to 300"),
-        (f"{HEAD}\na\x01,2026-06-01,0.5,0.5,0.02\n", "line 2: a subject has 1 to 300"),
-        (f"{HEAD}\nm,2026-06-01,0.5,0.5\n", "line 2: has other fields"),
-        (f"{HEAD}\nm,2026-06-01,0.5,0.5,0.02,1\n", "line 2: has other fields"),
-        (f"{HEAD}\nm,2026-06-01,0.5,0.5,nan\n", "line 2: expected subject, day"),
+        (f"{HEAD}\n\n,2021-06-01,0.5,0.5,0.02\n", "line 3: a subject has 1 to 300"),
+        (f"{HEAD}\n ,2021-06-01,0.5,0.5,0.02\n", "line 2: a subject has 1 to 300"),
+        (f"{HEAD}\na\x01,2021-06-01,0.5,0.5,0.02\n", "line 2: a subject has 1 to 300"),
+        (f"{HEAD}\nm,2021-06-01,0.5,0.5\n", "line 2: has other fields"),
+        (f"{HEAD}\nm,2021-06-01,0.5,0.5,0.02,1\n", "line 2: has other fields"),
+        (f"{HEAD}\nm,2021-06-01,0.5,0.5,nan\n", "line 2: expected subject, day"),
         (f"{HEAD}\nm,9999-12-31,0.5,0.5,0.02\n", "line 2: 9999-12-31 is yet to come"),
     ],
 )

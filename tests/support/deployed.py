@@ -430,7 +430,14 @@ def allow(machine: Machine, policy: Mapping[str, Any]) -> None:
     terms = {"minimum_protection": {"noise_from": "none"}, **policy}
     folder = machine.home / "node"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / "policy.yaml").write_text(json.dumps(terms))
+    replace_text(folder / "policy.yaml", json.dumps(terms))
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file that a process may read meanwhile: it finds the old words or the new ones."""
+    made = path.with_name(f"{path.name}.new")
+    made.write_text(text)
+    made.replace(path)
 
 
 def rounds_seen(launch: Process) -> int:

@@ -118,5 +118,7 @@ def write(
 
 
 def add(where: Machines, name: str, frame: pd.DataFrame) -> None:
-    """One more file in the folder of rows."""
-    frame.to_csv(where.rows / name, index=False)
+    """One more file in the folder of rows, which is whole for whoever looks meanwhile."""
+    made = where.root.with_name(f"{where.root.name}-{name}")
+    frame.to_csv(made, index=False)
+    made.replace(where.rows / name)

@@ -1212,6 +1212,7 @@ def test_one_verification_at_a_time_and_pages_meanwhile(monkeypatch: pytest.Monk
         assert ask(app, path).status_code == 200
     assert "A verification runs since" in ask(app, "/verify").text
     assert calls["verify"] == 1
+    monkeypatch.setattr("federation.audit_page.page.WAIT_S", 120)
     go.set()
     ask(app, "/verify", method="POST")
     assert WORDS["en"]["verify.holds"] in ask(app, "/verify").text

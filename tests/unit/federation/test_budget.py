@@ -46,6 +46,7 @@ RECEIPT = replace(support.budgets.RECEIPT, share=4.0)
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setenv("TACIT_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
     return Home(tmp_path)
 
 

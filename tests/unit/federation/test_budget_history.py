@@ -505,4 +505,4 @@ def test_twenty_thousand_releases_are_told_in_about_a_second(caps: dict[str, Any
     expected = spent_after(made.entries, history.until_ms)["loans", "training", "coordinator"]
     assert history.spent("coordinator") == pytest.approx(expected, rel=1e-9)
     # generous, as other work shares the machine; from scratch for each release it would be minutes
-    assert took_s < 10
+    assert took_s < 60

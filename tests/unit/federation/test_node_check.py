@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,10 @@ from privacy.randomness import system_bytes
 NAME = "Mill"
 
 
+# the usual five seconds may pass while this machine does other work
+patiently = partial(connected, timeout_s=60.0)
+
+
 @dataclass(frozen=True)
 class Told:
     """A coordinator's answer."""
@@ -68,7 +73,7 @@ class Around:
     fault: Exception | None = None
     free: int = 100_000
     memory: int | None = 100_000
-    connect: Callable[[str], socket.socket] = connected
+    connect: Callable[[str], socket.socket] = patiently
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def me(self) -> Told:
@@ -228,7 +233,7 @@ def answering(context: ssl.SSLContext | None) -> Iterator[str]:
 
 
 def reached(
-    address: str, files: Files, connect: Callable[[str], socket.socket] = connected
+    address: str, files: Files, connect: Callable[[str], socket.socket] = patiently
 ) -> list[Point]:
     asked = b"GET /health HTTP/1.1\r\n\r\n"
     return list(

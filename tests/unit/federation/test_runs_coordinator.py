@@ -131,7 +131,7 @@ def test_a_run_that_waits_for_members_is_ended_from_afar(
     assert bank.runs.run("patient-1").state == "running"
     assert mill.runs.runs() == ()  # it is not asked
     assert bank.runs.stop("patient-1").reason == "stopped by Bank"
-    assert coordinator.desk.under_way == 0
+    wait(lambda: coordinator.desk.under_way == 0)
 
 
 def test_the_run_of_a_launcher_that_is_revoked_is_ended(

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.network_runs import (
@@ -225,6 +226,26 @@ def test_too_few_in_the_middle_interrupts_and_it_can_be_gone_on_with(tmp_path: P
     events = settled(at)
     assert Step(name="going on, as Bank asked") in events
     assert isinstance(events[-1], Finished)
+
+
+def test_a_run_whose_end_was_just_told_can_be_gone_on_with_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever watches hears of the end before the run's own thread is over."""
+    real = RunDesk._tell
+
+    def tell(at: RunDesk, *told: Any) -> None:  # noqa: ANN401 - as there
+        real(at, *told)
+        time.sleep(0.5)
+
+    monkeypatch.setattr(RunDesk, "_tell", tell)
+    engine = Script(recorder(), fails(InputError("disk full")))
+    at = desk(tmp_path, engine)
+    at.launch(order())
+    wait(lambda: isinstance(at.events("a-run").last, Interrupted))
+    engine.then = goes_well
+    assert at.resume("a-run", by="Bank").state in {"running", "finished"}
+    assert isinstance(settled(at)[-1], Finished)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import functools
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.ledger_writers import KIND, act, reads, writes
@@ -618,7 +618,8 @@ def test_who_begins_with_others_waits_for_the_log(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
+    clock = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
+    monkeypatch.setattr(sqlite, "time", clock)
     said = Said(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY, "wal")
     use_log(said, path)
     assert said.asked == ["PRAGMA journal_mode = WAL"] * 3
@@ -638,11 +639,14 @@ def test_a_ledger_is_not_kept_in_memory() -> None:
 def test_who_begins_with_others_does_not_wait_for_ever(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
+    slept: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
+    monkeypatch.setattr(sqlite, "time", clock)
     said = Said(sqlite3.SQLITE_BUSY)
     with pytest.raises(sqlite3.OperationalError, match="as told"):
         use_log(said, path)
     assert len(said.asked) > 1
+    assert sum(slept) == pytest.approx(sqlite.BUSY_TIMEOUT_S, abs=0.1)
 
 
 def test_a_log_is_asked_for_again_after_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
