@@ -491,13 +491,16 @@ def _whole_rows(file: TableFile, stream: Readable) -> Iterator[bytes]:
 
 
 def _rows_pattern(separator: str) -> re.Pattern[bytes]:
-    """Rows as Arrow tells them apart: a quote counts where it begins a field, until it ends."""
+    """Rows as Arrow tells them apart: a quote counts where it begins a field, until it ends.
+
+    No group is repeated possessively: up to Python 3.11.4 that finds other ends (gh-106052).
+    """
     apart = re.escape(separator.encode())
     plain = b"[^\\r\\n" + apart + b"]*+"
-    field = b'(?:"(?:[^"]++|"")*+"' + plain + b'|(?!")' + plain + b")"
-    row = field + b"(?:" + apart + field + b")*+[\\r\\n]"
-    mark = b"(?:\\xef\\xbb\\xbf)?+"
-    return re.compile(b"(?:" + mark + b'(?:[^"\\r\\n]*+[\\r\\n]|' + row + b")++)?")
+    field = b'(?:"(?>(?:[^"]++|"")*)"' + plain + b'|(?!")' + plain + b")"
+    row = b"(?>" + field + b"(?:" + apart + field + b")*)[\\r\\n]"
+    mark = b"(?>(?:\\xef\\xbb\\xbf)?)"
+    return re.compile(b"(?:" + mark + b'(?>(?:[^"\\r\\n]*+[\\r\\n]|' + row + b")+))?")
 
 
 def _spelled(file: TableFile, header: Sequence[str], wanted: Iterable[str]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from privacy.ledger.bundle import Bundle, read_bundle
 from privacy.ledger.checkpoint import parse_checkpoint_text
 from privacy.ledger.note import parse_note
 from privacy.ledger.trust import TrustPolicy
-from privacy.whole_file import open_part
+from privacy.whole_file import part_for
 
 REJECTED: Final = ".rejected"
 """After the name of a file that did not hold; it is kept, as it shows what was sent."""
@@ -89,7 +89,7 @@ def fetch(
             raise InputError("nothing says whom you trust; give a trust policy as --policy")
         policy = TrustPolicy(logs=(place.log_key,))
     try:
-        with open_part(path, mode=0o666) as (part, file):
+        with part_for(path, mode=0o666) as (part, file):
             client.bundle(file)
             file.flush()
             os.fsync(file.fileno())

@@ -10,7 +10,7 @@ from privacy.randomness import system_bytes
 
 
 @contextmanager
-def open_part(path: Path, *, mode: int) -> Iterator[tuple[Path, BinaryIO]]:
+def part_for(path: Path, *, mode: int) -> Iterator[tuple[Path, BinaryIO]]:
     """Open an empty file beside the name that it is for; at the end it is not there.
 
     Any number of writers may be at it, each with a part of its own. What those left that were
@@ -35,7 +35,7 @@ def open_part(path: Path, *, mode: int) -> Iterator[tuple[Path, BinaryIO]]:
 
 @contextmanager
 def part_of(path: Path, data: bytes | memoryview, *, mode: int) -> Iterator[Path]:
-    """Have all of a file on disk beside the name that it is for, see `open_part`.
+    """Have all of a file on disk beside the name that it is for, see `part_for`.
 
     Args:
         path: What the file is for. Its folder is there.
@@ -45,7 +45,7 @@ def part_of(path: Path, data: bytes | memoryview, *, mode: int) -> Iterator[Path
     Raises:
         OSError: It could not be written.
     """
-    with open_part(path, mode=mode) as (part, file):
+    with part_for(path, mode=mode) as (part, file):
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

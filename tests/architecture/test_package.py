@@ -104,6 +104,16 @@ def test_no_file_names_a_machine_or_an_index() -> None:
             assert not bad.search(path.read_text(encoding="utf-8", errors="replace")), name
 
 
+def test_no_pattern_repeats_a_group_possessively() -> None:
+    """Up to Python 3.11.4, which many systems have, such a pattern matches wrongly (gh-106052)."""
+    bad = re.compile(r"\)(?:[*+?]|\{[0-9,]+\})\+(?!=)")
+    assert bad.search(r"(?:ab|c)*+")
+    assert not bad.search(r"(?>(?:ab|c)*)[^a]*+")
+    for part in ("privacy", "clients", "aggregator", "federation"):
+        for path in (ROOT / part).rglob("*.py"):
+            assert not bad.search(path.read_text(encoding="utf-8")), path
+
+
 def test_versions_are_pinned_exactly() -> None:
     lines = [
         line
