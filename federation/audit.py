@@ -14,6 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from federation.counted import counted
 from federation.fingerprint import fingerprint
 from federation.home import Home, read_json, write_bytes
 from federation.spending import epsilon_text
@@ -113,7 +114,7 @@ class Audit:
             return ""
         active = one.active()
         roles = Counter(each.role for each in active.values())
-        counts = ", ".join(_counted(roles[role], role) for role in sorted(roles))
+        counts = ", ".join(counted(roles[role], role) for role in sorted(roles))
         first = (
             f"Federation {one.federation}, founded by {one.founder} with the key "
             f"{fingerprint(one.founder_key)}"
@@ -136,20 +137,20 @@ class Audit:
         found = self.verdict
         dangling = found.releases - found.opened
         first = (
-            f"Verified: {_counted(found.leaves, 'entry')}, {_counted(found.runs, 'run')}, "
-            f"{_counted(found.rounds, 'round')}, {_counted(found.releases, 'release')} on record, "
-            f"{_counted(found.signatures, 'signature')}, held against "
-            f"{_counted(self.heads, 'remembered state')}; root {found.root[:16]}..."
+            f"Verified: {counted(found.leaves, 'entry')}, {counted(found.runs, 'run')}, "
+            f"{counted(found.rounds, 'round')}, {counted(found.releases, 'release')} on record, "
+            f"{counted(found.signatures, 'signature')}, held against "
+            f"{counted(self.heads, 'remembered state')}; root {found.root[:16]}..."
         )
         parts = [first]
         if found.nodes:
             compared = sum(node.compared for node in found.nodes)
             many = len(found.nodes)
             say = "1 node's own ledger says" if many == 1 else f"{many} nodes' own ledgers say"
-            parts.append(f"{say} the same of {_counted(compared, 'release')}.")
+            parts.append(f"{say} the same of {counted(compared, 'release')}.")
         elsewhere = sum(node.elsewhere for node in found.nodes)
         if elsewhere:
-            told = _counted(elsewhere, "release")
+            told = counted(elsewhere, "release")
             parts.append(f"On record with another coordinator: {told} of nodes.")
         late = [node.owner for node in found.nodes if node.clocks_s > _CLOCKS_S_MAX]
         if late:
@@ -164,13 +165,13 @@ class Audit:
         if self.elsewhere:
             parts.append(
                 "Not compared, as the coordinator's ledger is not here: "
-                f"{_counted(self.elsewhere, 'state')} of it that launches from here remember. Ask "
+                f"{counted(self.elsewhere, 'state')} of it that launches from here remember. Ask "
                 "the coordinator for its bundle, and verify it with yours."
             )
         if found.unfinished:
             parts.append(f"Not finished: {', '.join(found.unfinished)}.")
         if dangling:
-            unopened = _counted(dangling, "release")
+            unopened = counted(dangling, "release")
             parts.append(f"Reserved and never opened, which counts as spent: {unopened}.")
         return " ".join(parts)
 
@@ -426,7 +427,7 @@ def export_sentence(bundle: Bundle, path: Path) -> str:
     made = datetime.fromtimestamp(bundle.made_ms / 1000, tz=UTC)
     leaves = sum(len(log.leaves) for log in bundle.logs)
     return (
-        f"{path}: {_counted(len(bundle.logs), 'ledger')}, {_counted(leaves, 'entry')}, as of "
+        f"{path}: {counted(len(bundle.logs), 'ledger')}, {counted(leaves, 'entry')}, as of "
         f"{made:%Y-%m-%d %H:%M} UTC. Whoever has it checks it with: tacit audit verify {path}"
     )
 
@@ -482,11 +483,11 @@ def prove_entry(home: Home, index: int, path: Path, *, owner: str) -> Shown:
 
     logs = [log for log in home_bundle(home).logs if log.owner == owner]
     if len(logs) != 1:
-        what = "no ledger" if not logs else _counted(len(logs), "ledger")
+        what = "no ledger" if not logs else counted(len(logs), "ledger")
         raise InputError(f"{home.root} has {what} of {owner}; see tacit budget show for members.")
     log = logs[0]
     if index >= len(log.leaves):
-        entries = _counted(len(log.leaves), "entry")
+        entries = counted(len(log.leaves), "entry")
         raise InputError(f"The ledger of {owner} has {entries}, from 0 on.")
     store = MemoryLedger(log.leaves)
     leaf = log.leaves[index]
@@ -572,11 +573,6 @@ def _membership(bundle: Bundle) -> Membership | None:
         if is_act(entry.kind)
     ]
     return fold(acts) if acts else None
-
-
-def _counted(count: int, one: str) -> str:
-    many = f"{one[:-1]}ies" if one.endswith("ry") else f"{one}s"
-    return f"{count} {one if count == 1 else many}"
 
 
 def _remembered(home: Home) -> tuple[list[LedgerHead], list[LedgerHead]]:

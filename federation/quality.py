@@ -20,6 +20,7 @@ from clients.judgement import judged
 from clients.members import MemberRows, member_names, read_members
 from clients.review import Standing, State
 from clients.review_store import Looked, Remembered
+from federation.counted import counted
 from federation.home import Home
 from federation.review_places import ReviewPlace, own_member, place_of
 from privacy.errors import InputError
@@ -156,18 +157,16 @@ def gate_table(contract: DataContract, found: Sequence[MemberGate]) -> Renderabl
     waiting = sum(len(one.waiting) for one in found) - later
     if waiting:
         verb = "waits" if waiting == 1 else "wait"
-        said = f"{_devices(waiting)} of {contract.name} {verb} for a person: tacit data review list"
+        many = counted(waiting, "device")
+        said = f"{many} of {contract.name} {verb} for a person: tacit data review list"
         parts.append(Text(said, style="bold"))
     if later:
-        said = f"{_devices(later)} of {contract.name} would be put under review without --look-only"
+        many = counted(later, "device")
+        said = f"{many} of {contract.name} would be put under review without --look-only"
         parts.append(Text(said, style="bold"))
     if not waiting and not later and not contract.is_gated:
         parts.append(Text("The contract has no thresholds and no gate: nothing is left out."))
     return Group(*parts)
-
-
-def _devices(count: int) -> str:
-    return "1 device" if count == 1 else f"{count} devices"
 
 
 def trust_facts(contract: DataContract, found: Sequence[MemberGate]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from federation.counted import counted
 from federation.proto import registry_pb2 as wire
 from federation.registry.client import RegistryClient, RegistrySource, told_key
 from federation.registry.opened import open_followed
@@ -149,7 +150,7 @@ def status_table(statuses: Sequence[LedgerStatus]) -> "RenderableType":
         who += [f"{name} (not verified)" for name in one.unverified]
         whose = "the ledger of the coordinator" if one.role == "coordinator" else f"of {one.owner}"
         lines.append(Text(one.origin, style="bold"))
-        lines.append(Text(f"  {whose}: {_entries(one.size)}"))
+        lines.append(Text(f"  {whose}: {counted(one.size, 'entry')}"))
         if one.signed is not None:
             key = "the key that your invitation names" if one.pinned else "the key that it shows"
             if one.newer:
@@ -159,10 +160,6 @@ def status_table(statuses: Sequence[LedgerStatus]) -> "RenderableType":
         if one.reason:
             lines.append(Text(f"  {one.reason}"))
     return Group(*lines or [Text("The registry shows no ledger.")])
-
-
-def _entries(count: int) -> str:
-    return "1 entry" if count == 1 else f"{count} entries"
 
 
 def _utc(time_s: int) -> str:
