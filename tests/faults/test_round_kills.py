@@ -35,9 +35,9 @@ def test_whatever_is_killed_nothing_was_released_without_a_record(tmp_path: Path
     assert found["unrecorded"] == 0
     kills = int(str(found["kills"]))
     assert kills >= KILLS
-    # about a third and a quarter are; of a hundred so few are once in 10^9 times
-    assert int(str(found["at_work"])) > kills // 20
-    assert int(str(found["released"])) > kills // 100
+    # about a third and a quarter are; of a hundred so few are once in 10^6 times
+    assert int(str(found["at_work"])) > kills // 10
+    assert int(str(found["released"])) > kills // 20
     assert found["verified"]
     # what is counted and did not leave was asked for and under way
     assert int(str(found["over"])) <= int(str(found["over_allowed"]))

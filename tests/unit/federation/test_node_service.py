@@ -13,6 +13,7 @@ from flwr.app import Context, Metadata, RecordDict
 from flwr.app.message.message import make_message
 from flwr.clientapp import ClientApp
 from support import tables
+from support.deployed import wait_for
 from support.federations import Federated
 
 from aggregator.app import answer_in, record_of
@@ -119,13 +120,6 @@ def world(federated: Federated) -> World:
     made = World(federated)
     made.now = datetime.now(UTC)
     return made
-
-
-def until(holds: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end_s, "it did not come to hold in time"
-        time.sleep(0.01)
 
 
 def ask(app: ClientApp, request: Request) -> Reply:
@@ -294,7 +288,8 @@ def test_outside_of_hours_a_new_step_waits_and_what_was_begun_ends(
         held.start()
         # a notice begins nothing, so it is answered at any hour
         assert type(ask(app, RosterNotice(run=run, offers=()))).__name__ == "Ready"
-        until(lambda: "a-run waits: it is outside of this node's hours" in world.said)
+        hours = "a-run waits: it is outside of this node's hours"
+        wait_for(lambda: hours in world.said, hours, every_s=0.01)
         time.sleep(0.1)
         assert answers == []
         if not ends:
@@ -327,7 +322,8 @@ def test_runs_are_left_before_the_others_are_gone_on_with_and_while_the_node_wor
 
     def work(_: ClientApp) -> None:
         asked = ask_to_leave(folder, UnderWay(b"\xcd" * 32, "a-run"), "by hand")
-        until(lambda: not asked.exists() and desk.asked.count("forget") > 1)
+        left = lambda: not asked.exists() and desk.asked.count("forget") > 1  # noqa: E731
+        wait_for(left, "the run is not left", every_s=0.01)
         time.sleep(0.1)  # some looks more
         stop.set()
 
